@@ -1,7 +1,7 @@
-"""Names that table modules need, imported with `from monstera_assets import authoring as ma`.
+"""The names that table modules import with `from monstera_assets import authoring as ma`.
 
-Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The state rules are in
-`lifecycle`, and the models are in `prediction`.
+Gold modules import `monstera_assets.gold.authoring`, which also provides metrics. State rules are in
+`lifecycle`, and prediction models are in `prediction`.
 """
 
 from __future__ import annotations
@@ -91,16 +91,16 @@ def declare_table(
     partition_column: str | None = None,
     takes_earlier_rows: bool = False,
 ) -> Table:
-    """Return a table whose layer and owners are determined by the prefix in its name.
+    """Return a table whose name prefix determines its layer and owners.
 
     Args:
-        name: the name, which starts with the layer, as in `silver_user_sessions`.
+        name: the table name, which starts with the layer, as in `silver_user_sessions`.
         grain: what one row represents, such as "one user and date".
-        description: the description, which starts with the question the table answers.
+        description: the table description, which starts with the question that the table answers.
         key: the columns that identify a row.
-        columns: the columns in stored order.
+        columns: the columns, in stored order.
         partition_column: the date column of a daily table.
-        takes_earlier_rows: whether the first partition also contains the rows of earlier days.
+        takes_earlier_rows: whether the first partition also contains rows from earlier days.
     """
     layer = Layer(name.split("_", 1)[0])
     return Table(

@@ -1,4 +1,4 @@
-"""The command line, `monstera`."""
+"""The `monstera` command-line interface."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_SETTINGS_HINT = "All settings, with their defaults: `monstera settings`"
+_SETTINGS_HINT = "Run `monstera settings` to list all settings and their defaults."
 _PLAIN = str | int | float | date | time | Path
 
 _OPTION_GROUPS: Mapping[str | None, str] = {
@@ -58,13 +58,13 @@ class _Command(click.Command):
 
 
 class _Main(click.Group):
-    """A command group that prints one line, not a traceback, for errors that the user can fix."""
+    """A command group that prints one line instead of a traceback for errors that users can fix."""
 
     command_class = _Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)  # in order of definition
+        return list(self.commands)  # in definition order
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -78,7 +78,8 @@ class _Main(click.Group):
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo(
-                "monstera: Interrupted. Finished tables are kept. Run again to continue.", err=True
+                "monstera: Interrupted. Finished tables are kept. Run the command again to continue.",
+                err=True,
             )
             sys.exit(EXIT_INTERRUPTED)
 
@@ -119,7 +120,7 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
 
 
 def _print_findings(settings: Settings, error: SourceError | None = None) -> None:
-    """Print all findings about the source, unless an error that is printed is the only one."""
+    """Print all findings about the source, unless the only finding repeats the given error."""
     from monstera_assets.operations.source_check import check_source
     from monstera_assets.operations.source_findings import print_findings
 
@@ -129,7 +130,7 @@ def _print_findings(settings: Settings, error: SourceError | None = None) -> Non
 
 
 def _findings_first(command: Command) -> Command:
-    """If the source cannot be read, print all findings about it before the error."""
+    """Print all findings about a source before the error if the source cannot be read."""
 
     @wraps(command)
     def checked(settings: Settings, **arguments: Any) -> None:
@@ -151,16 +152,16 @@ def _findings_first(command: Command) -> Command:
 @click.version_option(package_name="monstera-assets")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Compute every user's lifecycle state on every day, and metrics based on those states.
+    """Compute each user's daily lifecycle state, and metrics based on these states.
 
     \b
     Get started:
-      monstera run                    Compute all tables from the data in seeds/.
+      monstera run                    Compute all tables from the example data in seeds/.
       monstera check FOLDER           Check your own data before a run.
       monstera run --source FOLDER --database FILE
                                       Compute all tables from your own data.
       monstera status                 Check that the tables are complete.
-      monstera dashboard              Open the dashboards in the browser.
+      monstera dashboard              Open the dashboards in your browser.
     """  # noqa: D301  # \b keeps click from wrapping the paragraph
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -173,28 +174,28 @@ def main(ctx: click.Context) -> None:
     "first",
     type=_DAY,
     metavar="DATE",
-    help="The first day to compute, as YYYY-MM-DD.  [default: MONSTERA_START_DATE, or else the"
-    " earliest date in the source]",
+    help="The first day to compute, as YYYY-MM-DD.  [default: MONSTERA_START_DATE if set,"
+    " otherwise the earliest date in the source]",
 )
 @click.option(
     "--to",
     "last",
     type=_DAY,
     metavar="DATE",
-    help="The last day to compute.  [default: the latest date in the source, or yesterday if that"
-    " is earlier]",
+    help="The last day to compute.  [default: the latest date in the source or yesterday,"
+    " whichever is earlier]",
 )
 @click.option(
     "--changed",
     is_flag=True,
-    help="Load only the days whose events changed in the source, and recompute all tables starting"
-    " from the first affected day.",
+    help="Load only the days whose events changed in the source, and recompute all tables from the"
+    " first affected day onward.",
 )
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Delete all computed days and compute them again. This is required after a change of a setting"
-    " on which they depend, such as MONSTERA_TIMEZONE.",
+    help="Delete and recompute all computed days. A rebuild is required after you change a setting"
+    " that affects stored days, such as MONSTERA_TIMEZONE.",
 )
 @_findings_first
 def run(
@@ -218,10 +219,10 @@ def run(
       monstera run --changed
     """  # noqa: D301
     if changed and (first or last):
-        raise SettingsError("--changed determines the days. Remove --from and --to.")
+        raise SettingsError("--changed determines the days to compute. Remove --from and --to.")
     if rebuild and (first or last or changed):
-        raise SettingsError("--rebuild computes all days. Remove --from, --to and --changed.")
-    # Slow imports are delayed until the source and the days are known to exist.
+        raise SettingsError("--rebuild recomputes all days. Remove --from, --to and --changed.")
+    # Delay slow imports until the source and the requested days have been checked.
     discover_source(settings.source)
     console = _console()
     tags: Mapping[str, str] = {}
@@ -243,7 +244,7 @@ def run(
     else:
         from monstera_assets.operations import partitions, source_range
 
-        # Scanning a large source is slow. It happens at most once, and only if an option is missing.
+        # Scanning a large source is slow, so scan at most once, and only if an option is missing.
         in_source = cache(lambda: source_range.source_range(settings))
         first_partition = settings.start_date or in_source().first
         available = partitions.available_partitions(first_partition, settings.timezone)
@@ -273,7 +274,7 @@ def run(
         now = datetime.now(UTC)
         found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
     is_source_error = any(failure.is_source_error for failure in done.failures)
-    if is_source_error or done.rejects_most_rows:
+    if is_source_error or done.questions_source:
         _print_findings(settings)
     status.print_tables(console, found.tables)
     report.print_report(console, settings, done)
@@ -296,18 +297,20 @@ def run(
     help="Write the site to this folder. The home page is current/index.html."
     "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
 )
-@click.option("--no-open", is_flag=True, help="Do not open the site in the browser.")
+@click.option("--no-open", is_flag=True, help="Do not open the site in your browser.")
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
-    """Build the dashboards and open them in the browser.
+    """Build the dashboards and open them in your browser.
 
-    The site shows the stored tables and requires no network or server. Each `monstera run` also
-    builds the site.
+    The site shows the stored tables and does not require a network connection or a server. Each
+    `monstera run` also builds the site.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
 
     report = write_site(settings, output or settings.dashboards, metric_tables(settings))
-    until = f"data up to {report.as_of}" if report.as_of else "no data; start with `monstera run`"
+    until = (
+        f"data through {report.as_of}" if report.as_of else "no data (start with `monstera run`)"
+    )
     click.echo(f"{report.pages} pages, {report.bytes / 1e6:.1f} MB, {until}")
     click.echo(f"Dashboards: {report.index}")
     if not no_open:
@@ -320,8 +323,8 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "--output",
     type=_FOLDER,
     metavar="FOLDER",
-    help="Export the tables to this folder. Consumers read the latest export through the `current`"
-    " link in it.  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
+    help="Export the tables to this folder. Consumers read the latest export through the folder's"
+    " `current` link.  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
 )
 @click.option(
     "--format",
@@ -335,13 +338,13 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="Export only this table, and keep the other tables from the last export. You can repeat"
-    " this option.  [default: all gold tables and the unpartitioned silver tables]",
+    help="Export only this table, and keep the other tables from the previous export. You can repeat"
+    " this option.  [default: all gold tables and all unpartitioned silver tables]",
 )
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Export tables as Parquet and CSV files.
 
-    The export is replaced atomically. Reading the files does not lock the database.
+    Each export atomically replaces the previous export. Reading the files does not lock the database.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -359,13 +362,13 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 
 @main.command(epilog=_SETTINGS_HINT)
 @click.argument("source", type=_FOLDER, required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object.")
 def check(source: Path | None, as_json: bool) -> None:
-    """Check a source before a run: what is wrong with it, and how to correct it.
+    """Check a source before a run, and show how to correct any problems.
 
-    SOURCE is the folder of input files; the default is MONSTERA_SOURCE. The command reads all rows
-    once and writes nothing. The exit code is 0 if there are no findings, 1 if there are findings, and
-    2 if the folder cannot be read.
+    SOURCE is the folder that contains the input files. The default is MONSTERA_SOURCE. The command
+    reads all rows once and does not write to the warehouse. The exit code is 0 if there are no
+    findings, 1 if there are findings, and 2 if the folder cannot be read.
     """
     from monstera_assets.operations.source_check import check_source
     from monstera_assets.operations.source_findings import print_check
@@ -380,15 +383,15 @@ def check(source: Path | None, as_json: bool) -> None:
 
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the status as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as a JSON object.")
 def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and each table.
 
-    The first line is a summary. The lines below it show each table's rows and days. While a run has
-    the database locked, Dagster's records are shown instead. The exit code is 2 if the database does
-    not exist, and otherwise 0.
+    The first line is a summary. The remaining lines show each table's row count and days. While a run
+    locks the database, row counts and days come from Dagster's records. The exit code is 2 if the
+    database does not exist, and 0 otherwise.
     """
-    gc.disable()  # Garbage collection during imports would account for a sixth of the time.
+    gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.status import print_status, read_status
 
@@ -420,7 +423,7 @@ def sql(table: str) -> None:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FOLDER",
-    help="Write the source to this folder, which must be empty or not exist yet.",
+    help="Write the source to this folder, which must be empty or not yet exist.",
 )
 @click.option(
     "--end-date",
@@ -434,12 +437,12 @@ def sql(table: str) -> None:
     "--until",
     type=_DAY,
     metavar="DATE",
-    help="Write the source as it was at the end of this day.  [default: all days]",
+    help="Write the source as of the end of this day.  [default: all days]",
 )
 @click.option(
     "--events",
     type=int,
-    help="Number of events, to within 5 %.  [default: determined by the rates]",
+    help="Approximate number of events (within 5%).  [default: determined by the event rates]",
 )
 @click.option(
     "--format",
@@ -452,8 +455,8 @@ def sql(table: str) -> None:
     "--truth",
     "with_truth",
     is_flag=True,
-    help="Also write truth/user_hazards.parquet, which contains each user's true probability, on every"
-    " seventh day, of having no qualifying event in the next 30 days. Runs do not read this file.",
+    help="Also write truth/user_hazards.parquet. For every seventh day, this file contains each user's"
+    " true probability of having no qualifying event in the next 30 days. Runs do not read this file.",
 )
 def generate(
     users: int,
@@ -466,10 +469,10 @@ def generate(
     kind: str,
     with_truth: bool,
 ) -> None:
-    """Generate the source for a synthetic company.
+    """Generate a source for a synthetic company.
 
     The same arguments always produce the same files. docs/synthetic.md lists the event rates. The
-    folder is written atomically, and no files are overwritten.
+    folder is written atomically, and existing files are never overwritten.
 
     \b
     Examples:
@@ -499,9 +502,9 @@ def generate(
 def forget(settings: Settings, user_id: str) -> None:
     """Erase a person from the warehouse, exports and logs.
 
-    USER_ID is the user's id in the source. Pass - to read the id from standard input so that it does
-    not appear in the shell history. A random tombstone id replaces the id everywhere, including in
-    later loads of the source. This cannot be undone.
+    USER_ID is the user's id in the source. Pass - to read the id from standard input so that the
+    id does not appear in the shell history. A random tombstone id replaces the id everywhere,
+    including in later loads of the source. An erasure cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -530,9 +533,9 @@ def expire(settings: Settings) -> None:
 
     done = expire_raw_events(settings, local_day(datetime.now(UTC), settings))
     if done.removed_before is None:
-        click.echo("There are no raw events older than the retention period.")
+        click.echo("No raw events are older than the retention period.")
     for name, rows in done.rows.items():
-        click.echo(f"{name}  {rows:,} rows before {done.removed_before} deleted")
+        click.echo(f"{name}  deleted {rows:,} rows before {done.removed_before}")
 
 
 @main.command(epilog=_SETTINGS_HINT)
@@ -548,7 +551,7 @@ def home(settings: Settings) -> None:
 def list_settings() -> None:
     """List all settings with their defaults.
 
-    Flags override environment variables, which override monstera.toml in the current folder. In
+    Options override environment variables, which override monstera.toml in the current folder. In
     monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS corresponds to active_days under [policy].
     """
     home = "The folder for Dagster's state.  [default: dagster_home, next to the database]"
@@ -580,7 +583,7 @@ def docs(source: Path | None, output: Path) -> None:
         written = write_pages(pages, output)
     except OSError as error:
         raise SettingsError(
-            f"--output {output} cannot be written: {error.strerror}. Choose another folder."
+            f"Cannot write to --output {output}: {error.strerror}. Choose another folder."
         ) from error
     for path in written:
         click.echo(path)
@@ -604,5 +607,5 @@ def _console() -> Console:
     except OSError:  # standard output was replaced with an object without a file descriptor
         file = None
     console = Console(file=file)
-    # If the output is not a terminal, a fixed width keeps lines complete.
+    # If the output is not a terminal, a fixed width prevents truncated lines.
     return console if console.is_terminal else Console(file=file, width=120)

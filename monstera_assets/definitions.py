@@ -113,7 +113,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
-    """Open two query caches: one for queries that read the policy and one for all others."""
+    """Open two query caches: one for queries that read the policy and one for all other queries."""
     others = (repr(settings.entities_created), settings.timezone)
     return {
         True: open_cache(settings.policy.model_dump_json(), *others),
@@ -145,13 +145,13 @@ def build_alerts(settings: Settings) -> Alerts:
     """Return the object that processes finished runs and sends alerts.
 
     Raises:
-        SettingsError: If a URL in `alert_urls` is invalid, or its route names an unknown owner.
+        SettingsError: If a URL in `alert_urls` is invalid or has a route with an unknown owner.
     """
     return Alerts(settings, tables(settings), rules(settings))
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
-    """Return the silver and gold table assets: one per module, plus those added by settings.
+    """Return the silver and gold table assets: one per module, plus the assets that settings add.
 
     Args:
         settings: the configuration, or None for all defaults.
@@ -173,7 +173,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
 
 
 def rules(settings: Settings | None = None) -> list[Rule]:
-    """Return the rules that supplement the table contracts, including those added by settings."""
+    """Return the rules that supplement the table contracts, including rules that settings add."""
     return [
         *_declared(Rule, bronze, silver, gold),
         *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),

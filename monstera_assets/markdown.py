@@ -9,13 +9,13 @@ _SPECIAL = re.compile(r"([\\`*\[\]|~])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def text(value: str) -> str:
-    """Return text as one line, with all Markdown and HTML markup escaped."""
+    """Return text as a single line, with all Markdown and HTML markup escaped."""
     escaped = _SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(value.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(value: str) -> str:
-    """Return text as inline code that is safe in table cells. Empty text stays empty."""
+    """Return text as inline code that is safe in table cells. Return empty text unchanged."""
     value = " ".join(value.split()).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", value)), default=0)
     if not longest:
@@ -25,12 +25,12 @@ def code(value: str) -> str:
 
 
 def codes(values: Iterable[str]) -> str:
-    """Return several texts as inline code, separated by commas."""
+    """Return multiple strings as inline code, separated by commas."""
     return ", ".join(code(value) for value in values)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose cells are already formatted as Markdown."""
+    """Return a Markdown table from cells that already contain Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

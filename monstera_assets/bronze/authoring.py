@@ -1,4 +1,4 @@
-"""Names for bronze table modules: `monstera_assets.authoring`, plus rules for source rows."""
+"""API for bronze table modules: `monstera_assets.authoring`, plus rules for source rows."""
 
 from __future__ import annotations
 

@@ -15,34 +15,41 @@ TABLE = ma.declare_table(
     " account.",
     key=("account_id", "valid_from"),
     columns=(
-        ma.Column("account_id", "string", "Identifier of the account."),
+        ma.Column("account_id", "string", "The account's id."),
         ma.VALID_FROM,
-        ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
-        ma.Column("subscription_tier", "string", "Subscription tier."),
+        ma.Column(
+            "account_name", "string", "The account's name, which never leaves the bronze layer."
+        ),
+        ma.Column("subscription_tier", "string", "The account's subscription tier."),
         ma.nullable(
             "total_seats",
             "int64",
-            "Number of seats purchased. If null, the account has one seat for each of its users.",
+            "Number of purchased seats. If the value is null, the account has one seat per user.",
         ),
-        ma.Column("account_created_at", "timestamp", "Time of account creation, UTC."),
+        ma.Column("account_created_at", "timestamp", "Time of account creation in UTC."),
         ma.Column("created_date", "date", "Local date of account creation."),
         ma.Column(
             "first_paid_at",
             "timestamp",
-            "Time of the first payment, UTC; null if there was none.",
+            "Time of the first payment in UTC, or null if no payment has been made.",
             nullable=True,
         ),
-        ma.nullable("first_paid_date", "date", "Local date of the first payment; null if none."),
+        ma.nullable(
+            "first_paid_date",
+            "date",
+            "Local date of the first payment, or null if no payment has been made.",
+        ),
         ma.Column(
             "contract_renewal_date",
             "date",
-            "Contract renewal date; null if open-ended or without a payment.",
+            "Contract renewal date, or null if the contract is open-ended or no payment has been"
+            " made.",
             nullable=True,
         ),
         ma.Column(
             "monthly_recurring_revenue",
             "decimal(18, 2)",
-            "Monthly recurring revenue, in the company's currency.",
+            "Monthly recurring revenue in the company's currency.",
         ),
         ma.Column("is_trial", "boolean", "Whether the account is on trial."),
         ma.FAULTS_COLUMN,
@@ -69,7 +76,7 @@ VERSIONS = ma.Versioning(
 
 
 def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted)."""
+    """Return typed rows with a rejection reason, which is null for accepted rows."""
     rows = ma.typed(rows, (*TABLE.columns, ma.UPDATED_AT), reading)
     rows = ma.with_stated_day(rows, reading)
     rows = rows.mutate(
@@ -106,12 +113,12 @@ def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
 
 
 def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.Table:
-    """Return one account per account id in users, created when its first user signed up.
+    """Return one account per account id in `users`, with the first signup as its creation time.
 
     Args:
         users: accepted users, with `account_id` filled in.
-        reading: how values are read.
-        has_billing: whether there are billing facts. If not, accounts have paid since creation.
+        reading: rules for reading values.
+        has_billing: whether billing facts exist. If not, accounts are treated as paid since creation.
     """
     accounts = users.group_by("account_id").aggregate(
         account_created_at=users.user_created_at.min()

@@ -1,4 +1,4 @@
-"""bronze_entity_loads: the ledger of inputs that are loaded in full."""
+"""bronze_entity_loads: the ledger for inputs that are loaded in full."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from monstera_assets.bronze.remedies import mostly_rejected
 TABLE = ma.declare_table(
     "bronze_entity_loads",
     grain="one input that is loaded in full",
-    description="From which files were users, accounts, product catalog, workflows and subscription"
-    " events loaded, and how many of their rows were accepted?",
+    description="Which files were users, accounts, the product catalog, workflows and subscription"
+    " events loaded from, and how many rows were accepted?",
     key=("input_name",),
     columns=(
-        ma.Column("input_name", "string", "Name of the input."),
+        ma.Column("input_name", "string", "The input's name."),
         ma.Column(
             "files",
             FILES_TYPE,
-            "Files read, each with its path in the source folder, size in bytes and SHA-256.",
+            "Files that were read, with each file's path in the source folder, size in bytes and"
+            " SHA-256 hash.",
         ),
         *COUNTS,
         ma.Column(
-            "rows_derived", "int64", "Number of rows derived from other inputs; not in any file."
+            "rows_derived",
+            "int64",
+            "Number of rows that were derived from other inputs and are not in any file.",
         ),
     ),
 )
@@ -37,7 +40,7 @@ def most_rows_are_accepted(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """At most max_rejected_share of each input's rows are rejected."""
+    """The share of rejected rows in each input is at most max_rejected_share."""
     return mostly_rejected(
         bronze_entity_loads,
         bronze_rejected_entities,
@@ -56,7 +59,7 @@ def rows_add_up(
     bronze_workflows: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
-    """Accepted, repeated and rejected rows add up to the rows read, in the ledger and in the tables."""
+    """In the ledger and the tables, accepted, repeated and rejected rows add up to the rows read."""
     tables = {
         "accounts": bronze_accounts,
         "product_catalog": bronze_product_catalog,

@@ -14,7 +14,6 @@ from monstera_assets.bronze.event_rules import (
     EVENT_COLUMNS,
     classified,
     content,
-    event_key,
     event_rules,
     known_entities,
     rank_events,
@@ -28,8 +27,8 @@ from monstera_assets.bronze.row_digests import HASH, row_hash
 TABLE = ma.declare_table(
     "bronze_events",
     grain="one event",
-    description="Which valid events does the source contain? Rows that break a rule are in"
-    " bronze_rejected_events instead.",
+    description="Which events in the source are valid? Rows that break a rule are stored in"
+    " bronze_rejected_events.",
     key=("event_id",),
     partition_column="event_date",
     takes_earlier_rows=True,
@@ -39,16 +38,16 @@ TABLE = ma.declare_table(
 
 @dataclass(frozen=True)
 class Classification:
-    """Classifies event rows according to the rules for events.
+    """Classify event rows according to the event rules.
 
     Args:
         users: bronze_users, or None to accept any user.
         accounts: bronze_accounts.
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
-        reading: how values are read.
+        reading: rules for reading values.
         first_partition: the partition for rows without a readable date.
-        only_product: the product of all events, if no row in the source names a product.
+        only_product: the product for all events, if no row in the source specifies a product.
     """
 
     users: ir.Table | None
@@ -59,39 +58,36 @@ class Classification:
     first_partition: date
     only_product: str | None = None
 
-    def repeated(self, rows: ir.Table) -> ir.Table:
-        """Return the keys (`repeated_key`) of staged ids that may occur more than once.
-
-        Almost all ids occur once, and only rows with repeated ids need to be ordered. Keys are hashes,
-        so a collision only means that more rows are ordered.
-        """
-        keys = rows.select(repeated_key=event_key(rows))
-        counted = keys.group_by("repeated_key").aggregate(times=keys.repeated_key.count())
-        return counted.filter(counted.times > 1).select("repeated_key")
-
     def read(self, rows: ir.Table) -> ir.Table:
-        """Return typed rows."""
+        """Convert staged rows to typed rows."""
         read = read_events(rows, TABLE, self.reading)
         if self.only_product is not None:
             read = read.mutate(product_id=read.product_id.fill_null(self.only_product))
         return read
 
     def of_single(self, rows: ir.Table) -> ir.Table:
-        """Classify staged rows whose id occurs once, with the same columns as `of_repeated`."""
+        """Classify staged rows whose ids occur only once.
+
+        The result has the same columns as the result of `of_repeated`.
+        """
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:
-        """Return the partition and hash of the rows that `of_single` classifies."""
+        """Return the partition and hash of each row that `of_single` classifies."""
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
-        """Return typed rows with partition, hash and rejection reason (null if accepted)."""
+        """Classify staged rows whose ids may be repeated.
+
+        The result contains typed rows with a partition, a hash and a rejection reason, which is null
+        for accepted rows.
+        """
         read = self.read(rows)
         ranked = rank_events(rows_so_far(read.mutate(content_hash=content(read))))
         return self._placed(settle_repeated(self._by_rules(ranked)))
 
     def all_rows(self, rows: ir.Table) -> ir.Table:
-        """Classify all staged rows at once, without partitions and hashes."""
+        """Classify all staged rows at once, without adding partitions or hashes."""
         read = self.read(rows)
         return settle_repeated(self._by_rules(read.mutate(content_hash=content(read))))
 
@@ -120,13 +116,13 @@ class Classification:
 def partition_date(
     folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
 ) -> ir.DateColumn:
-    """Return the partition: the folder's or else the event's date, or `first_partition` if later.
+    """Return the partition, which is the folder date or, if the folder date is null, the event date.
 
-    The first partition also contains the rows without a readable date.
+    Rows dated before the first partition and rows without any date belong to the first partition.
     """
     return not_before(ibis.coalesce(folder_date, event_date), first_partition)
 
 
 def not_before(day: ir.DateValue, first_partition: date) -> ir.DateValue:
     """Return the day, or the first partition if the day is earlier or null."""
-    return ibis.greatest(day, ibis.literal(first_partition))  # ignores nulls
+    return ibis.greatest(day, ibis.literal(first_partition))  # greatest() ignores nulls

@@ -1,4 +1,4 @@
-"""bronze_loads: the ledger of event loads, with the files and row counts of each partition."""
+"""bronze_loads: the ledger for event loads, with each partition's files and row counts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
 COUNTS = (
     ma.Column("rows_read", "int64", "Number of rows read from the source."),
     ma.Column(
-        "rows_repeated", "int64", "Number of rows that repeat another row, which is stored once."
+        "rows_repeated",
+        "int64",
+        "Number of rows that were not stored because they repeat another row.",
     ),
     ma.Column("rows_accepted", "int64", "Number of rows accepted into the table."),
-    ma.Column("rows_rejected", "int64", "Number of rows rejected."),
+    ma.Column("rows_rejected", "int64", "Number of rejected rows."),
 )
 
 
 def counts_differ(rows: ir.Table) -> ir.BooleanValue:
-    """Return whether a ledger entry's counts differ from the counts `in_table` and `in_rejected`."""
+    """Return whether a ledger entry's counts differ from the counts in the tables."""
     return (
         rows.rows_read.isnull()
         | (rows.rows_read != rows.in_table + rows.rows_repeated + rows.in_rejected)
@@ -34,26 +36,26 @@ def counts_differ(rows: ir.Table) -> ir.BooleanValue:
 TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
-    description="From which files was each day of events loaded, and how many of its rows were"
-    " accepted? Days without events also have a row. Comparing the ledger with a source reveals"
-    " changes.",
+    description="Which files were each day's events loaded from, and how many rows were accepted?"
+    " Days without events also have a row. To find changes, compare the ledger with a source.",
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
-        ma.Column("partition_date", "date", "Day of the partition."),
+        ma.Column("partition_date", "date", "Day that the partition covers."),
         ma.Column(
             "files",
             FILES_TYPE,
-            "Files read, each with its path in the source folder, size in bytes and SHA-256. In a"
-            " layout by day, these are the day's files. In other layouts, they are all files as of"
-            " the last run that found the day unchanged. If there are several files, only the first"
-            " day of a load lists them. The other days have a single entry with the number of files.",
+            "Files that were read, with each file's path in the source folder, size in bytes and"
+            " SHA-256 hash. If the source is laid out by day, the list contains the day's files. In"
+            " other layouts, the list contains all files as of the last run that found the day"
+            " unchanged. If a source in another layout has several files, only the first day of a load"
+            " lists all files, and each other day has a single entry with the number of files.",
         ),
         ma.Column(
             DIGEST,
             "string",
-            "Digest of the day's raw rows, in the form `row count:sum of row hashes`. Row order is"
-            " ignored.",
+            "Digest of the day's raw rows in the form `row count:sum of row hashes`. Row order does not"
+            " affect the digest.",
         ),
         *COUNTS,
     ),
@@ -76,7 +78,7 @@ def most_rows_are_accepted(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """At most max_rejected_share of event rows are rejected, per run and per day with enough rows."""
+    """In each run and on each day with enough rows, at most max_rejected_share of rows are rejected."""
     loads = ma.within(bronze_loads, "partition_date", window)
     rejected = ma.within(bronze_rejected_events, "partition_date", window)
 
@@ -101,7 +103,7 @@ def rows_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Accepted, repeated and rejected rows add up to the rows read, in the ledger and in the tables."""
+    """In the ledger and the tables, accepted, repeated and rejected rows add up to the rows read."""
     loads = ma.within(bronze_loads, "partition_date", window)
     # The first partition also contains earlier events.
     first = bronze_loads.aggregate(day=bronze_loads.partition_date.min()).day.as_scalar()

@@ -13,40 +13,51 @@ PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
 
 TABLE = ma.declare_table(
     "bronze_product_catalog",
-    grain="one node of the product taxonomy",
+    grain="one node in the product taxonomy",
     description="Which product families, products, features and sub-features exist, and which event"
-    " types are qualifying or activation events in each?",
+    " types are qualifying or activation events for each node?",
     key=("product_id",),
     columns=(
-        ma.Column("product_id", "string", "Identifier of the node."),
-        ma.Column("product_name", "string", "Name of the node."),
-        ma.Column("product_family_id", "string", "Family of the node."),
-        ma.Column("tier", "string", "Level in the taxonomy.", allowed=PRODUCT_TIERS),
-        ma.Column("parent_product_id", "string", "Parent node; null for a family.", nullable=True),
-        ma.Column("is_active", "boolean", "Whether the node is active; false once it is retired."),
-        ma.Column("created_at", "timestamp", "Time of launch, UTC."),
-        ma.Column("created_date", "date", "Local date of launch."),
-        ma.Column("product_owner", "string", "Owner of the product."),
+        ma.Column("product_id", "string", "The node's id."),
+        ma.Column("product_name", "string", "The node's name."),
+        ma.Column("product_family_id", "string", "Product family that contains the node."),
+        ma.Column("tier", "string", "The node's level in the taxonomy.", allowed=PRODUCT_TIERS),
+        ma.Column(
+            "parent_product_id",
+            "string",
+            "Id of the parent node, or null if there is no parent.",
+            nullable=True,
+        ),
+        ma.Column(
+            "is_active", "boolean", "Whether the node is active. Retired nodes are inactive."
+        ),
+        ma.Column("created_at", "timestamp", "Launch time in UTC."),
+        ma.Column("created_date", "date", "Local launch date."),
+        ma.Column("product_owner", "string", "The product's owner."),
         ma.Column(
             "activation_event_types",
             "string",
-            "Event types that activate a user in the product, separated by |; empty if none.",
+            "Event types that activate a user in the product, separated by |, or an empty string if"
+            " there are none.",
         ),
         ma.Column(
             "qualifying_event_types",
             "string",
-            "Event types that count as qualifying in the product, separated by |; empty if none.",
+            "Event types that are qualifying in the product, separated by |, or an empty string if"
+            " there are none.",
         ),
         ma.Column(
             "active_days",
             "int64",
-            "Maximum days since the last qualifying event while active; null for the policy's limit.",
+            "Maximum number of days since the last qualifying event for a user to be active, or null"
+            " to use the policy's limit.",
             nullable=True,
         ),
         ma.Column(
             "dormant_days",
             "int64",
-            "Maximum days since the last qualifying event while dormant; null for the policy's limit.",
+            "Maximum number of days since the last qualifying event for a user to be dormant, or null"
+            " to use the policy's limit.",
             nullable=True,
         ),
         ma.FAULTS_COLUMN,
@@ -70,13 +81,13 @@ SOURCE_COLUMNS = (
 )
 
 ONLY_PRODUCT = "product"
-"""The product of a source that has no catalog and names no products."""
+"""The product for a source that has no catalog and does not mention any products."""
 
 
 def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted).
+    """Return typed rows with a rejection reason, which is null for accepted rows.
 
-    Nodes below a rejected node are also rejected, because their events would not count for a product.
+    Nodes below a rejected node are also rejected, because their events would not belong to a product.
     """
     rows = ma.typed(rows, TABLE.columns, reading)
     active_days = ibis.ifelse(rows.active_days < 1, None, rows.active_days)
@@ -130,7 +141,7 @@ def of_events(named: ir.Table, reading: ma.Reading) -> ir.Table:
 
 
 def _with_families(rows: ir.Table) -> ir.Table:
-    """Fill in missing families: the nearest ancestor's family, or else the topmost ancestor."""
+    """Set each missing family to the nearest ancestor's family or else to the topmost ancestor."""
     nodes = rows.filter(rows[ma.REASON].isnull()).select(
         id="product_id", parent_id="parent_product_id", family_id="product_family_id"
     )
@@ -150,10 +161,10 @@ def _with_families(rows: ir.Table) -> ir.Table:
 
 
 def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection]]:
-    """Check the place of each row in the taxonomy of `nodes`, which are individually valid.
+    """Check each row's place in the taxonomy of `nodes`. Each node on its own is already valid.
 
-    Each node is compared with up to three nodes above it. In a valid chain, each node is one tier
-    below the next, so no further nodes matter.
+    Each node is compared with up to three of its ancestors. In a valid chain, each node is one tier
+    below its parent, so more distant ancestors do not matter.
     """
     known = nodes.select(
         id=nodes.product_id,
@@ -201,11 +212,12 @@ def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection
 
 
 def product_of_node(catalog: ir.Table) -> ir.Table:
-    """Roll nodes up to their product.
+    """Roll each node up to its product.
 
     Returns:
-        One row per node except families: `node_id`, `product_id` (its ancestor of tier product, or
-        itself). The taxonomy has at most four tiers, so two steps up suffice.
+        One row per node, excluding families, with `node_id` and `product_id`. The product is the
+        node's ancestor in the tier `product`, or the node itself. The taxonomy has at most four tiers,
+        so two steps up are sufficient.
     """
     nodes = catalog.select(id="product_id", tier="tier", parent_id="parent_product_id")
     node, one_up, two_up = (nodes.rename(f"{{name}}_{step}") for step in range(3))
@@ -217,11 +229,11 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
 
 
 def feature_of_node(catalog: ir.Table) -> ir.Table:
-    """Roll features and sub-features of active products up to their active feature.
+    """Roll each feature and sub-feature in an active product up to an active feature.
 
     Returns:
-        One row per node: `node_id`, `feature_id` (the parent of a sub-feature, or itself) and
-        `product_id`.
+        One row per node, with `node_id`, `feature_id` and `product_id`. The feature is a sub-feature's
+        parent, or the node itself if the node is a feature.
     """
     features = catalog.filter(catalog.tier == "feature", catalog.is_active).select(
         feature_id=catalog.product_id
@@ -242,7 +254,7 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     """Product names are in Title Case, and product ids are in snake_case.
 
-    Products without a name in the source are left out.
+    The check ignores products that do not have a name in the source.
     """
     nodes = bronze_product_catalog.filter(
         bronze_product_catalog.product_name != bronze_product_catalog.product_id
@@ -256,7 +268,7 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Each node's parent is in the same family, one tier above. A product may have no parent."""
+    """Each node's parent is in the same family and one tier higher. A product may have no parent."""
     nodes = bronze_product_catalog
     parents = nodes.select(
         found_id=nodes.product_id, parent_tier=nodes.tier, parent_family_id=nodes.product_family_id

@@ -1,4 +1,4 @@
-"""bronze_rejected_entities: rejected rows of the inputs that are loaded in full."""
+"""bronze_rejected_entities: rejected rows from the inputs that are loaded in full."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_rejected_entities",
-    grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
-    description="Which rows of the fully loaded inputs break a rule, and why? Rows are"
-    " stored as delivered, with the first reason that applies.",
+    grain="one rejected row from an input that is loaded in full",
+    description="Which rows in the inputs that are loaded in full break a rule, and why? Each row is"
+    " stored as delivered, with the first rejection reason that applies.",
     key=(),
     columns=(
-        ma.Column("input_name", "string", "Input of the row."),
+        ma.Column("input_name", "string", "Input that contains the row."),
         *ma.REJECTED_ROW,
     ),
 )
@@ -21,7 +21,7 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
-    """No row of the source was rejected."""
+    """No row in the inputs that are loaded in full was rejected."""
     rows = bronze_rejected_entities
     return rows.group_by("input_name", "rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()

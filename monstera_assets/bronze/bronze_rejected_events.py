@@ -1,4 +1,4 @@
-"""bronze_rejected_events: rejected event rows, each with its reason."""
+"""bronze_rejected_events: rejected event rows with their rejection reasons."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_rejected_events",
-    grain="one rejected row of the input events",
-    description="Which event rows break a rule, and why? Rows are stored as delivered, with the first"
-    " reason that applies. Rejected, repeated and accepted rows add up to the rows read.",
+    grain="one rejected event row",
+    description="Which event rows break a rule, and why? Each row is stored as delivered, with the"
+    " first rejection reason that applies. Rejected, repeated and accepted rows add up to the rows"
+    " read.",
     key=(),
     partition_column="partition_date",
     columns=(
         ma.Column(
             "partition_date",
             "date",
-            "Partition of the row. In a layout by day, it is the folder's date. In other layouts, it is"
-            " the row's date, or the first partition if the row has no date.",
+            "Partition that contains the row. If the source is laid out by day, the partition is the"
+            " folder's date. In other layouts, the partition is the row's date, or the first partition"
+            " if the row has no date.",
         ),
-        ma.Column("event_date", "date", "Date of the event, if readable.", nullable=True),
+        ma.Column(
+            "event_date",
+            "date",
+            "The event's local date, or null if the date is not readable.",
+            nullable=True,
+        ),
         *ma.REJECTED_ROW,
     ),
 )
@@ -28,7 +35,7 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No row of the source was rejected."""
+    """No event row was rejected."""
     rows = ma.within(bronze_rejected_events, "partition_date", window)
     return rows.group_by("rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()

@@ -17,14 +17,18 @@ TABLE = ma.declare_table(
     key=("input_name", "fault", "event_type"),
     columns=(
         ma.Column("input_name", "string", "Input that contains the rows."),
-        ma.Column("fault", "string", "Name of the fault."),
-        ma.Column("event_type", "string", "Event type of the rows; empty if they are not events."),
+        ma.Column("fault", "string", "The fault's name."),
+        ma.Column(
+            "event_type",
+            "string",
+            "Event type of the rows, or an empty string if the rows are not events.",
+        ),
         ma.Column("rows", "int64", "Number of corrected rows."),
         ma.nullable(
-            "first_date", "date", "Earliest date of the rows; null if they are not events."
+            "first_date", "date", "Earliest event date, or null if the rows are not events."
         ),
-        ma.nullable("last_date", "date", "Latest date of the rows; null if they are not events."),
-        ma.Column("example_ids", "array<string>", "Ids of up to three of the rows."),
+        ma.nullable("last_date", "date", "Latest event date, or null if the rows are not events."),
+        ma.Column("example_ids", "array<string>", "Ids of up to three corrected rows."),
     ),
 )
 
@@ -37,7 +41,7 @@ def bronze_source_faults(
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Count the faults recorded in the accepted rows."""
+    """Count the faults that are recorded in accepted rows."""
     events = (("events", bronze_events), ("subscription_events", bronze_subscription_events))
     entities = (
         ("users", bronze_users, "user_id"),
@@ -79,7 +83,7 @@ def bronze_source_faults(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_corrected(bronze_source_faults: ir.Table) -> ir.Table:
-    """No source row had a fault that had to be corrected."""
+    """No source row contained a fault that required correction."""
     faults = bronze_source_faults
     return faults.select(
         "input_name", "fault", "event_type", "rows", example_id=faults.example_ids[0]

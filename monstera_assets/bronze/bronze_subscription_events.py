@@ -1,4 +1,4 @@
-"""bronze_subscription_events: billing facts of accounts and deletions of users."""
+"""bronze_subscription_events: account billing facts and user deletions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ACCOUNT_EVENT_TYPES = (
 USER_EVENT_TYPES = ("user_deleted",)
 PAUSE_REASONS = ("seasonal", "voluntary_pause")
 
-# Columns that are read from metadata, with values after the change.
+# Columns that are read from metadata. The values apply after the change.
 _FROM_METADATA = (
-    ma.Column("total_seats", "int64", "Seats after the change.", nullable=True),
+    ma.Column("total_seats", "int64", "Number of seats after the change.", nullable=True),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue after the change, in the company's currency.",
+        "Monthly recurring revenue after the change in the company's currency.",
         nullable=True,
     ),
     ma.Column(
@@ -44,13 +44,15 @@ _FROM_METADATA = (
         "Subscription tier after the change.",
         nullable=True,
     ),
-    ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
+    ma.Column(
+        "contract_renewal_date", "date", "Contract renewal date after the change.", nullable=True
+    ),
     ma.nullable("effective_date", "date", "Date on which a cancellation takes effect."),
     ma.nullable("grace_until", "date", "Last day of the grace period after a failed payment."),
     ma.Column(
         "pause_reason",
         "string",
-        "Reason for the pause; voluntary_pause for reasons other than seasonal.",
+        "Reason for the pause. Any reason other than seasonal is stored as voluntary_pause.",
         nullable=True,
         allowed=PAUSE_REASONS,
     ),
@@ -59,9 +61,9 @@ _METADATA_KEYS = {"pause_reason": "reason"}
 
 TABLE = ma.declare_table(
     "bronze_subscription_events",
-    grain="one billing or subscription fact of an account, or one deletion of a user",
+    grain="one billing or subscription fact for an account, or one user deletion",
     description="Which billing facts are recorded for accounts, and which users were deleted? Rows"
-    " follow the event schema; additional columns contain the metadata values after the change.",
+    " follow the event schema, and additional columns contain metadata values after the change.",
     key=("event_id",),
     columns=(*EVENT_COLUMNS, *_FROM_METADATA, ma.FAULTS_COLUMN),
 )
@@ -78,7 +80,7 @@ def classify(
     *,
     reading: ma.Reading,
 ) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted)."""
+    """Return typed rows with a rejection reason, which is null for accepted rows."""
     rows = read_events(rows, TABLE, reading)
     rows = rows.mutate(content_hash=event_rules.content(rows))
     is_deletion = rows.event_type.isin(USER_EVENT_TYPES)
@@ -128,7 +130,7 @@ def classify(
 
 
 def deletions(subscription_events: ir.Table) -> ir.Table:
-    """Return the first deletion date of each deleted user: `user_id`, `deleted_on`."""
+    """Return `user_id` and the first deletion date, `deleted_on`, for each deleted user."""
     deleted = subscription_events.filter(subscription_events.event_type.isin(USER_EVENT_TYPES))
     return deleted.group_by(user_id=deleted.entity_id).aggregate(
         deleted_on=deleted.event_date.min()

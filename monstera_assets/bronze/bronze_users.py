@@ -1,4 +1,4 @@
-"""bronze_users: the versions of each user; the only table with email addresses."""
+"""bronze_users: the versions of each user. No other table contains email addresses."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ TABLE = ma.declare_table(
     " The view bronze_users_current has one row per user.",
     key=("user_id", "valid_from"),
     columns=(
-        ma.Column("user_id", "string", "Identifier of the user."),
+        ma.Column("user_id", "string", "The user's id."),
         ma.VALID_FROM,
-        ma.nullable("email", "string", "Email address, if known; never leaves bronze."),
+        ma.nullable(
+            "email",
+            "string",
+            "The user's email address, or null if unknown. Email addresses never leave the bronze"
+            " layer.",
+        ),
         ma.Column(
             "account_id",
             "string",
-            "Account of the user.",
+            "The user's account id.",
             references=ma.Reference("bronze_accounts", "account_id"),
         ),
-        ma.Column("user_created_at", "timestamp", "Time of signup, UTC."),
-        ma.Column("signup_date", "date", "Local date of signup."),
-        ma.Column("country", "string", "Country of the user."),
-        ma.Column("plan_type", "string", "Plan of the user."),
-        ma.Column("acquisition_source", "string", "Acquisition source of the user."),
+        ma.Column("user_created_at", "timestamp", "Signup time in UTC."),
+        ma.Column("signup_date", "date", "Local signup date."),
+        ma.Column("country", "string", "The user's country."),
+        ma.Column("plan_type", "string", "The user's plan."),
+        ma.Column("acquisition_source", "string", "The user's acquisition source."),
         ma.FAULTS_COLUMN,
     ),
 )
@@ -45,14 +50,14 @@ VERSIONS = ma.Versioning(
 def classify(
     rows: ir.Table, accounts: ir.Table, reading: ma.Reading, *, has_accounts: bool
 ) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted).
+    """Return typed rows with a rejection reason, which is null for accepted rows.
 
     Args:
         rows: staged rows.
         accounts: bronze_accounts.
-        reading: how values are read.
-        has_accounts: whether the source has accounts. If not, a user without an account gets one
-            with the user's id.
+        reading: rules for reading values.
+        has_accounts: whether the source contains accounts. If not, a user without an account gets
+            an account with the user's id.
     """
     rows = ma.typed(rows, (*TABLE.columns, ma.UPDATED_AT), reading)
     rows = ma.with_stated_day(rows, reading)
@@ -80,11 +85,11 @@ def classify(
 
 
 def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
-    """Return one user per entity of type user, created at its first accepted event.
+    """Return one user per entity of type user, with the first accepted event as the creation time.
 
     Args:
         events: classified events.
-        reading: how values are read.
+        reading: rules for reading values.
     """
     accepted = events.filter(events[ma.REASON].isnull(), events.entity_type == "user")
     users = accepted.group_by(user_id=accepted.entity_id).aggregate(

@@ -1,4 +1,4 @@
-"""bronze_workflows: the steps of each workflow, in order."""
+"""bronze_workflows: the ordered steps in each workflow."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_workflows",
-    grain="one step of a workflow",
-    description="What are the steps of each workflow, and in what order do they occur? A step is"
+    grain="one step in a workflow",
+    description="What are the steps in each workflow, and in what order do they occur? A step is"
     " one event type in one product.",
     key=("workflow_id", "step_number"),
     columns=(
-        ma.Column("workflow_id", "string", "Identifier of the workflow."),
-        ma.Column("workflow_name", "string", "Name of the workflow."),
+        ma.Column("workflow_id", "string", "The workflow's id."),
+        ma.Column("workflow_name", "string", "The workflow's name."),
         ma.Column(
             "product_id",
             "string",
-            "Product, feature or sub-feature of the step.",
+            "Product, feature or sub-feature in which the step occurs.",
             references=ma.Reference("bronze_product_catalog", "product_id"),
         ),
-        ma.Column("step_number", "int64", "Position of the step, starting at 1."),
-        ma.Column("event_type", "string", "Event type of the step."),
+        ma.Column("step_number", "int64", "The step's position in the workflow, starting at 1."),
+        ma.Column("event_type", "string", "The step's event type."),
     ),
 )
 
@@ -33,7 +33,7 @@ SOURCE_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "
 
 
 def classify(rows: ir.Table, catalog: ir.Table, reading: ma.Reading) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted)."""
+    """Return typed rows with a rejection reason, which is null for accepted rows."""
     rows = ma.typed(rows, TABLE.columns, reading)
     rows = rows.mutate(workflow_name=ibis.coalesce(rows.workflow_name, rows.workflow_id))
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")

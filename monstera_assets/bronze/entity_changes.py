@@ -1,12 +1,13 @@
 """Determine which computed days are affected by changes to the inputs that are loaded in full.
 
-The latest rows of users and accounts apply to past days too, so a changed or removed row can affect
-any day. An added row cannot affect days before its date: users have no state before signup,
-accounts have none before creation or first payment, and billing facts count only from their date.
-Two effects of an added user reach further back: events that were rejected because the user was
-unknown become valid, and a new segment value has rows on every date.
+The latest user and account rows also apply to past days, so a changed or removed row can affect any
+day. An added row cannot affect days before the row's date. Users have no state before signup, accounts
+have no state before creation or first payment, and billing facts do not apply before their date. An
+added user can affect earlier days in two cases: events that were rejected because the user was unknown
+become valid, and a new segment value adds rows on every date.
 
-The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
+The product catalog and workflows determine how all events are interpreted, so a change to either
+input can affect any day.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ COMPARED = (
 """The entity tables from which other tables are computed."""
 
 Named = Callable[[Table], str]
-"""Returns the SQL name of a table in one of two versions."""
+"""Function that returns a table's SQL name in one of two versions."""
 
 _SEGMENTS = ("country", "plan_type", "acquisition_source", "subscription_tier")
 
 
 @dataclass(frozen=True)
 class EntityEffect:
-    """The days affected by changes to entities.
+    """Days affected by entity changes.
 
     Attributes:
-        every_day: whether any day may be affected; the other attributes are then unset.
-        affects_from: the first day that may be affected; None if no day is.
-        event_days: days with event rows of users to whom the rules now apply differently.
+        every_day: whether any day may be affected. If true, the other attributes are not set.
+        affects_from: the first day that may be affected, or None if no day is affected.
+        event_days: days with event rows for users to whom the rules now apply differently.
     """
 
     every_day: bool = False
@@ -62,9 +63,9 @@ class EntityEffect:
 def entity_effect(
     connection: duckdb.DuckDBPyConnection, before: Named, after: Named, loaded: Named
 ) -> EntityEffect:
-    """Compare two versions of the entity tables, named by `before` and `after`.
+    """Compare two versions of the entity tables, whose names `before` and `after` return.
 
-    `loaded` names bronze_events and bronze_rejected_events.
+    `loaded` returns the names of bronze_events and bronze_rejected_events.
     """
 
     def count(query: str) -> int:

@@ -1,4 +1,4 @@
-"""The event schema and its rules, shared by bronze_events and bronze_subscription_events."""
+"""Define the event schema and rules that bronze_events and bronze_subscription_events share."""
 
 from __future__ import annotations
 
@@ -16,41 +16,51 @@ ENTITY_TYPES = ("user", "admin", "system", "account")
 LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
 
 LAST_DAY = "events_last_day"
-"""Query parameter: the last day that this run or an earlier one covers."""
+"""Query parameter: the last day that this run or an earlier run covers."""
 
 _EVENT_TYPE = "^[a-z][a-z0-9]*(_[a-z0-9]+)+$"
 _FLAGS = ("is_qualifying_event", "is_activation_event")
 
 SOURCE_NAMES = {"event_timestamp": "timestamp"}
-"""Columns that have a different name in the source."""
+"""Source column names that differ from the table's column names, keyed by table column."""
 
 REQUIRED = ("entity_id", "event_type", "timestamp")
-# Digests of stored days depend on this order.
+# Stored digests depend on this column order.
 SOURCE_COLUMNS = (
     *("event_id", "entity_id", "entity_type", "event_type", "timestamp", "location"),
     *(*_FLAGS, "session_id", "product_id", "metadata", "received_at"),
 )
 
 EVENT_COLUMNS = (
-    ma.Column("event_id", "string", "Id of the event, or a hash of the row if it has none."),
+    ma.Column("event_id", "string", "The event's id, or a hash of the row if the row has no id."),
     ma.Column("entity_id", "string", "Id of the entity that the event is about."),
-    ma.Column("entity_type", "string", "Type of the entity.", allowed=ENTITY_TYPES),
-    ma.Column("event_type", "string", "Type of the event: [object or product]_[action]."),
-    ma.Column("event_timestamp", "timestamp", "Time of the event, UTC."),
-    ma.Column("event_date", "date", "Local date of the event."),
+    ma.Column("entity_type", "string", "The entity's type.", allowed=ENTITY_TYPES),
+    ma.Column(
+        "event_type", "string", "The event's type, in the form [object or product]_[action]."
+    ),
+    ma.Column("event_timestamp", "timestamp", "Time of the event in UTC."),
+    ma.Column("event_date", "date", "The event's local date."),
     ma.Column("location", "string", "App or interface that sent the event.", allowed=LOCATIONS),
-    ma.nullable("session_id", "string", "Session in which the event occurred, if any."),
+    ma.nullable(
+        "session_id", "string", "Session in which the event occurred, or null if there is none."
+    ),
     ma.product_column(
-        "product_id", "Product, feature or sub-feature of the event, if any.", nullable=True
+        "product_id",
+        "Product, feature or sub-feature of the event, or null if there is none.",
+        nullable=True,
     ),
     ma.Column(
-        "is_qualifying_event", "boolean", "Whether the event is intentional, value-creating work."
+        "is_qualifying_event",
+        "boolean",
+        "Whether the event represents intentional, value-creating work.",
     ),
     ma.Column(
         "is_activation_event", "boolean", "Whether the event activates the user in the product."
     ),
-    ma.Column("metadata", "string", "Additional facts, as a JSON object.", nullable=True),
-    ma.Column("received_at", "timestamp", "Time when the event was received, UTC.", nullable=True),
+    ma.Column("metadata", "string", "Additional data as a JSON object.", nullable=True),
+    ma.Column(
+        "received_at", "timestamp", "Time at which the event was received in UTC.", nullable=True
+    ),
 )
 
 _CONTENT = tuple(
@@ -58,11 +68,11 @@ _CONTENT = tuple(
     for column in EVENT_COLUMNS
     if column.name not in ("event_id", "event_date", "received_at")
 )
-"""Two rows with the same id are the same event if these columns are equal."""
+"""Columns that determine whether two rows with the same id represent the same event."""
 
 
 def with_ids(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
-    """Add `filled_id` to staged rows: the row's id, or a hash of its content if it has no id."""
+    """Add `filled_id`, which is the row's id or, if the row has no id, a hash of the row's content."""
     typed = ma.typed(rows, table.columns, reading, SOURCE_NAMES)
     places = ("source_file", "folder_date", "row_number")
     raw = {name: typed[name if name in places else f"raw_{name}"] for name in rows.columns}
@@ -70,11 +80,15 @@ def with_ids(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
 
 
 def read_events(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
-    """Return typed event rows with `event_date`. The rows are staged or come from `with_ids`."""
+    """Convert staged rows or rows from `with_ids` to typed event rows, and add `event_date`."""
     rows = ma.typed(rows, table.columns, reading, SOURCE_NAMES)
     if "raw_filled_id" in rows.columns:
         rows = rows.mutate(event_id=rows.raw_filled_id).drop("raw_filled_id")
     return rows.mutate(event_date=reading.trusted_date(rows.event_timestamp))
+
+
+NO_ID = -1
+"""The key of rows without an id. All other keys are positive."""
 
 
 def event_key(rows: ir.Table) -> ir.IntegerValue:
@@ -82,23 +96,37 @@ def event_key(rows: ir.Table) -> ir.IntegerValue:
     return (rows.filled_id if "filled_id" in rows.columns else rows.event_id.cast("string")).hash()
 
 
+def repeated_keys(rows: ir.Table, reading: ma.Reading) -> ir.Table:
+    """Return the keys (`repeated_key`) of staged ids that may occur more than once.
+
+    Most ids occur only once, and only rows with repeated ids need to be ordered. Keys are hashes, so a
+    hash collision only causes additional rows to be ordered. If any row has no id, the result contains
+    `NO_ID`, so that one scan finds both repeated and missing ids.
+    """
+    has_id = reading.text(rows.event_id).notnull() if "filled_id" not in rows.columns else True
+    keys = rows.select(repeated_key=ibis.ifelse(has_id, event_key(rows), NO_ID))
+    counted = keys.group_by("repeated_key").aggregate(times=keys.repeated_key.count())
+    counted = counted.filter((counted.times > 1) | (counted.repeated_key == NO_ID))
+    return counted.select("repeated_key")
+
+
 def content(rows: ir.Table) -> ir.StringValue:
-    """Return a hash of each typed row's values, except for its id and time of receipt."""
+    """Return a hash of each typed row's values, excluding the id and the time of receipt."""
     said = ibis.struct({name: rows[name] for name in _CONTENT})
     return said.cast("json").cast("string").hexdigest("md5")
 
 
 def rows_so_far(rows: ir.Table) -> ir.Table:
-    """Drop typed rows dated after `LAST_DAY`, because they do not supersede other rows yet."""
+    """Drop typed rows dated after `LAST_DAY`, because future rows do not supersede other rows yet."""
     last_day = parameter(LAST_DAY, "date")
     return rows.filter(~(rows.event_date > last_day).fill_null(False))
 
 
 def rank_events(rows: ir.Table) -> ir.Table:
-    """Add `later_rows` to typed event rows: the number of later rows with the same id.
+    """Add `later_rows`, the number of later rows with the same id, to typed event rows.
 
-    Rows are ordered by time of receipt (rows without one come first), then by file name and by
-    position in the file. Rows without a readable date are not ranked.
+    Rows are ordered by time of receipt, file name and position in the file. Rows without a time of
+    receipt come first. Rows without a readable date are not ranked.
     """
     is_dated = rows.event_date.notnull()
     later = ibis.row_number().over(
@@ -108,10 +136,11 @@ def rank_events(rows: ir.Table) -> ir.Table:
 
 
 def settle_repeated(rows: ir.Table) -> ir.Table:
-    """Set the rejection reason for accepted rows that share an id (framework, section 2).
+    """Set rejection reasons for accepted rows that share an id (framework, section 2).
 
-    The last row is kept. Each other row is `repeated` if a later row has the same content, and
-    `superseded` otherwise. The rows must have a `content_hash` column that contains their `content`.
+    Only the last row with each id is kept. An earlier row is `repeated` if a later row has the same
+    content, and `superseded` otherwise. Rows must have a `content_hash` column, which contains the
+    result of `content`.
     """
     rows = rows.mutate(is_accepted=rows[ma.REASON].isnull())
     order_by = _latest_first(rows)
@@ -153,14 +182,16 @@ def event_rules(
     default_entity_type: ir.StringValue | str,
     may_qualify: bool = True,
 ) -> tuple[ir.Table, list[ma.Rejection]]:
-    """Return rows with defaults, flags and faults, and the rules in order (framework, section 2).
+    """Add defaults, flags and faults to rows, and return the rows and the ordered rules.
+
+    For the rules, see section 2 of the framework.
 
     Args:
         rows: rows from `read_events`.
-        reading: how values are read.
+        reading: rules for reading values.
         entities: the result of `known_entities`, or None to accept any entity.
         catalog: bronze_product_catalog.
-        default_entity_type: the entity type of rows that do not specify one.
+        default_entity_type: the entity type for rows that do not specify an entity type.
         may_qualify: whether the catalog determines the rows' flags.
     """
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
@@ -219,7 +250,7 @@ def event_rules(
 
 
 def classified(rows: ir.Table, rules: Sequence[ma.Rejection]) -> ir.Table:
-    """Add the rejection reason to rows from `event_rules`, and clean their metadata."""
+    """Add a rejection reason to each row from `event_rules`, and clean the row's metadata."""
     judged = ma.with_reason(rows, rules)
     return judged.mutate(metadata=judged.clean_metadata)
 
@@ -227,8 +258,8 @@ def classified(rows: ir.Table, rules: Sequence[ma.Rejection]) -> ir.Table:
 def known_entities(users: ir.Table, accounts: ir.Table, deletions: ir.Table | None) -> ir.Table:
     """Return one row per user or account id.
 
-    Columns: `known_id`, `signup_date` (null if the id is not a user's), `deleted_on` (null unless the
-    user was deleted) and `is_account`.
+    The columns are `known_id`, `signup_date` (null if the id is not a user id), `deleted_on` (null
+    unless the user was deleted) and `is_account`.
     """
     people = users.select(known_id=users.user_id, signup_date=users.signup_date)
     if deletions is None:
@@ -253,10 +284,10 @@ def known_entities(users: ir.Table, accounts: ir.Table, deletions: ir.Table | No
 
 
 def listed_types(catalog: ir.Table) -> ir.Table:
-    """Return the event types that apply to each node, from its own and its ancestors' lists.
+    """Return the event types in each node's lists and in the lists of the node's ancestors.
 
-    Columns: `node_id` (empty for events without a product, to which all lists apply),
-    `listed_type` and `activates`.
+    The columns are `node_id`, `listed_type` and `activates`. Events without a product, to which all
+    lists apply, have an empty `node_id`.
     """
     own = ibis.union(
         *(
@@ -285,7 +316,7 @@ def listed_types(catalog: ir.Table) -> ir.Table:
 
 
 def _with_flags(rows: ir.Table, catalog: ir.Table) -> ir.Table:
-    """Set both flags, and add `is_listed`, `is_overruled`, `is_unsaid` and `catalog_has_lists`."""
+    """Set the event flags, and add `is_listed`, `is_overruled`, `is_unsaid` and `catalog_has_lists`."""
     listed = listed_types(catalog)
     has_lists = listed.aggregate(has_lists=listed.count() > 0)
     node = ibis.coalesce(rows.product_id, "")
@@ -294,7 +325,7 @@ def _with_flags(rows: ir.Table, catalog: ir.Table) -> ir.Table:
     ).cross_join(has_lists)
     is_listed = joined.activates.notnull()
     qualifies, activates = joined.is_qualifying_event, joined.is_activation_event
-    # If there are neither flags nor lists, all events qualify.
+    # An event without flags qualifies if the catalog does not contain any lists.
     unsaid = ~joined.has_lists & qualifies.isnull() & activates.isnull()
     own = qualifies.fill_null(False) | activates.fill_null(False) | unsaid
     overruled = ~qualifies.fill_null(True) | (

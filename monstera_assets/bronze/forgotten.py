@@ -1,14 +1,15 @@
-"""Pseudonymize the rows of erased people, in every load and in stored tables.
+"""Pseudonymize erased people's rows during every load and in stored tables.
 
-The warehouse maps a keyed hash (HMAC-SHA-256) of an erased person's id and email address to a
-random tombstone id, and keeps no other identifier. The key is in a file next to the warehouse. The
-source still contains the person's rows, so each load hashes the ids that it reads and replaces the
-erased ones. `monstera forget` applies the same functions to stored rows.
+The warehouse maps keyed hashes (HMAC-SHA-256) of an erased person's id and email address to a random
+tombstone id, and does not keep any other identifier. The key is in a file next to the warehouse. The
+source still contains the person's rows, so each load hashes the ids that it reads and replaces the ids
+of erased people. `monstera forget` applies the same functions to stored rows.
 
-Values on which totals depend are replaced, not dropped: sessions, projects (which distinguish
-workflow runs) and the people whom the person reached become keyed hashes. Equal values stay equal.
+Values that affect totals are replaced with keyed hashes instead of being dropped. Session ids, project
+ids and target user ids affect totals, and project ids also distinguish workflow runs. Equal values have
+equal hashes.
 
-The key is always a bound parameter, so no statement and no error message contains it.
+The key is always passed as a bound parameter, so statements and error messages never contain the key.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 FORGOTTEN = f"{OPERATIONS_SCHEMA}.forgotten"
-"""Table of tombstones by keyed hash: `kind` (user_id, email or key), `keyed_hash`, `tombstone`."""
+"""Tombstone table with the columns `kind` (user_id, email or key), `keyed_hash` and `tombstone`."""
 TOMBSTONE_PREFIX = "forgotten_"
 NO_ADDRESS = "@forgotten.invalid"
-"""Suffix of the placeholders for email addresses of erased people."""
+"""Suffix of the placeholders that replace erased people's email addresses."""
 REMOVED = "removed"
 
 PEOPLE = "forgotten_people"
@@ -49,14 +50,14 @@ _KEPT_IN_METADATA = (
     "effective_date",
     "grace_until",
 )
-"""Numbers, dates and tiers of subscriptions, which must stay readable for rows to be accepted."""
+"""Subscription values that must stay readable so that their rows are accepted."""
 
 _KEY_BYTES = 32
 _BLOCK = 64
 _KEY_SUFFIX = ".forgotten-key"
 _OWNER_ONLY = 0o600
 
-# Each pattern splits a text into pieces that concatenate to the same text.
+# Each pattern splits a string into pieces whose concatenation is the original string.
 _USER_NUMBER = r'"\w*user_id"\s*:\s*"?-?[0-9]+"?'
 _LITERAL = r'"(?:[^"\\]|\\.)*"'
 _WORD = r"[\p{L}\p{N}_@+-]+(?:\.[\p{L}\p{N}_@+-]+)*"
@@ -66,23 +67,23 @@ _NUMBER = r"-?[0-9.]+"
 
 
 class ForgottenKeyError(WarehouseError):
-    """The key that identifies erased people is missing, unusable or from another warehouse."""
+    """The key that identifies erased people is missing or unusable, or belongs to another warehouse."""
 
 
 def key_path(database: Path) -> Path:
-    """Return the path of a warehouse's key."""
+    """Return the path of a warehouse's key file."""
     return database.absolute().with_name(database.name + _KEY_SUFFIX)
 
 
 @dataclass(frozen=True, repr=False)
 class Key:
-    """The secret key of the keyed hashes."""
+    """The secret key for keyed hashes."""
 
     secret: bytes
 
     @property
     def parameters(self) -> Mapping[str, bytes]:
-        """The parameters of statements with `keyed_hash_sql`: the padded blocks of HMAC."""
+        """The padded HMAC blocks, as parameters for statements that contain `keyed_hash_sql`."""
         padded = self.secret.ljust(_BLOCK, b"\0")
         return {
             "inner": bytes(byte ^ 0x36 for byte in padded),
@@ -101,7 +102,7 @@ class Key:
 
 
 def make_key(path: Path) -> Key:
-    """Read the key, or create one that only the owner can read.
+    """Read the key, or create a key file that only the file's owner can read.
 
     Raises:
         ForgottenKeyError: If the file cannot be created or read.
@@ -111,7 +112,7 @@ def make_key(path: Path) -> Key:
     except FileExistsError:
         return read_key(path)
     except OSError as error:
-        raise ForgottenKeyError(f"{path} cannot be created: {error.strerror}.") from error
+        raise ForgottenKeyError(f"Cannot create {path}: {error.strerror}.") from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secrets.token_hex(_KEY_BYTES) + "\n")
         file.flush()
@@ -120,10 +121,10 @@ def make_key(path: Path) -> Key:
 
 
 def read_key(path: Path) -> Key:
-    """Read the key.
+    """Read the key from a file.
 
     Raises:
-        ForgottenKeyError: If the file is missing, contains no key, or is readable by other users.
+        ForgottenKeyError: If the file is missing, does not contain a key or is readable by other users.
     """
     try:
         mode = path.stat().st_mode
@@ -131,16 +132,23 @@ def read_key(path: Path) -> Key:
         secret = bytes.fromhex(text)
     except FileNotFoundError as error:
         raise ForgottenKeyError(
-            f"{path} is missing. It is the key that identifies erased people; without it, a load"
-            " would restore their data. Copy it from the original warehouse's folder."
+            f"The key file {path} is missing. Without the key that identifies erased people, a load"
+            " would restore their data. Copy the key file from the original warehouse's folder."
         ) from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it contains no key"
-        raise ForgottenKeyError(f"{path} cannot be read: {reason}. Restore it.") from error
+        reason = error.strerror if isinstance(error, OSError) else "the file does not contain a key"
+        raise ForgottenKeyError(
+            f"The key file {path} cannot be read: {reason}. Restore the file."
+        ) from error
     if mode & 0o077:
-        raise ForgottenKeyError(f"{path} can be read by other users. Run chmod 600 on it.")
+        raise ForgottenKeyError(
+            f"The key file {path} is readable by other users. Run chmod 600 on the file."
+        )
     if len(secret) != _KEY_BYTES:
-        raise ForgottenKeyError(f"{path} cannot be read: it contains no key. Restore it.")
+        raise ForgottenKeyError(
+            f"The key file {path} cannot be read: the file does not contain a key."
+            " Restore the file."
+        )
     return Key(secret)
 
 
@@ -148,7 +156,7 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     """Return a `Forgetting`, or None if no one was erased.
 
     Raises:
-        ForgottenKeyError: If people were erased, and the key is missing, unusable or wrong.
+        ForgottenKeyError: If people were erased and the key is missing, unusable or wrong.
     """
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
@@ -166,21 +174,21 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     key = read_key(key_path(Path(path)))
     if (key.check,) not in checks:
         raise ForgottenKeyError(
-            f"{key_path(Path(path))} is the key of another warehouse; loading with it would restore"
-            " the data of erased people. Replace it with the key of this warehouse."
+            f"The key file {key_path(Path(path))} belongs to another warehouse. Loading with this key"
+            " would restore the data of erased people. Replace the file with this warehouse's key file."
         )
     return Forgetting(connection, key)
 
 
 class Forgetting:
-    """Pseudonymizes erased people in the tables of a connection."""
+    """Pseudonymize erased people in a connection's tables."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, key: Key) -> None:
         self._connection = connection
         self.key = key
 
     def staged(self, input_name: str) -> None:
-        """Pseudonymize the staged rows and malformed records of an input."""
+        """Pseudonymize an input's staged rows and malformed records."""
         rows = f"{input_name}_rows"
         if input_name == "users":
             self.find_people([f"SELECT user_id FROM {rows}"])
@@ -189,7 +197,7 @@ class Forgetting:
             self._replace(rows, self.users_sql(rows))
         elif input_name in EVENT_INPUTS:
             self.find_people([f"SELECT entity_id FROM {rows} WHERE {is_person()}"])
-            # Addresses stay, because a load replaces every address in metadata in the same way.
+            # Email addresses are not replaced here, because loads replace all addresses in metadata.
             self.find_texts([f"SELECT metadata FROM {rows}"], by_email=False)
             self.find_values(personal_values([rows]))
             self._replace(rows, self.events_sql(rows))
@@ -197,7 +205,7 @@ class Forgetting:
         self.drop_temporary()
 
     def texts(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace the ids and addresses of erased people in the texts of a column."""
+        """Replace erased people's ids and email addresses in a text column."""
         self.find_texts([f"SELECT {column} FROM {table} WHERE {where}"])
         self._connection.execute(
             f"UPDATE {table} SET {column} = t.pseudonymized FROM {TEXTS} AS t"
@@ -205,7 +213,10 @@ class Forgetting:
         )
 
     def lines(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace malformed lines that name an erased person, as their fields cannot be located."""
+        """Replace malformed lines that mention an erased person.
+
+        Malformed lines are replaced as a whole, because their fields cannot be located.
+        """
         candidates = " UNION ALL ".join(
             f"SELECT {column} AS line, trim(unnest(regexp_extract_all({column}, '{pattern}'))) AS token"
             f" FROM {table} WHERE {where}"
@@ -232,9 +243,9 @@ class Forgetting:
         )
 
     def find_emails(self, queries: Iterable[str]) -> None:
-        """Number the addresses of each person in `PEOPLE`, given queries for (real_id, email).
+        """Number each person's email addresses. The queries return `real_id` and `email`.
 
-        Addresses stay distinct, because rows with different addresses do not repeat each other.
+        Different addresses stay distinct, because rows with different addresses are not repeated rows.
         """
         every = " UNION ".join(
             f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM ({query}) AS q(real_id, email)"
@@ -247,13 +258,15 @@ class Forgetting:
         )
 
     def find_texts(self, queries: Iterable[str], *, by_email: bool = True) -> None:
-        """Fill `TEXTS` (text, pseudonymized) with the queried texts that name erased people.
+        """Fill `TEXTS` (text, pseudonymized) with the queried strings that mention erased people.
 
-        People are named by their ids and, if `by_email` is true, by their email addresses.
+        A string mentions a person if the string contains the person's id or, if `by_email` is true, the
+        person's email address.
 
-        Numbers count as ids only after a matching key: `"..._user_id": 42`.
+        A number is treated as an id only if the number follows a matching key, as in
+        `"..._user_id": 42`.
         """
-        # A literal may contain escapes, such as "caf\u00e9".
+        # A string literal may contain escapes, such as "caf\u00e9".
         decoded = (
             "CASE WHEN contains(token, '\\') AND json_valid(token)"
             " THEN json_extract_string(token, '$') ELSE token[2:-2] END"
@@ -299,17 +312,17 @@ class Forgetting:
         )
 
     def find_values(self, queries: Mapping[str, str]) -> None:
-        """Fill `VALUES` (kind, real_id, value, replacement) with values that become keyed hashes.
+        """Fill `VALUES` (kind, real_id, value, replacement) with the values that keyed hashes replace.
 
         Args:
-            queries: per kind, a query of `real_id` and `value`.
+            queries: for each kind, a query that returns `real_id` and `value`.
         """
         every = " UNION ".join(
             f"SELECT '{kind}' AS kind, CAST(real_id AS VARCHAR) AS real_id,"
             f" CAST(value AS VARCHAR) AS value FROM ({query})"
             for kind, query in queries.items()
         )
-        # A tombstone counts as the id that it replaced, so that hashes do not depend on the order
+        # A tombstone is treated as the id that it replaced, so that hashes do not depend on the order
         # in which people are erased.
         canonical = f"coalesce(others.keyed_hash, {keyed_hash_sql('user_id', 'value')})"
         hashed = keyed_hash_sql(
@@ -324,7 +337,7 @@ class Forgetting:
         )
 
     def users_sql(self, rows: str) -> str:
-        """Return the query that pseudonymizes `user_id` and `email`; call `find_emails` first."""
+        """Return the query that pseudonymizes `user_id` and `email`. Call `find_emails` first."""
         return (
             "SELECT r.* REPLACE (coalesce(p.tombstone, CAST(r.user_id AS VARCHAR)) AS user_id,"
             " CASE WHEN p.tombstone IS NULL OR e.position IS NULL THEN CAST(r.email AS VARCHAR)"
@@ -335,7 +348,7 @@ class Forgetting:
         )
 
     def events_sql(self, rows: str) -> str:
-        """Return the query that pseudonymizes events; call `find_texts` and `find_values` first."""
+        """Return the query that pseudonymizes events. Call `find_texts` and `find_values` first."""
         metadata = "CAST(r.metadata AS VARCHAR)"
         kept = ", ".join(
             f'CASE WHEN {value} IS NOT NULL THEN \'"{name}": "\' || CASE WHEN'
@@ -370,12 +383,12 @@ class Forgetting:
         )
 
     def drop_temporary(self) -> None:
-        """Drop the temporary tables of all lookups."""
+        """Drop all temporary lookup tables."""
         for name in _TEMPORARY:
             self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
     def _known(self, tokens: str, *, by_email: bool = True) -> str:
-        """Return the query for `token` and `value` rows that name erased people, with `tombstone`."""
+        """Return the query that adds `tombstone` to the tokens that mention erased people."""
         kinds = [("user_id", "value"), *([("email", "lower(value)")] if by_email else [])]
         return " UNION ALL ".join(
             f"SELECT token, value, tombstone FROM ({tokens}) JOIN {FORGOTTEN}"
@@ -384,7 +397,7 @@ class Forgetting:
         )
 
     def _replace(self, table: str, query: str) -> None:
-        """Replace a staged table with a query on it, if it names erased people."""
+        """Replace a staged table with the query's result if the table mentions erased people."""
         found = self._connection.execute(
             f"SELECT 1 FROM {PEOPLE} UNION ALL SELECT 1 FROM {TEXTS} LIMIT 1"
         ).fetchall()
@@ -396,18 +409,18 @@ class Forgetting:
 
 
 def keyed_hash_sql(kind: str, value: str) -> str:
-    """Return `Key.keyed_hash` in SQL; bind `$inner` and `$outer` to the key's parameters."""
+    """Return the SQL for `Key.keyed_hash`. Bind `$inner` and `$outer` to the key's parameters."""
     message = f"encode('{kind}:' || {value})"
     return f"sha256($outer || unhex(sha256($inner || {message})))"
 
 
 def is_person(prefix: str = "") -> str:
-    """Return the SQL condition for entities that can be people; an account may have the same id."""
+    """Return the SQL condition for entities that can be people. An account may share a person's id."""
     return f"coalesce(CAST({prefix}entity_type AS VARCHAR), '') NOT IN ('account', 'system')"
 
 
 def personal_values(relations: Sequence[str]) -> dict[str, str]:
-    """Return queries for people's sessions, projects and targets in events, for `find_values`."""
+    """Return the queries for people's sessions, projects and targets that `find_values` needs."""
     values = {
         "session": "session_id",
         "project": _text_at("CAST(metadata AS VARCHAR)", "project_id"),
@@ -436,5 +449,5 @@ def _is_object(text: str) -> str:
 
 
 def _text_at(text: str, name: str) -> str:
-    # CASE, because AND may evaluate both sides, which fails for text that is not JSON.
+    # CASE is required, because AND may evaluate both sides, which fails for invalid JSON.
     return f"CASE WHEN {_is_object(text)} THEN json_extract_string({text}, '$.{name}') END"

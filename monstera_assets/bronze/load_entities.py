@@ -1,7 +1,8 @@
-"""Load the inputs that are loaded in full: accounts, catalog, users, billing and workflows.
+"""Load accounts, the product catalog, users, subscription events and workflows in full.
 
-All five are loaded in one transaction, because they refer to each other: a user is accepted only if
-the user's account is accepted, and a subscription event only if its account or user is accepted.
+All five inputs are loaded in one transaction, because their rows refer to each other. A user is
+accepted only if the user's account is accepted. A subscription event is accepted only if its account or
+user is accepted.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +60,7 @@ TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 
 @dataclass(frozen=True)
 class _Entity:
-    """How an input is loaded: its module, its rules and the query for derived rows."""
+    """An input's module, rules and query for derived rows."""
 
     module: ModuleType
     classify: Classify
@@ -80,7 +81,7 @@ class _Entity:
         source_input = load.inputs.get(self.input_name)
         given = source_input or SourceInput(self.input_name, (), by_day=False)
         if self.module is bronze_subscription_events:
-            rows, _ = staged_events(connection, given, load.reading)
+            rows, *_ = staged_events(connection, given, load.reading, load.queries)
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
         name = f"{self.input_name}_classified"
@@ -141,7 +142,7 @@ class _Entity:
         """Return the query for the input's row counts and files."""
         name = self.input_name
         source_input = load.inputs.get(name, SourceInput(name, (), by_day=False))
-        # Derived rows have no file.
+        # Derived rows do not come from a file.
         counts = (
             f"SELECT '{name}' AS input_name, (SELECT count(*) FROM {name}_rows)"
             f" + (SELECT count(*) FROM {name}_malformed) AS rows_read,"
@@ -156,7 +157,7 @@ class _Entity:
 
 @dataclass(frozen=True)
 class _EntityLoad:
-    """Loads all entity tables."""
+    """Load all entity tables."""
 
     inputs: Mapping[str, SourceInput]
     reading: Reading
@@ -176,7 +177,7 @@ class _EntityLoad:
         return f"({none}{''.join(found)})"
 
     def batch(self) -> TableBatch:
-        """Return the batch that loads the tables."""
+        """Return the batch that loads the entity tables."""
         entities = self._entities()
         return TableBatch(
             {
@@ -210,14 +211,14 @@ class _EntityLoad:
         return entity.input_name not in self.inputs or count_rows(connection, derived) > 0
 
     def adds_accounts(self, module: ModuleType) -> bool:
-        """Return whether derived users get accounts in addition to those in the source."""
+        """Return whether derived users get accounts in addition to the source's accounts."""
         return module is bronze_accounts and "users" not in self.inputs
 
     def _entities(self) -> tuple[_Entity, ...]:
         """Return the inputs in the order in which they are loaded.
 
-        Accounts come before users, because users refer to them. If either is derived, users come
-        first, because accounts are derived from users.
+        Accounts come before users, because users refer to accounts. If accounts or users are derived,
+        users come first, because accounts are derived from users.
         """
         accounts, catalog, users = (
             module.TABLE.relation
@@ -284,7 +285,9 @@ class _EntityLoad:
 
     def _users(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
         """Return one user per entity of type user in accepted events."""
-        rows, _ = staged_events(connection, self.inputs["events"], self.reading, copy=False)
+        rows, *_ = staged_events(
+            connection, self.inputs["events"], self.reading, self.queries, copy=False
+        )
         bind(connection, {event_rules.LAST_DAY: date.max})
         rules = bronze_events.Classification(
             None,
@@ -302,7 +305,9 @@ class _EntityLoad:
         known = bronze_accounts.of_users(users, self.reading, has_billing=True)
         if "subscription_events" not in self.inputs:
             return bronze_accounts.of_users(users, self.reading, has_billing=False)
-        rows, _ = staged_events(connection, self.inputs["subscription_events"], self.reading)
+        rows, *_ = staged_events(
+            connection, self.inputs["subscription_events"], self.reading, self.queries
+        )
         facts = bronze_subscription_events.classify(
             rows, users, known, bronze_product_catalog.TABLE.relation, reading=self.reading
         )
@@ -337,7 +342,7 @@ def entity_load(
     queries: QueryCache | None = None,
     window: DateWindow | None = None,
 ) -> TableBatch:
-    """Return `entity_batch`, extended to record which days its changes affect."""
+    """Return the result of `entity_batch`, extended to record the days that the changes affect."""
     return replace(
         entity_batch(inputs, reading, queries, window),
         before=_remember_entities,
@@ -351,11 +356,11 @@ def entity_batch(
     queries: QueryCache | None = None,
     window: DateWindow | None = None,
 ) -> TableBatch:
-    """Return the batch of all entity tables.
+    """Return the batch that loads all entity tables.
 
     Args:
-        inputs: the source's inputs. Only events are required.
-        reading: how values are read.
+        inputs: the source's inputs. Only `events` is required.
+        reading: rules for reading values.
         queries: cache of compiled queries.
         window: the days of the run. Rows for which the source specifies no day are versions from its
             last day on, or from the last stored day on if that is later.

@@ -1,4 +1,4 @@
-"""Load events by day: accepted rows, rejected rows and ledger, in one transaction."""
+"""Load events by day, and write accepted rows, rejected rows and the ledger in one transaction."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from monstera_assets.bronze import (
     event_rules,
 )
 from monstera_assets.bronze.loading import (
+    StagedEvents,
     accepted,
     forget_in_rejected,
     kept_columns,
@@ -70,13 +71,13 @@ LOOKED_UP = (
 """The tables against which events are validated."""
 
 ROWS_OUTSIDE = "rows_outside_the_run"
-"""Metadata key: number of rows outside the run's days, if the source is not laid out by day."""
+"""Metadata key for the number of rows outside the run's days (0 if the source is laid out by day)."""
 
 CHANGED_DAYS = "monstera/changed_days"
-"""Run tag: the days of events to load within the run's range, as windows in text form; may be empty.
+"""Run tag for the days to load within the run's range, as windows in text form.
 
-The run also loads days that were never loaded, days whose rows differ from the ledger, and days that
-share an event id with a loaded day. All other days stay unchanged.
+The tag may be empty. The run also loads days that were never loaded, days whose rows differ from the
+ledger, and days that share an event id with a loaded day. Days that are not loaded stay unchanged.
 """
 
 _DAYS = "events_days"
@@ -85,7 +86,6 @@ _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
 _HASHES = "events_hashes"
-_REPEATED_KEYS = "events_repeated_keys"
 _REPEATED_ROWS = "events_repeated_rows"
 _REPEATED = "events_repeated"
 _ENTRIES = "events_entries"
@@ -151,14 +151,14 @@ def event_batch(
     has_catalog: bool = True,
     queries: QueryCache | None = None,
 ) -> TableBatch:
-    """Return the batch for a range of event partitions. It reads the stored entity tables.
+    """Return the batch that loads a range of event partitions, based on the stored entity tables.
 
     Args:
-        source_input: the files of all days.
+        source_input: the files for all days.
         window: the partitions to fill.
         first_partition: the partition for rows without a readable date.
-        reading: how values are read.
-        changed: the days to load, if not the whole window. See `CHANGED_DAYS`.
+        reading: rules for reading values.
+        changed: the days to load, or None to load the whole window. See `CHANGED_DAYS`.
         has_catalog: whether the source has a product catalog.
         queries: cache of compiled queries.
     """
@@ -183,7 +183,7 @@ def day_digests(
 ) -> ir.Table:
     """Return `partition_date`, `rows_read` and `rows_digest` for each day with rows in a source.
 
-    Rows dated after the parameter `event_rules.LAST_DAY` are left out.
+    Rows dated after the query parameter `event_rules.LAST_DAY` are excluded.
     """
     read = event_rules.read_events(rows, bronze_events.TABLE, reading)
     read = event_rules.rank_events(event_rules.rows_so_far(read))
@@ -198,7 +198,7 @@ def day_digests(
 
 @dataclass
 class _EventLoad:
-    """The steps of a load, in batch order, and their shared state."""
+    """The steps in a load, in batch order, and their shared state."""
 
     source_input: SourceInput
     window: DateWindow
@@ -215,7 +215,7 @@ class _EventLoad:
     reads_only_its_days: bool = False
 
     def batch(self) -> TableBatch:
-        """Return the batch that runs the steps."""
+        """Return the batch that runs the load's steps."""
         return TableBatch(
             {
                 bronze_events.TABLE: self.accepted_rows,
@@ -237,13 +237,13 @@ class _EventLoad:
         )
 
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Choose the days, classify their rows, and return the query for the accepted ones."""
+        """Select the days, classify the days' rows, and return the query for the accepted rows."""
         known = materialized_days(connection, bronze_loads.TABLE)
         bind(connection, {event_rules.LAST_DAY: max([self.window.last, *known])})
         days = set(self.window)
         if self.changed is not None:
             days = {day for day in days if day in self.changed or day not in known}
-        rows, malformed = self._stage(connection, days)
+        rows, malformed, keys = self._stage(connection, days)
         if self.changed is not None and not self.source_input.by_day:
             days |= self._days_with_other_rows(connection, rows, malformed)
         _keep_days(connection, days)
@@ -252,32 +252,32 @@ class _EventLoad:
             days |= inside
             _keep_days(connection, days)
             if self.source_input.by_day:
-                rows, malformed = self._stage(connection, days)
-            # The added days may share ids with further days.
+                rows, malformed, keys = self._stage(connection, days)
+            # The added days may share ids with other days.
             others = self._days_that_share_ids(connection, rows)
         if others and self.source_input.by_day:
-            rows, malformed = self._stage(connection, days | others)
+            rows, malformed, keys = self._stage(connection, days | others)
         self.other_days = tuple(sorted(others))
         self.reads_only_its_days = self.source_input.by_day and not self.other_days
         in_place = self.changed is None and not self.follows_others
-        self._classify(connection, rows, in_place=in_place)
+        self._classify(connection, rows, keys, in_place=in_place)
         by_day = self.source_input.by_day
         self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
         return accepted(bronze_events.TABLE, _CLASSIFIED)
 
-    def _stage(
-        self, connection: duckdb.DuckDBPyConnection, days: Collection[date]
-    ) -> tuple[ir.Table, ir.Table]:
+    def _stage(self, connection: duckdb.DuckDBPyConnection, days: Collection[date]) -> StagedEvents:
         """Stage the rows for the given days.
 
-        A full range is read in place and classified on demand, which avoids storing each row twice.
-        Rows of selected days are stored, because they are read repeatedly.
+        If all days in the window are loaded, rows are read in place and classified on demand, which
+        avoids storing each row twice. Rows for selected days are stored, because they are read
+        repeatedly.
         """
         self.read = self.source_input.of_days(self._folder_dates(days))
         return staged_events(
             connection,
             self.read,
             self.reading,
+            self.queries,
             copy=self.changed is not None or self.follows_others,
         )
 
@@ -291,12 +291,17 @@ class _EventLoad:
         return f"greatest({day}, DATE '{self.first_partition}')"
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """Return the SQL for an expression in this load. It is compiled unless it is cached."""
+        """Return an expression's SQL. The expression is compiled unless its SQL is cached."""
         given = (self.reads_only_its_days, self.reading, self.first_partition, *depends_on)
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
     def _classify(
-        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        rows: ir.Table,
+        keys: ir.Table,
+        *,
+        in_place: bool,
     ) -> None:
         rules = bronze_events.Classification(
             bronze_users.TABLE.relation,
@@ -308,11 +313,6 @@ class _EventLoad:
             only_product=self._only_product(connection),
         )
         columns = (*_staged(rows), rules.only_product)
-        keys = temporary_table(
-            connection,
-            _REPEATED_KEYS,
-            self._select("repeated_keys", lambda: rules.repeated(rows), columns),
-        )
 
         def keyed() -> ir.Table:
             return rows.mutate(repeated_key=event_rules.event_key(rows))
@@ -323,7 +323,7 @@ class _EventLoad:
         def few() -> ir.Table:
             return keyed().semi_join(keys, "repeated_key").drop("repeated_key")
 
-        # These few rows are stored, because they are read twice.
+        # Rows with repeated ids are stored, because they are read twice.
         repeated_rows = temporary_table(
             connection, _REPEATED_ROWS, self._select("repeated_rows", few, columns)
         )
@@ -415,7 +415,7 @@ class _EventLoad:
     ) -> set[date]:
         """Return the other loaded days that share an event id with this load's days.
 
-        This includes the ids of rows that have been removed from this load's days.
+        Ids in rows that were removed from this load's days are included.
         """
 
         def here() -> ir.Table:
@@ -426,7 +426,7 @@ class _EventLoad:
             return _of_days(read.select("event_id", partition_date=placed)).select("event_id")
 
         staged = self._select("ids", here, _staged(rows))
-        # Rejected rows count too, because a day's digest covers the order of rows with the same id.
+        # Rejected rows are included, because digests depend on the order of rows with the same id.
         rejected = (
             "SELECT partition_date AS day, CASE WHEN json_valid(raw_row)"
             " THEN raw_row ->> '$.event_id' END AS event_id"
@@ -448,7 +448,7 @@ class _EventLoad:
         return {day for (day,) in found}
 
     def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Count and digest the rows read per day, and count the accepted and repeated ones."""
+        """Count and digest each day's rows, and count the accepted and repeated rows."""
         hashes = temporary_relation(connection, _HASHES)
         malformed = temporary_relation(connection, "events_malformed")
 
@@ -456,7 +456,7 @@ class _EventLoad:
             unreadable = _of_days(_hashed(malformed, self.first_partition))
             return digests_by_day(hashes.union(unreadable))
 
-        # By now, all accepted events are stored, each in its date's partition.
+        # At this point, all accepted events are stored in the partitions for their dates.
         events = bronze_events.TABLE.qualified_name
         temporary_table(
             connection,
@@ -476,7 +476,7 @@ class _EventLoad:
         )
 
     def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Return the query for the days' rejected rows."""
+        """Return the query for the loaded days' rejected rows."""
         self.digests(connection)
         broken = (
             f"SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date, reason AS {REASON},"
@@ -485,7 +485,7 @@ class _EventLoad:
             f" JOIN {_DAYS} ON {self._partition('folder_date')} = day"
         )
         if count_rows(connection, f"SELECT * FROM {_ENTRIES} WHERE rows_rejected > 0") == 0:
-            return broken  # no other row was rejected
+            return broken  # only malformed records were rejected
         rejected = (
             f"SELECT partition_date, event_date, {REASON}, source_file, raw_row"
             f" FROM {_CLASSIFIED} WHERE {REASON} <> '{REPEATED}'"
@@ -494,7 +494,7 @@ class _EventLoad:
         return f"{broken} UNION ALL BY NAME SELECT * FROM ({with_details(rejected, refusals)})"
 
     def ledger(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Return the query for the days' ledger entries."""
+        """Return the query for the loaded days' ledger entries."""
         return with_daily_files(
             connection,
             f"SELECT * FROM {_ENTRIES}",
@@ -505,7 +505,7 @@ class _EventLoad:
 
     @property
     def files_listed_on(self) -> str:
-        """SQL for the day whose entry lists each file of a source that is not laid out by day."""
+        """SQL for the day whose ledger entry lists all files if the source is not laid out by day."""
         if self.listed_on is not None:
             return f"DATE '{self.listed_on}'"
         first = f"DATE '{self.window.first}'"
@@ -524,7 +524,7 @@ class _EventLoad:
             explain_failure(connection, self.read, columns, error)
 
     def finish(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Record what changed, and reload the other days that share event ids with this load."""
+        """Record the changes, and reload the other days that share event ids with this load."""
         self.note_what_changed(connection)
         if self.follows_others:
             return
@@ -545,7 +545,7 @@ class _EventLoad:
             other.batch().write(connection, days)
 
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Record the first affected day and, for days whose rows have not changed, the current files.
+        """Record the first affected day, and update the files for days whose rows have not changed.
 
         Raises:
             SourceError: If a file is missing or has changed since discovery.
@@ -561,7 +561,7 @@ class _EventLoad:
         if first is not None:
             note_change(connection, Cause.EVENTS, first)
         if self.changed is not None and not self.source_input.by_day:
-            # A load of all days would record the same files.
+            # A load that includes all days would record the same files.
             connection.execute(
                 f"UPDATE {ledger} SET files = (SELECT CASE WHEN partition_date ="
                 f" {self.files_listed_on} THEN every ELSE summary END FROM events_file_lists)"
@@ -581,7 +581,7 @@ def _keep_days(connection: duckdb.DuckDBPyConnection, days: Collection[date]) ->
 
 
 def _staged(rows: ir.Table) -> tuple[str, Any]:
-    """Return the cache key for queries on staged rows: the relation's name and schema."""
+    """Return the relation's name and schema, which are the cache key for queries on staged rows."""
     return rows.get_name(), rows.schema()
 
 

@@ -1,13 +1,14 @@
 """Turn an input's files into accepted rows, rejected rows and a ledger entry.
 
-Both loads (entities and events) stage the files, classify every row, and fill the tables from the
-temporary result.
+The entity load and the event load both stage the files, classify every row, and fill the tables from
+the classified rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import NamedTuple
 
 import duckdb
 import ibis
@@ -20,8 +21,14 @@ from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, SUPERSED
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
-from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_view
+from monstera_assets.warehouse.batches import (
+    count_rows,
+    temporary_relation,
+    temporary_table,
+    temporary_view,
+)
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote
 
@@ -45,11 +52,11 @@ def stage(
 ) -> tuple[ir.Table, ir.Table]:
     """Stage an input's files, and return the rows and the malformed records.
 
-    Both contain tombstones instead of the ids of erased people. For `copy`, see `stage_rows`.
+    In both results, tombstones replace the ids of erased people. For `copy`, see `stage_rows`.
 
     Raises:
-        ForgottenKeyError: If people were erased, and the key is missing, unusable or wrong.
-        SourceError: If a file lacks a required column or cannot be read.
+        ForgottenKeyError: If people were erased and the key is missing, unusable or wrong.
+        SourceError: If a required column is missing from a file, or a file cannot be read.
     """
     forgotten = forgetting(connection)
     raw = raw_columns(columns, required)
@@ -61,22 +68,44 @@ def stage(
     return rows, temporary_relation(connection, staged.malformed)
 
 
+class StagedEvents(NamedTuple):
+    """The rows of events, each with an id, the malformed records, and the keys of repeated ids."""
+
+    rows: ir.Table
+    malformed: ir.Table
+    keys: ir.Table
+
+
 def staged_events(
     connection: duckdb.DuckDBPyConnection,
     source_input: SourceInput,
     reading: Reading,
+    queries: QueryCache,
     *,
     copy: bool = True,
-) -> tuple[ir.Table, ir.Table]:
-    """Stage events, and return the rows, each with an id, and the malformed records."""
+) -> StagedEvents:
+    """Stage events, and fill in missing ids. For `copy`, see `stage_rows`."""
+    name = source_input.name
     rows, malformed = stage(
         connection, source_input, event_rules.SOURCE_COLUMNS, event_rules.REQUIRED, copy=copy
     )
-    no_id = rows.filter(reading.text(rows.event_id).isnull()).limit(1)
-    if count_rows(connection, compile_duckdb(no_id)):
+
+    def keys_of(rows: ir.Table) -> ir.Table:
+        select = queries.select(
+            "repeated_keys",
+            lambda: event_rules.repeated_keys(rows, reading),
+            rows.get_name(),
+            rows.schema(),
+            reading,
+        )
+        return temporary_table(connection, f"{name}_repeated_keys", select)
+
+    keys = keys_of(rows)
+    if count_rows(connection, compile_duckdb(keys.filter(keys.repeated_key == event_rules.NO_ID))):
         filled = event_rules.with_ids(rows, bronze_events.TABLE, reading)
-        rows = temporary_view(connection, f"{source_input.name}_with_ids", compile_duckdb(filled))
-    return rows, malformed
+        rows = temporary_view(connection, f"{name}_with_ids", compile_duckdb(filled))
+        keys = keys_of(rows)
+    return StagedEvents(rows, malformed, keys)
 
 
 def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColumn]:
@@ -85,7 +114,7 @@ def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColu
 
 
 def kept_columns(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
-    """Select the table's columns and `also`, the reason, the file and any rejected raw row."""
+    """Select the table's columns, `also`, the reason, the file and, for rejected rows, the raw row."""
     rejected = classified[REASON].notnull()
     return classified.select(
         *(column.name for column in table.columns),
@@ -97,7 +126,7 @@ def kept_columns(table: Table, classified: ir.Table, also: Sequence[str] = ()) -
 
 
 def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -> bool:
-    """Pseudonymize the raw rows of a temporary table; return whether anyone was erased."""
+    """Pseudonymize the raw rows in a temporary table, and return whether anyone was erased."""
     forgotten = forgetting(connection)
     if forgotten is None:
         return False
@@ -107,7 +136,7 @@ def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -
 
 
 def accepted(table: Table, classified: str) -> str:
-    """Return the query for the accepted rows of a temporary table, in the table's columns."""
+    """Return the query that selects the columns of `table` from a temporary table's accepted rows."""
     columns = ", ".join(quote(column.name) for column in table.columns)
     return f"SELECT {columns} FROM {quote(classified)} WHERE {REASON} IS NULL"
 
@@ -115,14 +144,14 @@ def accepted(table: Table, classified: str) -> str:
 def with_details(rejected: str, refusals: str) -> str:
     """Return a query that adds `rejection_detail` to rejected rows.
 
-    If a row's user or account was itself rejected, the row's reason is changed to say so, and the
-    detail is the reason for that rejection. If a row has an unknown id, the detail is a known id that
-    differs only in case, spaces or a trailing .0.
+    If a row's user or account was rejected, the row's reason becomes `user_rejected` or
+    `account_rejected`, and the detail is the user's or account's rejection reason. If a row contains an
+    unknown id, the detail is a known id that differs only in case, surrounding spaces or a trailing .0.
 
     Args:
-        rejected: a query for rejected rows with `rejection_reason` and `raw_row`.
-        refusals: a table, or a query in parentheses, with the `input_name`, `rejection_reason` and
-            `raw_row` of rejected users and accounts.
+        rejected: a query that returns `rejection_reason` and `raw_row` for rejected rows.
+        refusals: a table or a parenthesized query that contains `input_name`, `rejection_reason` and
+            `raw_row` for rejected users and accounts.
     """
     known = " UNION ALL ".join(
         f"SELECT '{kind}' AS kind, {kind}_id AS id FROM {table}" for kind, table in _KNOWN.items()
@@ -159,7 +188,7 @@ def with_details(rejected: str, refusals: str) -> str:
 def with_files(
     connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
 ) -> str:
-    """Return a query that adds `files`, with size and hash, to a query for an input's ledger entry."""
+    """Return a query that adds each file's path, size and hash to an input's ledger entry."""
     return _with_files(connection, entries, source_input, date.min, is_listed="true")
 
 
@@ -170,12 +199,12 @@ def with_daily_files(
     first_partition: date,
     listed_on: str,
 ) -> str:
-    """Return a query that adds `files`, with size and hash, to a query for daily ledger entries.
+    """Return a query that adds each file's path, size and hash to daily ledger entries.
 
-    In a layout by day, each entry gets the files for its `partition_date`, and the first partition's
-    entry also gets those for earlier days. In other layouts, the entry for the day
-    `listed_on` (SQL) gets all files, and the others get a summary. Each file is therefore stored
-    only once per load.
+    If the source is laid out by day, each entry lists the files for its `partition_date`, and the first
+    partition's entry also lists the files for earlier days. In other layouts, the entry for the day in
+    the SQL expression `listed_on` lists all files, and all other entries contain a summary. Each file
+    is therefore stored only once per load.
     """
     return _with_files(
         connection,

@@ -1,7 +1,7 @@
-"""Read raw values from a source as declared types (framework, section 2).
+"""Convert raw source values to declared types (framework, section 2).
 
-Values that cannot be read become null. Rules and faults detect them by comparing them with the raw
-values.
+Unreadable values become null. Rules and faults detect unreadable values by comparing the converted
+values with the raw values.
 """
 
 # mypy: disable-error-code="untyped-decorator, empty-body"
@@ -54,15 +54,15 @@ def _bytes(text: str) -> int: ...
 
 @dataclass(frozen=True)
 class Reading:
-    """How values are read.
+    """Rules for reading values.
 
     Args:
         earliest: the earliest accepted date.
         timezone: the IANA name of the time zone that defines calendar days.
         first_day: the first partition.
-        null_words: values that mean null, in addition to empty text.
+        null_words: values that are read as null, in addition to empty strings.
         tiers: the known subscription tiers, from lowest to highest.
-        delimiter: the delimiter of CSV files, or None to detect it in each file.
+        delimiter: the delimiter in CSV files, or None to detect each file's delimiter.
     """
 
     earliest: date = date(1990, 1, 1)
@@ -73,7 +73,7 @@ class Reading:
     delimiter: str | None = None
 
     def text(self, raw: ir.Value) -> ir.StringValue:
-        """Return a raw value as text, or null if it is empty or a null word."""
+        """Return a raw value as text, or null if the value is empty or a null word."""
         if raw.type().is_floating():
             raw = ibis.ifelse(raw.isnan(), None, raw)
         text = raw.cast("string")
@@ -86,7 +86,7 @@ class Reading:
         return ibis.ifelse(possible & text.strip().isin(words), None, text)
 
     def value(self, raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-        """Convert a value to a type, or to null if it is invalid. Text must come from `text`."""
+        """Convert a value to a type, or an invalid value to null. Strings must come from `text`."""
         dtype = dtype.copy(nullable=True)
         if dtype.is_string():
             return raw.cast("string")
@@ -99,13 +99,13 @@ class Reading:
         if dtype.is_boolean() and raw.type().is_string():
             return raw.re_replace(r"^([01])\.0$", r"\1").try_cast(dtype)
         if dtype.is_integer() and not raw.type().is_integer():
-            # DuckDB would round 3.7 seats to 4. NaN and infinity have no remainder.
+            # DuckDB would round 3.7 seats to 4. NaN and infinity do not have a remainder.
             is_whole = raw.try_cast("float64") % 1 == 0
             return ibis.ifelse(is_whole, raw.try_cast("decimal(38, 6)").try_cast(dtype), None)
         return raw.try_cast(dtype)
 
     def local_date(self, moment: ir.TimestampValue) -> ir.DateValue:
-        """Return the calendar day of a UTC time in the configured time zone."""
+        """Return the calendar day that contains a UTC time in the configured time zone."""
         return local_date(moment, self.timezone)
 
     def local_midnight(self, day: ir.DateValue) -> ir.TimestampValue:
@@ -123,7 +123,7 @@ class Reading:
         return ibis.ifelse(day >= self.earliest, day, None)
 
     def metadata(self, text: ir.StringValue) -> ir.StringValue:
-        """Return metadata with null words replaced by null and email addresses by `[email]`."""
+        """Replace null words in metadata with null, and email addresses with `[email]`."""
         words = "|".join(_escaped(word) for word in self.null_words)
         text = text.re_replace(rf'(:\s*)"\s*({words}|)\s*"', r"\1null")
         return ibis.ifelse(has_at_sign(text), without_addresses(text), text)
@@ -155,7 +155,7 @@ class Reading:
         if dtype.is_date():
             return _finite(raw)
         moment = self._timestamp(raw)
-        # Midnight without an offset means the date itself.
+        # A midnight time without an offset represents a date.
         if dtype.is_string():
             is_date, written = raw.re_search(_MIDNIGHT), raw.substr(0, 10).try_cast("date")
         elif dtype.is_timestamp() and not dtype.timezone:
@@ -176,14 +176,15 @@ def has_at_sign(text: ir.StringValue) -> ir.BooleanValue:
 
 
 def without_addresses(text: ir.StringValue) -> ir.StringValue:
-    """Return JSON text with email addresses replaced by `[email]`."""
+    """Replace email addresses in JSON text with `[email]`."""
     return text.re_replace(_EMAIL, r"\1[email]")
 
 
 def _of_epoch(raw: ir.Value) -> ir.TimestampValue:
-    """Return the UTC time of a Unix epoch, whose number of digits determines the unit.
+    """Convert a Unix epoch value to a UTC time. The number of digits determines the unit.
 
-    9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds, and 18 or 19 nanoseconds.
+    Values with 9 or 10 digits are in seconds, values with 12 or 13 digits in milliseconds, values with
+    15 or 16 digits in microseconds, and values with 18 or 19 digits in nanoseconds.
     """
     if raw.type().is_string():
         raw = raw.re_replace(r"\.0$", "")
@@ -205,7 +206,7 @@ def _of_epoch(raw: ir.Value) -> ir.TimestampValue:
 
 
 def _finite(value: ir.Value) -> ir.Value:
-    # DuckDB accepts 'infinity' and years outside the range 1 to 9999.
+    # DuckDB also accepts 'infinity' and years outside the range from 1 through 9999.
     return ibis.ifelse(value.year().between(1, 9999), value, None)
 
 

@@ -1,4 +1,4 @@
-"""Remedies for rejected rows, and the rule that a load must not reject most of its rows."""
+"""Define remedies for rejected rows, and find groups in which too many rows are rejected."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import ibis.expr.types as ir
 from monstera_assets.bronze.reading import without_addresses
 from monstera_assets.bronze.validation import DETAIL, REASON, SUPERSEDED
 
-_UNKNOWN = "Add it to the input {}, or correct the id."
+_UNKNOWN = "Add the missing id to the input {}, or correct the id in the row."
 REMEDIES = {
-    "malformed_row": "Write the file again with a CSV or JSON library.",
-    "missing": "Fill in the column in the source.",
-    "unknown_entity_type": "Use user, admin, system or account, or leave the column empty.",
-    "unknown_location": "Use web_app, mobile_app, desktop_app or api, or leave the column empty.",
-    "invalid_event_type": "Write event types as lowercase words joined by underscores.",
-    "unreadable_metadata": "Write metadata as a JSON object, or leave it empty.",
-    "unreadable": "Write times in ISO 8601 with an offset or in UTC, or as a Unix epoch.",
-    "before_earliest": "Correct the date, or set an earlier MONSTERA_EARLIEST_EVENT_DATE.",
-    "not_on_date": "Move the row to the folder for its local date, or check MONSTERA_TIMEZONE.",
+    "malformed_row": "Use a CSV or JSON library to write the file.",
+    "missing": "Fill in the missing value in the source.",
+    "unknown_entity_type": "Use user, admin, system or account, or leave entity_type empty.",
+    "unknown_location": "Use web_app, mobile_app, desktop_app or api, or leave location empty.",
+    "invalid_event_type": "Write each event type as two or more lowercase words joined by underscores.",
+    "unreadable_metadata": "Use a JSON object, or leave metadata empty.",
+    "unreadable": "Use ISO 8601 times with an offset or in UTC, or use Unix epoch times.",
+    "before_earliest": "Correct the date, or set MONSTERA_EARLIEST_EVENT_DATE to an earlier date.",
+    "not_on_date": "Move the row to the folder for the row's local date, or check MONSTERA_TIMEZONE.",
     "user_rejected": "Correct the user's row first.",
     "account_rejected": "Correct the account's row first.",
     "unknown_user": _UNKNOWN.format("users"),
     "unknown_account": _UNKNOWN.format("accounts"),
     "unknown_product": _UNKNOWN.format("product_catalog"),
-    "before_user_creation": "Correct user_created_at or the event's time.",
-    "after_user_deletion": "Correct the event's time or the time of user_deleted.",
+    "before_user_creation": "Correct user_created_at or the event's timestamp.",
+    "after_user_deletion": "Correct the event's timestamp or the timestamp of the user_deleted event.",
 }
-"""The remedy for each rejection reason, by the start of the reason's name."""
+"""Remedies, keyed by the start of the rejection reason."""
 
 _DEFAULT = "Correct the row in the source."
-_SIMILAR = "Write the id as {} in all inputs."
+_SIMILAR = "Use the id {} in all inputs."
 
 
 def remedy(reason: ir.StringValue, detail: ir.StringValue) -> ir.StringValue:
-    """Return what to do about a rejection."""
+    """Return the remedy for a rejection reason."""
     return ibis.cases(
         (
             reason.startswith("unknown_") & detail.notnull(),
@@ -48,16 +48,16 @@ def remedy(reason: ir.StringValue, detail: ir.StringValue) -> ir.StringValue:
 def mostly_rejected(
     loads: ir.Table, rejected: ir.Table, by: str, *, max_share: float, min_rows: int = 1
 ) -> ir.Table:
-    """Return the groups in which too many rows are rejected, with the most frequent reason.
+    """Return the groups in which too many rows are rejected, with each group's most frequent reason.
 
-    Repeated and superseded rows do not count.
+    Repeated and superseded rows are not counted.
 
     Args:
         loads: the ledger.
         rejected: the rejected rows.
-        by: the column that contains the group, in both tables.
+        by: the column that contains the group in both tables.
         max_share: the maximum share of rejected rows.
-        min_rows: the minimum number of rows for a group to be evaluated.
+        min_rows: the minimum number of rows that a group needs to be evaluated.
     """
     rejected = rejected.filter(rejected[REASON] != SUPERSEDED)
     place_in_source = rejected.source_file + rejected.raw_row

@@ -1,12 +1,12 @@
-"""Digests of raw event rows, which show whether a day's rows have changed.
+"""Compute digests of raw event rows to detect days whose rows have changed.
 
-A digest contains the sum of the day's row hashes, which does not depend on row order. Unlike an
-exclusive or, a sum detects a row that was added twice. A hash includes the row's file, because rejected
-rows record it, and its rank among the rows with the same `event_id`, because rows on other days can
-change it.
+A digest contains the sum of a day's row hashes, so digests do not depend on row order. Unlike an
+exclusive or, a sum detects a row that was added twice. Each hash includes the row's file, because
+rejected rows record their file. Each hash also includes whether a later row has the same `event_id`,
+because a row with the same id can be added on another day.
 
-DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern. If
-another version of DuckDB hashes differently, all days appear changed once.
+DuckDB's 63-bit hash is much faster than a cryptographic hash, and forgery is not a concern. If a DuckDB
+upgrade changes the hash function, all days appear changed once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import ibis.expr.types as ir
 
 DIGEST = "rows_digest"
 NO_ROWS = "0:0"
-"""The digest of a day without rows."""
+"""The digest for a day without rows."""
 
 HASH = "row_hash"
-"""The column of a row's hash."""
+"""The column that contains each row's hash."""
 
 
 def row_hash(rows: ir.Table) -> ir.IntegerValue:
@@ -34,7 +34,7 @@ def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:
 
 
 def digests_by_day(hashed: ir.Table) -> ir.Table:
-    """Aggregate row hashes into `rows_read` and `rows_digest` (rows:sum) per `partition_date`."""
+    """Return `rows_read` and `rows_digest` (row count and hash sum) for each `partition_date`."""
     counted = hashed.group_by("partition_date").aggregate(
         rows_read=hashed.count(), total=hashed[HASH].sum()
     )

@@ -1,4 +1,4 @@
-"""Rules for accepting source rows, in Ibis; the first broken rule is the rejection reason."""
+"""Validate source rows with Ibis. The first rule that a row breaks is the rejection reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monstera_assets.bronze.reading import Reading
 from monstera_assets.warehouse.tables import Column
 
 Rejection = tuple[str, ir.BooleanValue]
-"""A rejection reason and its condition; it does not apply where the condition is null."""
+"""A rejection reason and its condition. The reason does not apply if the condition is null."""
 
 REASON = "rejection_reason"
 DETAIL = "rejection_detail"
@@ -19,13 +19,13 @@ DETAIL = "rejection_detail"
 SUPERSEDED = "superseded"
 """The reason for rejecting a valid row that is replaced by another row with the same id."""
 REPEATED = "repeated"
-"""Marks a row with the same content as another row. Such rows are counted but not stored."""
+"""The reason for a row that a later row repeats. Repeated rows are counted but not stored."""
 
 FAULTS = "faults"
 FAULTS_COLUMN = Column(
     FAULTS,
     "string",
-    "Faults that were corrected when the row was loaded, separated by commas; null if none.",
+    "Faults that were corrected when the row was loaded, separated by commas, or null if none.",
     nullable=True,
 )
 
@@ -38,9 +38,9 @@ def typed(
 ) -> ir.Table:
     """Convert a source's raw columns to the declared types. Unreadable values become null.
 
-    Each raw column is kept with the prefix `raw_` and, as text without null words, with the prefix
-    `text_`. Table columns missing from the source are omitted. `source_names` maps columns to
-    their names in the source, if different.
+    Each raw column is kept with the prefix `raw_`. A text version, in which null words are null, has
+    the prefix `text_`. Table columns that are missing from the source are omitted. `source_names` maps
+    table columns to source columns with different names.
     """
     names = source_names or {}
     renamed = rows.select(**{f"raw_{name}": rows[name] for name in rows.columns})
@@ -49,7 +49,7 @@ def typed(
         for column in columns
         if (source := names.get(column.name, column.name)) in rows.columns
     }
-    # Values are computed from columns, because DuckDB would repeat a nested expression.
+    # Values are computed from columns, because DuckDB would evaluate a nested expression repeatedly.
     texts = renamed.mutate(
         **{f"text_{source}": reading.text(renamed[f"raw_{source}"]) for source in read.values()}
     )
@@ -65,7 +65,7 @@ def typed(
 
 
 def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
-    """Return rules that reject missing values in required columns, named as in the source."""
+    """Return rules that reject missing values in required columns. Column names are source names."""
     return [(f"missing_{name}", rows[f"text_{name}"].isnull()) for name in columns]
 
 
@@ -74,7 +74,7 @@ def unreadable(
     columns: Iterable[str],
     source_names: Mapping[str, str] | None = None,
 ) -> list[Rejection]:
-    """Return conditions that hold for unreadable values. For `source_names`, see `typed`."""
+    """Return conditions that are true for unreadable values. For `source_names`, see `typed`."""
     named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
         (
@@ -86,14 +86,14 @@ def unreadable(
 
 
 def unknown_values(rows: ir.Table, columns: Iterable[Column]) -> list[Rejection]:
-    """Return rules that reject values not allowed for their column."""
+    """Return rules that reject values that are not allowed in their columns."""
     return [(f"unknown_{each.name}", rows[each.name].notin(each.allowed)) for each in columns]
 
 
 def unknown_reference(
     rows: ir.Table, column: str, reference: ir.Table, reason: str
 ) -> tuple[ir.Table, Rejection]:
-    """Look up a column in another table; return joined rows and a rule that rejects unknown values."""
+    """Look up a column in another table, and return the rows and a rule that rejects unknown values."""
     known = reference.select(
         **{f"known_{column}": reference[column], f"is_known_{column}": True}
     ).distinct()
@@ -102,9 +102,9 @@ def unknown_reference(
 
 
 def keep_last(rows: ir.Table, key: Sequence[str], content: Sequence[str]) -> ir.Table:
-    """Set the rejection reason for accepted rows that are not the last with their key.
+    """Set the rejection reason for each accepted row that is not the last row with its key.
 
-    Of the accepted rows with the same key, the last row of the last file is kept. Each other row is
+    Among accepted rows with the same key, the last row in the last file is kept. Each earlier row is
     `repeated` if a later row has the same content, and `superseded` otherwise.
     """
     accepted = rows[REASON].isnull()
@@ -123,23 +123,23 @@ def keep_last(rows: ir.Table, key: Sequence[str], content: Sequence[str]) -> ir.
 
 
 def fault_names(conditions: Sequence[Rejection]) -> ir.StringValue:
-    """Return the names of all conditions that hold, separated by commas, or null if none holds."""
+    """Return the names of all true conditions, separated by commas, or null if no condition is true."""
     holds = [condition.fill_null(False) for _, condition in conditions]
     names = [
         ibis.ifelse(condition, name, None)
         for (name, _), condition in zip(conditions, holds, strict=True)
     ]
-    # The names are joined only where a condition holds, which is rare.
+    # Names are joined only if a condition is true, which is rare.
     return ibis.ifelse(ibis.or_(*holds), ibis.literal(",").join(names), None)
 
 
 def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
-    """Return the first reason that applies to a row, or null if none applies."""
+    """Return the first reason that applies to a row, or null if no reason applies."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
 def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
-    """Add the first reason that applies to each row, or null if the row is accepted."""
+    """Add the first rejection reason that applies to each row, or null if the row is accepted."""
     return rows.mutate(**{REASON: first_reason(rules)})
 
 

@@ -1,4 +1,4 @@
-"""Sets of integers stored as bits, so that rules can compare sets instead of individual members.
+"""Store sets of integers as bits so that rules can compare sets instead of individual members.
 
 Each set has one row per non-empty word of 32 numbers. `word_of` returns the word that contains a
 number, and `bit_of` returns the number's bit within that word. `bit_or()` aggregates numbers into
@@ -30,13 +30,13 @@ def bit_count(bits: int) -> int:  # type: ignore[empty-body]
 
 
 def numbers_in(sets: ir.Table, bits: str, *, word: str, number: str) -> ir.Table:
-    """Return one row per member of each set.
+    """Return one row per set member.
 
     Args:
         sets: one row per set and word.
-        bits: name of the bits column.
-        word: name of the word column.
-        number: name of the number column to add.
+        bits: the name of the bits column.
+        word: the name of the word column.
+        number: the name of the number column to add.
     """
     each = sets.mutate(bit=ibis.range(_NUMBERS_PER_WORD).unnest().cast("int64"))
     each = each.filter(((each[bits] >> each.bit) & 1) == 1)

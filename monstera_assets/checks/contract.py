@@ -1,4 +1,4 @@
-"""A declared table's contract: types, nulls, key, allowed values and references.
+"""Evaluate a table's contract: types, nulls, key, allowed values and references.
 
 Each rule is one SQL statement that reads only the columns it needs. A single statement for all
 rules would carry all columns through the reference joins. If the key includes the day, the rules

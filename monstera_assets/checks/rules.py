@@ -1,13 +1,16 @@
-"""Rules: checks that are specific to individual tables.
+"""Define rules, which are checks for individual tables.
 
 A rule is a pure function decorated with `@rule`. As with assets, its positional parameters are
-named after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window`
-(the days that the run computed) and `out_of_date` (a function that maps a partitioned table's name
-to the days affected by a later source change). The function returns the rows that break the rule,
-and a failed check shows some of them. A row with a non-null `not_evaluated` value is not a
-violation. The value explains why something was not evaluated, and a passing check shows it as a
-note. The first paragraph of the docstring states what holds if the rule passes. It is also the
-check's description unless `@rule` specifies a different one.
+named after the tables that the rule reads. The keyword-only parameters, all optional, are `policy`,
+`window` (the days that the run computed) and `out_of_date` (a function that maps a partitioned
+table's name to the days affected by a later source change).
+
+The function returns the rows that break the rule, and a failed check shows some of these rows. A row
+with a non-null `not_evaluated` value is not a violation. The value explains why something was not
+evaluated, and a passing check shows the value as a note.
+
+The first paragraph of the function's docstring describes what is true if the rule passes. The check
+uses this paragraph as its description unless `@rule` specifies a different description.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 NOT_EVALUATED = "not_evaluated"
-"""Column in a rule's result that contains the reason a row is not a violation."""
+"""The column in a rule's result that explains why a row is not a violation."""
 
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
@@ -39,7 +42,7 @@ _MARKUP = re.compile(r"([\\`*\[\]|])")
 
 
 class AlertLevel(StrEnum):
-    """Urgency of a failed check (framework, section 9)."""
+    """The urgency of a failed check (framework, section 9)."""
 
     P0 = "P0"
     """There is no data, or a published table violates an integrity rule."""
@@ -53,7 +56,7 @@ class AlertLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a rule: the number of rows that break it, and a few examples."""
+    """The outcome of a rule: the number of rows that break the rule, and a few examples."""
 
     rule: str
     violations: int
@@ -63,7 +66,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Return whether the rule holds for all rows."""
+        """Return whether no rows break the rule."""
         return self.violations == 0
 
     def as_markdown(self) -> str:
@@ -74,11 +77,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition that must hold for a table, as described in the module docstring.
+    """A condition that must be true for a table, as described in the module docstring.
 
-    `reads` names the tables that the function reads. It is required when several tables share the
-    function, because the parameters cannot then be named after tables. `level` is the alert level
-    for a violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
+    `reads` lists the tables that the function reads. `reads` is required if several tables share the
+    function, since the function's parameters cannot be named after the tables. `level` is the alert
+    level for a violation. The default level is P0 if the rule blocks downstream tables, and P2
+    otherwise.
     """
 
     table: Table
@@ -111,7 +115,7 @@ class Rule:
     def violations(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table:
-        """Return the rows that break the rule, given the tables named in `inputs`."""
+        """Return the rows that break the rule, given the tables listed in `inputs`."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return found
@@ -127,7 +131,7 @@ class Rule:
         return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
     def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query for all rows the rule returns, with the days as parameters."""
+        """Compile the query for all rows that the rule returns, with the days as parameters."""
         return compile_query(self._found(tables, policy, Window.parameters()))
 
     def _found(
@@ -148,11 +152,11 @@ class Rule:
     def evaluate(
         self, connection: duckdb.DuckDBPyConnection, query: Query, window: DateWindow | None
     ) -> Finding:
-        """Count the rows that break the rule, fetch some of them and note what was not evaluated.
+        """Count the rows that break the rule, fetch some of the rows and note what was not evaluated.
 
         Args:
             connection: a connection to the warehouse.
-            query: the query returned by `query`.
+            query: the query that the `query` method returned.
             window: the days that the run computed.
         """
         if window is not None:
@@ -181,7 +185,7 @@ def rule(
     blocking: bool = True,
     level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
-    """Declare the decorated function as a rule for a table, named after the function."""
+    """Declare the decorated function as a table's rule. The rule has the same name as the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
@@ -191,7 +195,7 @@ def rule(
 
 
 def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Return the number of rows that a query selects, and the first few in sorted order."""
+    """Return the number of rows that a query selects, and the first few rows in sorted order."""
     counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
     violations = int(counted[0][0])
     if not violations:

@@ -1,7 +1,7 @@
-"""Dagster checks for a table: a single step evaluates the contract and all rules.
+"""Build a table's Dagster checks, which evaluate the contract and all rules in a single step.
 
 If evaluating a rule raises an error, the check is recorded as failed. Alerts are based on check
-evaluations, and an uncaught error would record none.
+evaluations, and an uncaught error would not record an evaluation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,14 +42,14 @@ def build_table_checks(
     policy: LifecyclePolicy,
     queries: QueryCache | None = None,
 ) -> AssetChecksDefinition:
-    """Return all checks for a table: its contract, which is always blocking, and its rules.
+    """Return all checks for a table: the contract checks, which are always blocking, and the rules.
 
     Args:
         table: the table's declaration.
         rules: the table's rules.
         relations: a function that returns the unbound Ibis table with a given name.
         policy: the thresholds.
-        queries: a cache of queries compiled for this policy.
+        queries: a cache of queries compiled for `policy`.
     """
     known = queries or QueryCache()
     key = asset_key(table.name)
@@ -163,9 +163,9 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days in the run's partitions, or all materialized days if the run has none.
+    """Return the days in the run's partitions, or all materialized days if the run is unpartitioned.
 
-    If the first partition also contains rows of earlier days, their days are included.
+    If the first partition also contains rows for earlier days, the earlier days are included.
     """
     if table.partition_column is None:
         return None

@@ -14,7 +14,7 @@ from monstera_assets.warehouse.errors import MissingTableError
 
 _LISTED = 200
 _HEALTH = {
-    ma.HealthBand.EXCELLENT: "90 and more",
+    ma.HealthBand.EXCELLENT: "90 or more",
     ma.HealthBand.GOOD: "70 to 90",
     ma.HealthBand.FAIR: "50 to 70",
     ma.HealthBand.POOR: "30 to 50",
@@ -84,10 +84,10 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
         [_LISTED],
     )
     nearest = min((row[3] for row in rows if row[3] is not None), default=None)
-    renewal = "" if nearest is None else f" The next renewal is in {nearest:,} days."
+    renewal = "" if nearest is None else f" The next renewal is in {ma.plural(nearest, 'day')}."
     return ma.Listing(
         title=heading,
-        finding=f"{ma.plural(count, 'account')} at risk, with {_money(total)} of monthly recurring"
+        finding=f"{ma.plural(count, 'account')} at risk, with {_money(total)} in monthly recurring"
         f" revenue.{renewal}",
         table=ma.table(
             [
@@ -147,7 +147,7 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
         [frame.first, frame.last],
     )
     if not any(value for row in rows for value in row[2:]):
-        return ma.Unavailable(heading, "Revenue did not change in these months.")
+        return ma.Unavailable(heading, "Revenue did not change in this period.")
     months = [row[0] for row in rows]
     moved = [dict(zip(metrics, row[2:], strict=True)) for row in rows]
     won = [sum(month[kind] for kind in ("new", "expansion", "reactivated")) for month in moved]
@@ -158,8 +158,9 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
     )
     return ma.charted(
         heading,
-        f"{_money(sum(won))} won and {_money(-sum(lost))} lost over {ma.plural(len(months), 'month')};"
-        f" in {months[-1]:%B %Y}, {_money(won[-1])} won and {_money(-lost[-1])} lost.",
+        f"{_money(sum(won))} was won and {_money(-sum(lost))} was lost over"
+        f" {ma.plural(len(months), 'month')}. In {months[-1]:%B %Y}, {_money(won[-1])} was won and"
+        f" {_money(-lost[-1])} was lost.",
         partial(
             ma.column_chart,
             months,
@@ -189,4 +190,4 @@ def _month(first: date, last: date) -> str:
     """Return a month for display, with its last computed day if the month is incomplete."""
     following = date(last.year + last.month // 12, last.month % 12 + 1, 1)
     whole = (following - last).days == 1
-    return f"{first:%b %Y}" if whole else f"{first:%b %Y}, to {last.day} {last:%b}"
+    return f"{first:%b %Y}" if whole else f"{first:%b %Y}, through {last.day} {last:%b}"

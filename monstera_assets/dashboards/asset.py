@@ -1,4 +1,4 @@
-"""The dashboards/static_site asset, which builds the site after gold."""
+"""The dashboards/static_site asset, which builds the static dashboard site."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
 OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
-"""Other tables that pages read for product names and for facts that gold does not aggregate."""
+"""Other tables, from which pages read product names and facts that gold tables do not aggregate."""
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site for all declared metric tables in `output`."""
+    """Return the asset that builds the site in `output` from all declared metric tables."""
 
     @asset(
         key=KEY,
@@ -34,13 +34,13 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},
-        description="How do the platform, each product and the accounts perform? This static site"
-        " shows the metrics and can be opened from disk, without a network or server. Each build"
-        " replaces all pages."
+        description="How are the platform, each product and the accounts performing? This static site"
+        " shows the metrics and can be opened from disk, without a network connection or a server."
+        " Each build replaces all pages."
         "\n\nGrain: one page per view, for the platform and for each active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
-        # Imported late because only this step needs it.
+        # Imported here because only this step needs the module.
         from monstera_assets.dashboards.site import build_site
 
         with warehouse.connect() as connection:

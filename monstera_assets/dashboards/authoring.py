@@ -1,4 +1,4 @@
-"""All names for writing pages: `from monstera_assets.dashboards import authoring as ma`."""
+"""The authoring interface for dashboard pages."""
 
 from __future__ import annotations
 

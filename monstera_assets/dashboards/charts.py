@@ -34,18 +34,18 @@ Value = float | None
 Point = tuple[float, Value]
 
 _LETTER = 6.9
-"""Estimated width of a letter in a label, rounded up; margins are computed from it."""
+"""Estimated letter width in labels, rounded up, from which margins are computed."""
 _WIDE_LETTER = 7.8
 """`_LETTER` for digits, which are wider than most letters."""
 _BOLD_LETTER = 8.4
 """`_LETTER` for bold text."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _MIDDLE, _HANGING = 4, 9
-"""Distances from the middle and top of a text down to its baseline."""
+"""Distances from the middle and the top of a line of text down to its baseline."""
 _LABEL_STEP = 15
 """Minimum vertical distance between the centers of two labels."""
 _TIMES = 10
-"""Ratio from which ticks show multiples, such as 10x, because percentages would be too long."""
+"""Minimum ratio for which ticks show multiples, such as 10x, because percentages are too long."""
 _MANY_DAYS = 200
 """Number of points above which lines are drawn thinner."""
 _LONG_NAME = 18
@@ -53,17 +53,17 @@ _LONG_NAME = 18
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
-"""Color, thickness and dash of the first, second and third lines. Colors repeat; dashes differ."""
+"""Color, thickness and dash pattern for the first, second and third lines."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named series with one value per day; unknown values are None."""
+    """A named series with one value per day, which is None if unknown."""
 
     name: str
     values: Sequence[Value]
     shown: str = ""
-    """The latest value for display."""
+    """The latest value, formatted for display."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Bar:
 
 
 class _Sketch:
-    """A drawing's marks; positions are in pixels from the corner (`left`, `top`)."""
+    """A drawing's marks, positioned in pixels from the corner at (`left`, `top`)."""
 
     def __init__(self, width: int, height: int, left: float = 0, top: float = 0) -> None:
         self.size = (width, height)
@@ -191,7 +191,7 @@ def line_chart(
     """
     _require(days, len(days) * len(series))
     if len(series) > len(_STYLES):
-        raise ValueError(f"a chart has {len(series)} lines; the limit is {len(_STYLES)}")
+        raise ValueError(f"The chart has {len(series)} lines. The limit is {len(_STYLES)}.")
     ends = _end_labels(series)
     columns = range(1, len(series) + 1)
     axes = _Axes(series, unit, [text for text, _ in ends], columns, size)
@@ -225,7 +225,7 @@ def column_chart(
     size: tuple[int, int] = CARD,
     columns: Sequence[int] = (1,),
 ) -> Drawing:
-    """Draw columns over days or weeks: gains above zero and, if given, losses below.
+    """Draw columns over days or weeks: gains above zero and any losses below zero.
 
     `columns` are the figure table's columns to show on hover.
 
@@ -258,13 +258,13 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    `most` is the value at which a bar spans the full width; it defaults to the highest value.
+    `most` is the value at which a bar spans the full width, by default the highest value.
 
     Raises:
         ValueError: If there are no categories.
     """
     if not bars:
-        raise ValueError("a bar chart needs at least one bar")
+        raise ValueError("A bar chart needs at least one bar.")
     if most is None:
         most = max([bar.value for bar in bars if bar.value > 0], default=1.0)
     width = CARD[0]
@@ -392,7 +392,7 @@ def _spread_labels(places: Sequence[float], height: float) -> list[float]:
 
 
 def _shortened(name: str, room: float) -> str:
-    """Shorten a name to the available width; the figure's table has the full name."""
+    """Shorten a name to the available width, because the figure's table has the full name."""
     letters = max(4, int(room / _LETTER))
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
@@ -408,6 +408,6 @@ def _day_text(day: date) -> str:
 
 def _require(days: Sequence[date], points: int) -> None:
     if not days:
-        raise ValueError("a chart needs at least one day")
+        raise ValueError("A chart needs at least one day.")
     if points > MAX_POINTS:
-        raise ValueError(f"a chart has {points} points; the limit is {MAX_POINTS}")
+        raise ValueError(f"The chart has {points} points. The limit is {MAX_POINTS}.")

@@ -37,16 +37,16 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.CROSS_PRODUCT,
         title="Cross-Product",
-        lead="Which products users adopt in combination, in which order, and whether users with more"
-        " products stay longer. These figures show correlation, not causation.",
+        lead="Which products users adopt together, in which order, and whether users with more products"
+        " stay longer. The figures show correlation, not causation.",
         up=(ma.HOME_LINK,),
         sections=(
             ma.section("Breadth", breadths),
             ma.section(
                 "Affinity",
                 affinities,
-                "Rows are the given products, and columns are the products compared with them."
-                " All users who could use both products are included.",
+                "Each row is the given product, and each column is a product to compare it with."
+                " The values include all users who could use both products.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),
         ),
@@ -55,7 +55,7 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(lambda name: ma.headline("Users", f"with Products {name}", "to Date", "Products"))
 def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
-    """Chart users by their number of products."""
+    """Chart users by number of products."""
     rows = reader.rows(
         [PORTFOLIOS],
         f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
@@ -77,14 +77,14 @@ def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
     retained, mature = f"retention_{start}", f"users_mature_{start}"
     rows = reader.rows(
         [PATHS],
-        # Unlike sums of shares, sums of whole users do not depend on row order.
+        # Unlike sums of shares, sums of user counts do not depend on row order.
         "SELECT least(path_length, ?) AS products,"
         f" CAST(sum(round({retained} * {mature})) AS BIGINT), CAST(sum({mature}) AS BIGINT)"
         f" FROM {PATHS.qualified_name} WHERE {mature} > 0 GROUP BY products ORDER BY products",
         [_BREADTHS_SHOWN],
     )
     if not rows:
-        reason = f"No user adopted a product more than {start + 29} days ago."
+        reason = f"No users adopted a product more than {start + 29} days ago."
         return ma.Unavailable(heading, reason)
     shown = [
         (_products(products), came / users, f"{came / users:.1%}", users)
@@ -92,7 +92,7 @@ def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
     ]
     active = ", ".join(f"{share} of users with {name}" for name, _, share, _ in shown)
     all_bars = [
-        ma.Bar(f"{name}, of {users:,} users", part, share) for name, part, share, users in shown
+        ma.Bar(f"{name} ({users:,} users)", part, share) for name, part, share, users in shown
     ]
     cells = (
         [ma.Cell(name), ma.Cell(share, part), ma.Cell(f"{users:,}", users)]
@@ -131,7 +131,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """Show a measure for each ordered product pair in a shaded table."""
+    """Show a measure in a shaded table for each ordered product pair."""
     products = [
         product
         for (product,) in reader.rows(
@@ -160,7 +160,7 @@ def affinity(
     if known:
         value, first, second = max(known)
         finding = (
-            f"Highest among pairs with enough users: {catalog.name(second)} given"
+            f"Highest value among pairs with enough users: {catalog.name(second)} given"
             f" {catalog.name(first)}, {form.format(value)}."
         )
 
@@ -185,7 +185,7 @@ def affinity(
         ),
         about=ma.about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
         footnote="* Too few users adopted both products for a reliable value. A cell is empty if"
-        " the two products are the same or if nobody adopted one of them.",
+        " both products are the same or if nobody adopted one of the products.",
     )
 
 
@@ -209,11 +209,11 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     def named(path: str) -> str:
         return " → ".join(map(catalog.name, products_in(path)))
 
-    finding = f"{ma.plural(every, 'path')}; the most frequent is {named(rows[0][0])}"
+    finding = f"{ma.plural(every, 'path')}. The most frequent path is {named(rows[0][0])}"
     longer = next((row for row in rows if ARROW in row[0]), None)
     if longer:
         finding += (
-            "; the most frequent with more than one product is"
+            ". The most frequent path with more than one product is"
             f" {named(longer[0])}, with {ma.plural(longer[1], 'user')}"
         )
     most = rows[0][1]

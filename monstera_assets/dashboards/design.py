@@ -13,17 +13,17 @@ from monstera_assets.gold.metrics import Metric
 PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
 INK, MUTED, LINE, TRACK = "ink", "muted", "line", "track"
 COLORS = (PRIMARY, SECONDARY, DECLINING, RISING, INK, MUTED, LINE, TRACK)
-"""Style sheet variables, so that drawings work in light mode, in dark mode and in print."""
+"""Style sheet variables, which let drawings work in light mode, dark mode and print."""
 
 MAX_CHARTS = 20
 """Maximum number of charts per page."""
 MAX_POINTS = 1000
 """Maximum number of points per chart. Longer series are shown by week."""
 SHADES = 9
-"""The darkest shade of a table cell; 0 means no shade."""
+"""The darkest shade for a table cell, where 0 means no shade."""
 
 CARD, WIDE = (368, 190), (770, 250)
-"""Width and height of a normal chart and of a wide chart, which spans two columns."""
+"""Width and height of normal charts and of wide charts, which span two columns."""
 FONT_SIZE = 12
 
 
@@ -57,7 +57,7 @@ def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
 
 
 def words(name: str) -> str:
-    """Format a value such as `at_risk` for display: `At risk`."""
+    """Format a value for display, such as `At risk` for `at_risk`."""
     text = name.replace("_", " ").strip()
     return "API" if text == "api" else text[:1].upper() + text[1:]
 
@@ -68,5 +68,5 @@ def count_text(value: Any) -> str:
 
 
 def plural(count: int, thing: str) -> str:
-    """Format a count with its noun: 1 day, 1,200 days."""
+    """Format a count with its noun, such as 1 day or 1,200 days."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

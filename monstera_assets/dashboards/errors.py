@@ -1,7 +1,7 @@
-"""Errors of the dashboards."""
+"""Dashboard errors."""
 
 from monstera_assets.warehouse.errors import WarehouseError
 
 
 class SiteError(WarehouseError):
-    """The site could not be written; the previous site is unchanged."""
+    """The site could not be written. The previous site is unchanged."""

@@ -1,7 +1,7 @@
 """Create figures for declared metrics in one call, with a chart, finding, data and definitions.
 
 A figure is replaced by a note if it has no data or if its table was never materialized. The site can
-therefore be built from any part of the graph.
+therefore be built from any part of the asset graph.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def item(
     """Make a function that creates an item return a note if a table is missing.
 
     Args:
-        heading: the function's first argument, or a callable that returns it. The callable receives
-            the function's arguments that match its parameter names.
+        heading: the function's first argument, or a callable that returns the argument. The callable
+            receives the function's arguments that match the callable's parameter names.
     """
 
     def decorate(build: Callable[Concatenate[str, _Arguments], Item]) -> Callable[_Arguments, Item]:
@@ -144,7 +144,9 @@ def column_chart_figure(
     if all(value is None for value in values[metric]):
         return Unavailable(heading, _nothing_known([metric]))
     if not any(values[metric]):
-        return Unavailable(heading, f"{metric.name} was {metric.format(0)} on all of these days.")
+        return Unavailable(
+            heading, f"{metric.name} was {metric.format(0)} on every day in this period."
+        )
     finding = findings.total(metric, points(days, values[metric]), "week" if weekly else "day")
     draw = partial(
         column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
@@ -179,7 +181,7 @@ def small_multiples_figure(
         timeframe: the chart's timeframe.
         dimension: the column that contains the segments.
         by: the dimension's name in the title.
-        order: the segments to show; by default the `MAX_PANELS` segments with the highest values.
+        order: the segments to show, by default the `MAX_PANELS` segments with the highest values.
         name: a function that returns a segment's display name.
         added_up: whether to sum each week's days instead of showing the last day.
     """
@@ -228,7 +230,7 @@ def bars(
 ) -> Item:
     """Create a bar chart of counts (`what`, such as `users`) by category.
 
-    `name` is the heading of the category column; `share` means that the counts are parts of a whole.
+    `name` is the category column's heading. If `share` is set, the counts are parts of a whole.
     """
     rows = [*rows]
     known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]
@@ -254,7 +256,10 @@ def metric_bars(
     source: Table,
     name: str = "",
 ) -> Item:
-    """Create a bar chart with one metric per category; categories are states unless `name` is set."""
+    """Create a bar chart with one metric per category.
+
+    The categories are states unless `name` is set.
+    """
     rows = zip(map(words, metrics), values, strict=True)
     described = about(metrics.values(), source)
     return bars(heading, what, rows, described, name=name or "State", share=not name)
@@ -269,13 +274,13 @@ def charted(
     *,
     wide: bool = False,
 ) -> Figure:
-    """Create a figure, with an additional wide drawing if requested."""
+    """Create a figure, with an additional wide drawing if `wide` is set."""
     in_full = draw(size=WIDE) if wide else None
     return Figure(heading, finding, draw(size=CARD), data, described, in_full)
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
-    """Create tiles with metrics on the as-of date and their changes over a week, if there is data."""
+    """Create tiles with metrics on the as-of date and their weekly changes, if there is data."""
     try:
         as_of = daily.reader.as_of
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
@@ -293,7 +298,7 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
 
 
 def definition(metric: Metric) -> Definition:
-    """Return the declared definition of a metric."""
+    """Return a metric's declared definition."""
     return Definition(metric.name, metric.definition, metric.formula, metric.caveats)
 
 
@@ -354,4 +359,4 @@ def _last(metric: Metric, values: Sequence[Any]) -> str:
 
 def _nothing_known(metrics: Iterable[Metric]) -> str:
     names = " and ".join(metric.name for metric in metrics)
-    return f"{names}: no known value on these days."
+    return f"{names}: no known values in this period."

@@ -19,12 +19,12 @@ _IN_POINTS = (Unit.SHARE, Unit.RATIO)
 _NAMED = 3
 """Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
-"""Smaller relative changes are omitted because they would be shown as 0.0 %."""
+"""Smallest relative change to show. Smaller changes would be shown as 0.0%."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value on a day, or None if it is unknown."""
+    """A day and its value, which is None if unknown."""
 
     day: date
     value: Any
@@ -33,11 +33,11 @@ class Point:
 def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
     """Describe a metric's change from its first to its last known value, and its highest value.
 
-    `brief` omits the highest value.
+    If `brief` is set, the highest value is omitted.
     """
     known = [point for point in points if point.value is not None]
     if not known:
-        return f"{metric.name} has no known value on these days."
+        return f"{metric.name} has no known values in this period."
     first, last = known[0], known[-1]
     shown = metric.format
     if len(known) == 1:
@@ -57,21 +57,21 @@ def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = Fals
     unknown = "" if last == points[-1] else f" No value is known after {last.day}."
     if brief:
         return f"{change}.{unknown}"
-    return f"{change}; the highest value was {shown(highest.value)} on {highest.day}.{unknown}"
+    return f"{change}. The highest value was {shown(highest.value)} on {highest.day}.{unknown}"
 
 
 def total(metric: Metric, points: Sequence[Point], period: str) -> str:
     """Describe a daily metric's total and the day or week (`period`) with the highest value."""
     known = [point for point in points if point.value is not None]
     if not known:
-        return f"{metric.name} has no known value on these days."
+        return f"{metric.name} has no known values in this period."
     added = sum(point.value for point in known)
     sentence = f"{metric.name} totals {metric.format(added)} over {plural(len(known), period)}"
     if not added:
         return f"{sentence}."
     highest = max(known, key=lambda point: point.value)
     when = f"in the week ending {highest.day}" if period == "week" else f"on {highest.day}"
-    return f"{sentence}; the highest value was {metric.format(highest.value)} {when}."
+    return f"{sentence}. The highest value was {metric.format(highest.value)} {when}."
 
 
 def ranking(
@@ -81,13 +81,13 @@ def ranking(
     share: bool = False,
     on: date | None = None,
 ) -> str:
-    """Name the categories with the highest and second-highest values.
+    """List the categories with the highest and second-highest values.
 
     Args:
         what: plural noun for what is counted, such as `users`.
         bars: each bar's name, value and displayed value.
-        share: whether to state the highest value as a share of the total.
-        on: the day to state, if any.
+        share: whether to show the highest value as a share of the total.
+        on: the day to mention, if any.
     """
     when = f"On {on}, " if on else ""
     added = sum(value for _, value, _ in bars)
@@ -104,7 +104,7 @@ def ranking(
     rest = sorted(
         ((value, other, text) for other, value, text in bars if 0 < value < most), reverse=True
     )
-    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else "; none elsewhere"
+    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else " and none elsewhere"
     return _capital(f"{when}most {what}: {name} with {shown}{part}{second}.")
 
 

@@ -26,7 +26,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
     new, resurrected, churned = (values[metric] for metric in metrics)
     known = [place for place, value in enumerate(new) if value is not None]
     if not any(new[place] + resurrected[place] + churned[place] for place in known):
-        return ma.Unavailable(heading, "No users were gained or lost on these days.")
+        return ma.Unavailable(heading, "No users were gained or lost in this period.")
     gained = [
         None if value is None else value + back
         for value, back in zip(new, resurrected, strict=True)
@@ -37,8 +37,8 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
     return ma.charted(
         heading,
         f"Over {len(known):,} windows of {window} days, {shown(won)} users were new or resurrected"
-        f" and {shown(-gone)} churned; in the latest window, {shown(gained[last])}"
-        f" and {shown(churned[last])}. A user can be counted in several windows.",
+        f" and {shown(-gone)} churned. In the latest window, {shown(gained[last])} users were new or"
+        f" resurrected and {shown(churned[last])} churned. A user can be counted in several windows.",
         partial(
             ma.column_chart,
             days,

@@ -49,10 +49,10 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(ma.headline("Products", "Adopted by Users", "to Date", "Product"))
 def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the active products with their adoption and links to their pages."""
+    """List the active products with their adoption metrics and links to their pages."""
     found = reader.by_key(adoption.TABLE, "product_id")
     if not catalog.products:
-        return ma.Unavailable(heading, "The catalog has no active products.")
+        return ma.Unavailable(heading, "The product catalog has no active products.")
     unknown: dict[Metric, Any] = dict.fromkeys(_COLUMNS)
     values = {product: found.get(product.id, unknown) for product in catalog.products}
     in_order = sorted(values, key=lambda product: -(values[product][_COLUMNS[0]] or 0))

@@ -1,6 +1,6 @@
 """Page parts (tiles, figures and tables in sections) as plain data.
 
-Text is not escaped here. The templates escape it.
+Text is not escaped here because the templates escape all text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class About:
-    """The definitions, source table and owners of the numbers in an item."""
+    """The definitions, source table and owners for the numbers in an item."""
 
     definitions: tuple[Definition, ...]
     source: str
@@ -43,7 +43,10 @@ class About:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a page on the site; `current` is true if it links to the page being shown."""
+    """A link to a page on the site.
+
+    `current` is true if the link points to the page being shown.
+    """
 
     text: str
     href: str
@@ -56,8 +59,8 @@ class Cell(NamedTuple):
 
     Attributes:
         text: the displayed text.
-        order: the sort key; None to sort by the text.
-        shade: from 0 (none) to 9 (darkest); None in a table without shades.
+        order: the sort key, or None to sort by the text.
+        shade: the shade from 0 (none) to 9 (darkest), or None in a table without shading.
         quiet: whether the cell looks empty and only screen readers read its text.
         link: the page that the text links to.
         links: links to display instead of the text.
@@ -83,7 +86,7 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Change:
-    """The change in a number from a week earlier."""
+    """The change in a number compared with a week earlier."""
 
     direction: Direction
     text: str
@@ -103,14 +106,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plot:
-    """The area of a drawing that reacts to the pointer, in pixels.
+    """A drawing's area that reacts to the pointer, with positions in pixels.
 
     Attributes:
         left: position of the first point, or of the first bar's left edge.
         width: distance to the last point, or to the last bar's right edge.
         top: upper edge.
         height: distance to the lower edge.
-        columns: the figure table's columns that the area shows, counted from 0.
+        columns: zero-based positions of the figure table's columns that the area shows.
     """
 
     left: float
@@ -190,8 +193,8 @@ class Page:
         title: heading.
         lead: a sentence about the content.
         up: breadcrumbs, from the home page to the parent.
-        siblings: links to the pages on the same level, including this one.
-        below: links to pages below this one, under `below_heading`.
+        siblings: links to the pages on the same level, including this page.
+        below: links to lower-level pages, shown under `below_heading`.
         tiles: big numbers.
         sections: all content below the big numbers.
 
@@ -212,7 +215,7 @@ class Page:
     def __post_init__(self) -> None:
         charts = sum(isinstance(item, Figure) for item in self.items())
         if charts > MAX_CHARTS:
-            raise ValueError(f"{self.file} has {charts} charts; the limit is {MAX_CHARTS}")
+            raise ValueError(f"{self.file} has {charts} charts. The limit is {MAX_CHARTS}.")
 
     def items(self) -> Iterator[Item]:
         """Return the items in all sections."""
@@ -225,7 +228,7 @@ def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Secti
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
-    """Create a table; a column is numeric if any of its cells has a sort key."""
+    """Create a table in which a column is numeric if any of its cells has a sort key."""
     body = tuple(tuple(row) for row in rows)
     columns = range(len(headings))
     return DataTable(

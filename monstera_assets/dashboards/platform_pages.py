@@ -59,8 +59,8 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         ma.OVERALL,
         catalog,
         None,
-        "Headline figures for the platform: the latest day, compared with a week earlier, and the last"
-        " 90 days.",
+        "Headline figures for the platform on the latest day, compared with a week earlier, and over 90"
+        " days.",
         [
             ma.section("Use", use),
             ma.section(
@@ -109,8 +109,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     for name, values in segment_metrics.SEGMENT_VALUES.items()
                     if name != "activity_state"
                 ],
-                "Each dimension divides all users into segments. All small lines in a chart use"
-                " the same scale.",
+                "Each dimension divides all users into segments. All lines in a chart use the same"
+                " scale.",
             ),
             ma.section(
                 "Origin",
@@ -174,7 +174,7 @@ def activity_page(
         ma.ACTIVITY,
         catalog,
         None,
-        "User activity: events, features and workflows, and active user growth and churn.",
+        "User activity: events, features, workflows, growth and churn.",
         [
             ma.section("Use", use),
             ma.section("Features and content", done),
@@ -248,12 +248,12 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         for (start, period), share in shares.items()
         if share is not None and period > 0
     ]
-    finding = f"{len(sizes)} monthly cohorts. None has completed a second period."
+    finding = f"{len(sizes)} monthly cohorts, none of which has completed a second period."
     if known:
         share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
         finding = (
-            f"{len(sizes)} monthly cohorts; highest retention after the first period:"
-            f" {cohorts.RETENTION.format(share)} for {start:%B %Y} in period {period}."
+            f"{len(sizes)} monthly cohorts. The highest retention after the first period is"
+            f" {cohorts.RETENTION.format(share)}, for {start:%B %Y} in period {period}."
         )
     return ma.Listing(
         title=heading,
@@ -271,7 +271,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         ),
         about=ma.about([cohorts.RETENTION, cohorts.USERS_IN_COHORT], cohorts.TABLE),
         footnote="Columns are 30-day periods after each user's signup. A cell is empty until the"
-        " period is over for every user in the cohort.",
+        " period has ended for every user in the cohort.",
     )
 
 

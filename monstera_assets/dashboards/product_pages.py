@@ -46,7 +46,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
         ma.OVERALL,
         catalog,
         product,
-        "Product use and adoption: the latest day, compared with a week earlier, and the last 90 days.",
+        "Product use and adoption on the latest day, compared with a week earlier, and over 90 days.",
         [ma.section("Use", use)],
         [*ma.tiles(totals, _DAILY), *_tiles_to_date(reader, product)],
     )
@@ -57,7 +57,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
     states = ma.section(
         "States",
         [states_over_time(reader, product), states_now(reader, product)],
-        "Users who have never adopted the product have no history for it.",
+        "Users who have never adopted the product are not included.",
     )
     return ma.view_page(
         ma.SEGMENTS,
@@ -82,7 +82,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
         ma.ACTIVITY,
         catalog,
         product,
-        "User activity in the product: events, features, and workflows that start in it.",
+        "User activity in the product: events, features, and workflows that start in the product.",
         [
             ma.section("Use", use),
             ma.section("Workflows", workflow_figures(reader, period, product)),
@@ -92,19 +92,19 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart how many users are eligible for the product, tried it, were activated and use it."""
+    """Chart a product's adoption funnel: users eligible, tried, activated and in use."""
     values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
     item = ma.metric_bars(heading, "users", _FUNNEL, values, adoption.TABLE, name="Step")
     eligible, tried, _, in_use = map(ma.count_text, values)
-    finding = f"{tried} of {eligible} users tried the product; {in_use} use it now."
+    finding = f"{tried} of {eligible} users tried the product, and {in_use} use it now."
     return replace(item, finding=finding) if isinstance(item, ma.Figure) else item
 
 
 @ma.item(ma.headline("Users", "in State to Date", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart users by state in the product."""
+    """Chart users by product state."""
     values = _adoption(reader, product, _STATES.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -113,7 +113,7 @@ def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Plot users by state in the product on the last day of each week."""
+    """Plot users by product state on the last day of each week."""
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     rows = reader.rows(
         [HISTORY],
@@ -145,6 +145,6 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
 
 
 def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:
-    """Return adoption metrics for a product, or an empty list if it has no row."""
+    """Return adoption metrics for a product, or an empty list if the product has no row."""
     found = reader.by_key(adoption.TABLE, "product_id").get(product.id)
     return [found[metric] for metric in metrics] if found else []

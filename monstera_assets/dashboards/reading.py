@@ -1,7 +1,7 @@
 """Dashboard queries over days and weeks through the as-of date.
 
-Tables that grow with users or events are aggregated in DuckDB. Only the displayed values are
-fetched.
+Tables that grow with the number of users or events are aggregated in DuckDB. Only the displayed
+values are fetched.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _EVERY = 1_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A window of days ending on the as-of date, and the days to show from it.
+    """A window of days ending on the as-of date, and the days to show from the window.
 
-    `step` is the number of days from one shown day to the next.
+    `step` is the number of days between the days to show.
     """
 
     first: date
@@ -55,7 +55,7 @@ class Reader:
     """Run page queries and cache the results."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, daily: Sequence[MetricTable]) -> None:
-        """Read from a connection; the latest day in the `daily` tables is the as-of date."""
+        """Read from a connection, with the latest day in the `daily` tables as the as-of date."""
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
@@ -65,9 +65,9 @@ class Reader:
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of a query over `tables`; the result is cached.
+        """Run a query over `tables`, cache its rows and return them.
 
-        Build `select` from declarations only. Pass values from data as `parameters`.
+        Build `select` only from declarations, and pass values from data as `parameters`.
 
         Raises:
             MissingTableError: If a table was never materialized.
@@ -125,7 +125,7 @@ class Reader:
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
     def daily(self, table: MetricTable, **where: Any) -> Daily:
-        """Return the rows of a daily table that match the column values in `where`."""
+        """Return the rows in a daily table that match the column values in `where`."""
         return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
 
     def _known_days(self) -> tuple[date, date]:
@@ -136,7 +136,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Daily:
-    """The rows of a daily table that match the column values in `where`."""
+    """The rows in a daily table that match the column values in `where`."""
 
     reader: Reader
     table: MetricTable
@@ -144,7 +144,10 @@ class Daily:
 
     @cached_property
     def _metrics(self) -> dict[date, dict[Metric, Any]]:
-        """All metrics by day over the longest timeframe; `where` must select one row per day."""
+        """All metrics by day over the longest timeframe.
+
+        `where` must select one row per day.
+        """
         within, bounds = self._within(self.reader.frame(LAST_18_MONTHS))
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
@@ -156,7 +159,7 @@ class Daily:
     def by_week(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
         """Return sums of daily metrics over the complete weeks in a frame.
 
-        A week is None if one of its days has no row.
+        A week's sum is None if any of the week's days has no row.
         """
         sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
         for last, metric in product(frame.whole_weeks, sums):
@@ -167,7 +170,7 @@ class Daily:
         return sums
 
     def latest(self, metrics: Iterable[Metric]) -> list[Any]:
-        """Return metrics on the as-of date; all are None if the table has no row for that date."""
+        """Return metrics on the as-of date, or only None values if that date has no row."""
         row = self._metrics.get(self.reader.as_of, {})
         return [row.get(metric) for metric in metrics]
 
@@ -182,16 +185,16 @@ class Daily:
     ) -> dict[str, list[Any]]:
         """Return a metric for at most `top` values of a dimension, in descending order.
 
-        Days without a row are None. If `added_up` is set, each complete week's values are
-        summed. In that case, a segment without rows is 0, and a week is None if the table has no
-        rows for one of its days.
+        Values are None for days without a row. If `added_up` is set, each complete week's values are
+        summed. The sum is 0 for a segment without rows, and None if the table has no rows for one or
+        more of the week's days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]
         within, asked = self._within(frame)
         days = frame.whole_weeks if added_up else frame.days
         if added_up:
-            # Integer sums are HUGEINTs; decimal sums are exact in any order.
+            # DuckDB widens integer sums to HUGEINT. Decimal sums are exact in any order.
             total = f"CAST(sum({column}) AS {duckdb_type(metric.column.dtype)})"
             week = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
             select = f"SELECT {week}, {segment}, {total} FROM {name} {within} GROUP BY ALL"

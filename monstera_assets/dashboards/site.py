@@ -1,8 +1,8 @@
 """Render all pages and replace the site's folder in one step.
 
-Each page is a single file that can be opened from disk, copied and sent by email. It contains its
-own style and script, and its content policy forbids connections. The same tables always
-produce the same bytes.
+Each page is a single file that can be opened from disk, copied and sent by email. The page contains
+its own style and script, and a content security policy blocks network connections. The same tables
+always produce the same bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ from monstera_assets.warehouse.connection import connect
 
 @dataclass(frozen=True)
 class SiteReport:
-    """The location, size and as-of date of a built site; the date is None if there is no data."""
+    """The location, size and as-of date of a built site.
+
+    `as_of` is None if there is no data.
+    """
 
     index: Path
     pages: int
@@ -68,11 +71,11 @@ def build_site(
 
 
 def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) -> SiteReport:
-    """Build the site from a warehouse opened read-only.
+    """Build the site from a warehouse that is opened in read-only mode.
 
     Raises:
-        WarehouseLockedError: If the database stayed locked.
-        WarehouseError: If `build_site` raises one, or the database cannot be opened.
+        WarehouseLockedError: If the database is still locked after the lock timeout.
+        WarehouseError: If the site cannot be built or the database cannot be opened.
     """
     with connect(
         str(settings.database),
@@ -133,7 +136,7 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
 
 
 def content_policy(style: str, script: str) -> str:
-    """Return a policy under which a page loads nothing and uses only its own style and script."""
+    """Return a content security policy that allows only the page's own style and script."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
         " img-src data:; base-uri 'none'; form-action 'none'"
@@ -161,6 +164,6 @@ def _plots(drawing: Drawing) -> str:
 
 
 def _svg(drawing: Drawing, figure: str) -> Markup:
-    """Return a drawing whose accessible name is its figure's title and finding."""
+    """Return a drawing's SVG, with the figure's title and finding as its accessible name."""
     named = f'<svg role="img" aria-labelledby="{figure}-title {figure}-finding" '
-    return Markup(drawing.svg.replace("<svg ", named, 1))  # noqa: S704  # text in it is escaped
+    return Markup(drawing.svg.replace("<svg ", named, 1))  # noqa: S704  # the text is escaped

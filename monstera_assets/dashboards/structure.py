@@ -16,12 +16,12 @@ HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""Titles of the platform and product views, by the view's part of the file name."""
+"""Titles of the platform and product views, keyed by the view's name in file names."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """An active product; `slug` identifies it in file names."""
+    """An active product, which `slug` identifies in file names."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Catalog:
 
 
 def read_catalog(reader: Reader) -> Catalog:
-    """Return the catalog, sorted by product name, or an empty one if it was never materialized."""
+    """Return the catalog, sorted by product name, or an empty catalog if it was never materialized."""
     try:
         nodes = reader.rows(
             [CATALOG],

@@ -1,4 +1,4 @@
-"""Figures for workflows and events by feature, type and location, in one product or all products."""
+"""Figures for workflows and for events by feature, type and location, per product or in total."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
 TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
-"""Values of the other dimensions in the product totals of gold_activity_metrics."""
+"""Values of dimensions other than `product_id` in the product totals in gold_activity_metrics."""
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
@@ -83,7 +83,7 @@ def by_location(
 def workflow_figures(
     reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> list[ma.Item]:
-    """Return figures for workflow runs: started and completed, completion rate and duration."""
+    """Return figures for workflow runs: started and completed runs, completion rate and duration."""
     totals = product_totals(reader, product)
     return [
         runs_by_week(totals, period),
@@ -101,7 +101,7 @@ def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Ite
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)
     if not any(value for one in values.values() for value in one):
-        return ma.Unavailable(heading, "No workflows were started or completed in these weeks.")
+        return ma.Unavailable(heading, "No workflows were started or completed in this period.")
     finding = " ".join(
         ma.total(metric, ma.points(days, one), "week") for metric, one in values.items()
     )

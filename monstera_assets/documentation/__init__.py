@@ -1,5 +1,6 @@
 """Generate Markdown pages from the code, with one template per page.
 
-This package turns declarations, transitions, the asset graph and the product catalog into text. It
-contains no facts about tables or states, so to correct a page, change the declaration behind it.
+This package converts declarations, transitions, the asset graph and the product catalog into text. The
+package does not contain facts about tables or states. To correct a page, change the declaration that
+contains the fact.
 """

@@ -1,4 +1,4 @@
-"""Read a source's product catalog, applying the same rules as a load."""
+"""Read a source's product catalog with the same rules as a load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monstera_assets.warehouse.connection import connection_config
 
 @dataclass(frozen=True)
 class Node:
-    """One taxonomy node, with the columns of bronze_product_catalog."""
+    """One taxonomy node, with columns from bronze_product_catalog."""
 
     product_id: str
     product_name: str
@@ -48,7 +48,7 @@ class Catalog:
         return [other for other in self.nodes if other.parent_product_id == node.product_id]
 
     def branch(self, node: Node, above: tuple[Node, ...] = ()) -> list[Node]:
-        """Return a node and its descendants, with parents first and cycles broken."""
+        """Return a node and its descendants, with parents listed first and cycles broken."""
         path = (*above, node)
         below = [self.branch(other, path) for other in self.below(node) if other not in path]
         return [node, *(found for branch in below for found in branch)]

@@ -1,4 +1,4 @@
-"""Render the generated pages. Each page uses the template of the same name."""
+"""Render the generated pages. Each page uses the template with the same name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_pages(
 ) -> Mapping[str, str]:
     """Return the content of each page, keyed by file name.
 
-    `graph` is the asset graph that Dagster loads; `assets` are the silver and gold table assets.
+    `graph` is the asset graph that Dagster loads. `assets` contains the silver and gold table assets.
     """
     policy = LifecyclePolicy()
     return {
@@ -53,7 +53,7 @@ def render_pages(
 
 
 def render(name: str, **content: Any) -> str:
-    """Render a page. Templates escape values with `text` or `code`; all others must be Markdown."""
+    """Render a page. Templates escape values with `text` or `code`. Other values must be Markdown."""
     environment = Environment(  # noqa: S701  # not HTML
         loader=PackageLoader("monstera_assets.documentation"),
         undefined=StrictUndefined,
@@ -77,7 +77,7 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
 
 
 def _lineage(graph: AssetGraph) -> dict[str, Any]:
-    """Return the tables by layer, each asset's parents and children, and the non-table assets."""
+    """Return tables by layer, each asset's parents and children, and the assets that are not tables."""
     keys = graph.get_all_asset_keys()
     layers = {
         layer: _names(key for key in keys if graph.get(key).group_name == layer) for layer in Layer

@@ -1,6 +1,6 @@
 """Alert rules that fail when a published figure for the last day crosses a threshold.
 
-The thresholds are set in `AlertPolicy` (framework, section 9). None of these rules block downstream
+The thresholds are set in `AlertPolicy` (framework, section 9). The rules do not block downstream
 tables, because the data itself is correct. A figure based on fewer than `min_alert_population`
 people, events or rows passes with a note. A figure also passes if there is no history to compare it
 with. Each violation shows the observed and expected figures.
@@ -46,7 +46,7 @@ def _alert(
         table: the table to check.
         figure: the figure's name, or a collective name if the function returns a `figure` column.
         population: the column that contains the population size behind each figure.
-        counted: noun for members of the population; defaults to the column name.
+        counted: plural noun for the population, by default the column name.
         level: the alert level.
         reads: names of the tables to pass to the function; defaults to `table` alone.
     """
@@ -91,8 +91,8 @@ def _weekly_rate(
         threshold: the setting's name, either `max_<what>_increase` or `max_<what>_decrease`.
         rate: the metric.
         level: the alert level.
-        states: the rate covers users who were in one of these states 7 days earlier. By default, it
-            covers users who signed up 7 to 13 days earlier.
+        states: the user states, 7 days earlier, that the rate covers. By default, the rate covers users
+            who signed up 7 to 13 days earlier.
     """
     _, what, direction = threshold.split("_")
     table = transitions.TABLE if states else overall.TABLE
@@ -125,7 +125,7 @@ def _weekly_rate(
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """For each day, count the people behind a weekly rate: users in the given states, or signups."""
+    """Count the people that a weekly rate covers on each day: users in the given states, or signups."""
     day = ma.day_number(headlines.metric_date)
     if states:
         users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
@@ -149,7 +149,7 @@ activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTI
 
 @_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", "payment failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_dunning_recovery of payment failures closed in the last 30 days were recovered."""
+    """The recovered share of failures closed in the last 30 days is at least min_dunning_recovery."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
@@ -160,7 +160,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
 
 @_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_schema_compliance of the day's event rows were accepted."""
+    """The accepted share of the day's event rows is at least min_schema_compliance."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     return rows.filter(rows.partition_date == window.last).select(
@@ -238,7 +238,7 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The event count is within max_volume_deviation of its 4-week mean for the weekday."""
+    """The event count is within max_volume_deviation of its weekday mean over the previous 4 weeks."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
     return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
@@ -246,7 +246,7 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events", level=P0)
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The day has events if the same weekday had events in the previous 4 weeks."""
+    """The last day has events if the same weekday had events in the previous 4 weeks."""
     day = _volume(rows, window)
     return day.mutate(fails=day.seen == 0)
 
@@ -255,9 +255,10 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
 def days_have_events(
     gold_activity_metrics: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
-    """Each day before the last has events if its weekday usually has min_alert_population or more.
+    """Each day has events if the same weekday usually has at least min_alert_population events.
 
-    The usual number is the median of the same weekday of the previous 4 weeks.
+    The usual number is the median for the same weekday in the previous 4 weeks. The last day is not
+    checked.
     """
     rows = gold_activity_metrics.filter(gold_activity_metrics.product_id == ma.TOTAL)
     rows = rows.select("metric_date", events=rows[activity.EVENTS.column_name])
@@ -286,10 +287,10 @@ def last_day_follows_the_others(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """The last day with data is at most max_gap_days after the day with data before it.
+    """The last day with data is at most max_gap_days days after the previous day with data.
 
-    Data are events, subscription events, and created users and accounts. A longer gap indicates a
-    wrong date.
+    Data includes events, subscription events, and created users and accounts. A longer gap indicates an
+    incorrect date.
     """
     events = gold_activity_metrics
     events = events.filter(events[activity.EVENTS.column_name] > 0)
@@ -311,7 +312,7 @@ def last_day_follows_the_others(
 
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks earlier", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """If monthly active users fell 4 weeks in a row, they fell by at most max_slow_decline in total."""
+    """A decline in monthly active users over 4 consecutive weeks does not exceed max_slow_decline."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -1,4 +1,4 @@
-"""Alert rules that fail when the last day, or the week ending on it, is outside its expected range."""
+"""Alert rules that fail if the last day, or the week ending on that day, has anomalies."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Measure(StrEnum):
 
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return each state's net gain: its members minus the number implied by its previous share."""
+    """Return each state's net gain: members minus the number implied by the previous day's share."""
     members, _, reached, departed, together = ma.metric_columns(rows, *distribution.TABLE.metrics)
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the ratio of users active on a day to users active in the 30 days ending on that day."""
+    """Return the share of monthly active users who were active on each day."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,

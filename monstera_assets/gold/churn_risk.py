@@ -31,23 +31,25 @@ TRAINING_COLUMNS = (
 
 
 def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
-    """Return the columns for a churn score. `outcome` describes the predicted outcome."""
+    """Return the columns for a churn score, where `outcome` describes the predicted outcome."""
     probability = f"Probability of {outcome}, between 0 and 1; null if no outcome is known yet."
     band = (
         "Risk band for the probability, based on the policy's thresholds; null for a base"
         f" rate, which is the same for every {target.entity}."
     )
-    moves = "Feature group with the {}largest effect on the probability; null if there is none."
+    moves = (
+        "Feature group with the {}largest effect on the probability; null if no such group exists."
+    )
     effect = (
-        "The probability minus what it would be if the feature group were average; null if there is"
-        " no reason."
+        "Probability minus what the probability would be if the feature group had average values; null"
+        " if no such group exists."
     )
     return (
         *ma.columns("float64", nullable=True, churn_probability=probability),
         ma.Column("risk_band", "string", band, nullable=True, allowed=BANDS),
         *(
             ma.Column(f"reason_{number}{suffix}", kind, text, nullable=True)
-            for number, ordinal in enumerate(("", "second ", "third "), start=1)
+            for number, ordinal in enumerate(("", "second-", "third-"), start=1)
             for suffix, kind, text in (
                 ("", "string", moves.format(ordinal)),
                 ("_effect", "float64", effect),
@@ -72,7 +74,7 @@ def scored(
     target: Target,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Compute a churn score table's rows with the published predictor."""
+    """Compute the rows in a churn score table with the published predictor."""
     scores = score(features, published_of(evaluation, target), target, policy.churn)
     return scores[[column.name for column in table.columns]]
 
@@ -86,7 +88,7 @@ def differing_scores(
 ) -> ir.Table:
     """Return users or accounts whose score is missing or unexpected.
 
-    The check is not evaluated if the latest day of the underlying history is out of date.
+    The check is not evaluated if the underlying history's latest day is out of date.
     """
     differing = ma.differing_rows(scores.select(*columns), expected.select(*columns))
     return differing.mutate(**{ma.NOT_EVALUATED: why_not_evaluated(history, out_of_date)})

@@ -12,7 +12,7 @@ from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
-"""Number of days before a span over which each transition's usual count is averaged."""
+"""Number of days before a span that are used to compute each transition's usual count."""
 _LISTED = 3
 """Maximum number of transitions described per row."""
 
@@ -23,15 +23,15 @@ def contributing_transitions(
     """Describe the transitions whose counts differ most from their usual counts.
 
     Args:
-        rows: one row per `keys`, which include `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
-        transitions: the result of `segment_transitions` for the spans and the `BASELINE_DAYS` before
-            them.
-        keys: columns that identify a row.
+        rows: the rows to describe.
+        transitions: the result of `segment_transitions` for the spans and the preceding
+            `BASELINE_DAYS` days.
+        keys: columns that identify a row, including `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
 
     Returns:
-        `keys` and `moves_behind`: the transitions in the segment during the span, each with its count
-        and the usual count for a span of that length. Rows in which no count differs by at least one
-        are omitted.
+        A table with `keys` and `moves_behind`, which lists transitions in the segment during the span
+        with their actual counts and the usual counts for a span of the same length. Rows in which all
+        counts differ from the usual counts by less than 1 are omitted.
     """
     transitions = transitions.select(
         made_on="metric_date",

@@ -1,7 +1,7 @@
-"""Configurable tables of entities created per day, such as gold_videos_created_daily (the default).
+"""Configurable tables that count entities created per day, by default gold_videos_created_daily.
 
-Each `EntityCreated` setting names an entity and the events that create it.
-`entity_created_table` builds the tables.
+Each `EntityCreated` setting specifies an entity and the events that create it. The tables are built by
+`entity_created_table`.
 """
 
 from __future__ import annotations

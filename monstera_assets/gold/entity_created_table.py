@@ -1,4 +1,4 @@
-"""Build the tables `gold_<entity>_created_daily` from the `EntityCreated` settings."""
+"""Build the `gold_<entity>_created_daily` tables from the `EntityCreated` settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
     metric = ma.Metric(
         created.metric_name,
         f"{created.entity} that users created on the date.",
-        f"count(event_id) of {', '.join(created.event_types)} on the date",
+        f"count(event_id) where event_type in ({', '.join(created.event_types)})",
         ma.Unit.EVENTS,
     )
     table = segmented_table(metric)
@@ -41,7 +41,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        """The total equals the number of creations in the raw events."""
+        """The total equals the number of raw creation events."""
         return total_differs(table, rows, creations(bronze_events), window)
 
     recomputed = replace(
@@ -53,7 +53,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
 def total_differs(
     table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Return the dates on which a table's total differs from the number of creations."""
+    """Return the dates on which a table's total differs from the number of facts."""
     [column] = (metric.column_name for metric in table.metrics)
     rows = ma.within(rows, ma.METRIC_DATE.name, window)
     published = rows.filter(rows.segment_dimension == ma.TOTAL, rows[column] > 0)

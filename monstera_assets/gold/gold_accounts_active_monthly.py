@@ -23,8 +23,8 @@ TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
     grain="one date, segment dimension and segment value, including values without accounts",
     description="How many accounts were in use in the 30 days ending on each date, in total and by"
-    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are those"
-    " at the end of the day. A tier has rows from the first date on which an account has it.",
+    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are as"
+    " of the end of the day. A tier has rows from the first date on which an account has that tier.",
     dimensions=(ma.METRIC_DATE, *ma.segment_columns(_DIMENSIONS, "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )
@@ -78,7 +78,7 @@ def recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The total equals the number of distinct accounts in the raw events since their creation."""
+    """The total equals the number of distinct accounts in the raw events after account creation."""
     users = ma.memberships(bronze_users).rename(entity_id="user_id")
     accounts = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
     users = users.inner_join(accounts, "account_id")

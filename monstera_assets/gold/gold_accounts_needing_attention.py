@@ -11,7 +11,7 @@ from monstera_assets.prediction.churn_scores import BANDS, REASONS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 
 STATES = (ma.AccountState.AT_RISK, ma.AccountState.CONTRACTING, ma.AccountState.FROZEN)
-"""States that need attention regardless of the churn score."""
+"""States in which accounts need attention regardless of their churn scores."""
 
 _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 
@@ -22,7 +22,7 @@ TABLE = ma.declare_table(
     " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="Rank by revenue at stake; 1 is the highest."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake, where 1 is the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "risk_band",
             "string",
-            "Risk band for the probability; null if there is no probability or it is a base rate.",
+            "Risk band for the probability; null if the probability is null or a base rate.",
             nullable=True,
             allowed=BANDS,
         ),
@@ -101,7 +101,7 @@ def gold_accounts_needing_attention(
         accounts.last_paid.fill_null(0),
     )
     by_stake = [at_stake.desc(), accounts.churn_probability.desc(), accounts.account_id]
-    high = ibis.literal("churn risk high") + accounts.risk_reasons
+    high = ibis.literal("high churn risk") + accounts.risk_reasons
     by_state = accounts.current_state.replace("_", " ") + ": " + accounts.state_reason
     return accounts.mutate(
         attention_rank=ibis.row_number().over(ibis.window(order_by=by_stake)) + 1,
@@ -117,7 +117,7 @@ def gold_accounts_needing_attention(
 
 
 def _raising(scores: ir.Table) -> ir.StringValue:
-    """Return a colon and the reasons that raise a score, or an empty string if there are none."""
+    """Return a colon and the reasons that raise a score, or an empty string if no reason does."""
     words = ibis.literal("")
     for place in range(1, REASONS + 1):
         raises = (scores[f"reason_{place}_effect"] > 0).fill_null(False)
@@ -140,7 +140,7 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """The table lists exactly the accounts at risk, contracting, frozen or at high churn risk."""
+    """The accounts listed are exactly those at risk, contracting, frozen or at high churn risk."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))

@@ -10,15 +10,15 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
-EVENTS = ma.Metric("Events Recorded Daily", "All user events.", "count(event_id)")
+EVENTS = ma.Metric("Events Recorded Daily", "User events on the date.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
-    "Qualifying user events.",
+    "Qualifying user events on the date.",
     "count(event_id) where is_qualifying_event",
 )
 USERS_PRESENT = ma.Metric(
     "Users Present Daily",
-    "Distinct users with an event of any kind.",
+    "Distinct users with an event of any kind on the date.",
     "count(distinct user_id)",
     caveats="Each user is counted once per row, so the rows do not add up to the totals.",
 )
@@ -39,9 +39,9 @@ WORKFLOWS_COMPLETED = ma.Metric(
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Completed share of the workflow runs that started workflow_days (7 days) before the date;"
+    "Completed share of workflow runs that started workflow_days (7 days) before the date;"
     f" null if there are no such runs, and {_ON_PRODUCTS}.",
-    "count(completed) / count(started) of the runs started workflow_days before",
+    "count(completed) / count(started) for runs that started workflow_days earlier",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
@@ -60,17 +60,18 @@ TABLE = ma.metric_table(
     description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
     f" product, including inactive products and `{ma.NONE}`. If the product is also `{ma.TOTAL}`, the"
-    f" row is the total for the date. Events without a product or feature have the value `{ma.NONE}`. A"
-    f" product or feature whose own id is one of these words has an underscore added: `{ma.TOTAL}_`.",
+    f" row is the total for the date. Events without a product or feature have the value `{ma.NONE}`."
+    f" If the id of a product or feature is `{ma.TOTAL}` or `{ma.NONE}`, an underscore is appended, as"
+    f" in `{ma.TOTAL}_`.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column(
-            "product_id", "string", f"The product, `{ma.NONE}`, or `{ma.TOTAL}` for the total."
+            "product_id", "string", f"Product id, `{ma.NONE}`, or `{ma.TOTAL}` for the total."
         ),
         ma.Column(
             "feature_id",
             "string",
-            f"Feature or sub-feature, `{ma.NONE}`, or `{ma.TOTAL}` for totals.",
+            f"Feature or sub-feature id, `{ma.NONE}`, or `{ma.TOTAL}` for totals.",
         ),
         ma.Column("event_type", "string", f"Event type; `{ma.TOTAL}` for totals."),
         ma.Column("location", "string", f"Event location; `{ma.TOTAL}` for totals."),
@@ -95,9 +96,9 @@ def gold_activity_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count events per combination, per product and in total, and add workflow runs to the totals."""
+    """Count events by combination, by product and in total, and add workflow runs to the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
-    # Each aggregation builds on the previous one so that distinct users are never counted from events.
+    # Each aggregation builds on the previous result to avoid counting distinct users in the events.
     by_what = ma.materialized(
         events.group_by(
             "entity_id",
@@ -169,9 +170,9 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count started, completed and mature runs per date and first-step product, and in total.
+    """Count started, completed and mature runs per date, by the first step's product and in total.
 
-    A run is mature `workflow_days` after it starts.
+    A run is mature `workflow_days` days after it starts.
     """
     earliest = ma.first_day(window) - policy.workflow_days
     recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
@@ -211,7 +212,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each date's rows add up to its product totals, its overall total and the raw events."""
+    """Detail rows and product totals add up to the date's total, which agrees with the raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
@@ -244,7 +245,7 @@ def events_add_up(
 def users_agree_with_daily_activity(
     gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each product's user count agrees with silver_daily_user_activity."""
+    """Each product's user counts agree with silver_daily_user_activity."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)

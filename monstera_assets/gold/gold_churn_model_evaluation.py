@@ -14,12 +14,12 @@ from monstera_assets.prediction.targets import ACCOUNTS, USERS
 
 TABLE = ma.declare_table(
     "gold_churn_model_evaluation",
-    grain="one entity (user or account), evaluation date (or all dates together), predictor and decile"
-    " (or all rows)",
+    grain="one entity type, evaluation date (or all dates combined), predictor and decile (or all"
+    " deciles combined)",
     description="How accurately was churn predicted in the past? For each evaluation date, a model is"
-    " trained on the outcomes known by then. The model, the baseline and the base rate are compared"
-    " against later outcomes. The baseline uses a single feature: days since the last qualifying event"
-    " for users, and the health score for accounts.",
+    " trained on the outcomes known by that date. The model, the baseline and the base rate are"
+    " evaluated against later outcomes. The baseline uses a single feature: days since the last"
+    " qualifying event for users, and the health score for accounts.",
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
         ma.Column("entity", "string", "Entity type.", allowed=(USERS.entity, ACCOUNTS.entity)),
@@ -28,12 +28,17 @@ TABLE = ma.declare_table(
             nullable=True,
             evaluation_date="Date as of which churn is predicted; null for rows that cover all dates.",
         ),
-        ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
+        ma.Column(
+            "predictor",
+            "string",
+            "Source of the predicted probabilities.",
+            allowed=tuple(Predictor),
+        ),
         *ma.columns(
             "int64",
-            decile="Probability decile, from 1 (lowest) to 10 (highest); 0 for all rows together.",
-            rows_scored="Users or accounts with a prediction.",
-            rows_churned="Users or accounts that had a prediction and churned.",
+            decile="Probability decile, from 1 (lowest) to 10 (highest); 0 for all deciles combined.",
+            rows_scored="Number of users or accounts with a prediction.",
+            rows_churned="Number of users or accounts that had a prediction and churned.",
         ),
         *ma.columns(
             "float64",
@@ -55,13 +60,13 @@ TABLE = ma.declare_table(
             "boolean",
             is_published="Whether the published scores come from this predictor. The model is"
             " published if it beats the baseline on both AUC and Brier score over all dates."
-            " Otherwise the baseline is published, or the base rate if there is not enough data.",
+            " Otherwise, the baseline is published, or the base rate if there is not enough data.",
         ),
         *TRAINING_COLUMNS,
         *ma.columns(
             "date",
             nullable=True,
-            as_of_date="Latest date for which history exists; null if there are no rows to predict.",
+            as_of_date="Latest date for which history exists; null if there are no rows to score.",
         ),
     ),
 )
@@ -110,7 +115,7 @@ def gold_churn_model_evaluation(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Evaluate the predictions for users and accounts."""
+    """Evaluate the churn predictions for users and accounts."""
     found = [
         evaluate(silver_user_churn_features, USERS, policy.churn),
         evaluate(silver_account_churn_features, ACCOUNTS, policy.churn),
@@ -148,7 +153,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The rows for deciles 1 to 10 add up to the row for all deciles."""
+    """The rows for deciles 1 through 10 add up to the row for all deciles."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )
@@ -173,7 +178,7 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
 def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The model predicts churn better than the baseline."""
+    """The model predicts churn more accurately than the baseline does."""
     overall = _overall(gold_churn_model_evaluation)
     comes_from = {str(one): overall.predictor == str(one) for one in Predictor}
     figures = overall.group_by("entity").aggregate(

@@ -12,19 +12,27 @@ WINDOWS = (7, 28)
 
 USERS_BY_ACTIVE_DAYS = ma.Metric(
     "Users Active per Window by Active Days",
-    "Users with qualifying events on exactly `active_days` days of the window ending on the date.",
+    "Users with qualifying events on exactly `active_days` days in the window ending on the date.",
     "count(user_id) having count(distinct activity_date) = active_days",
 )
 
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
     grain="one date, window length and number of active days",
-    description="On how many of the last 7 days (L7) and 28 days (L28) were users active? This is the"
-    " power user curve.",
+    description="On how many of the last 7 days (L7) and 28 days (L28) were users active? This"
+    " distribution is known as the power user curve.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("window_days", "int64", f"Days in the window: {' or '.join(map(str, WINDOWS))}."),
-        ma.Column("active_days", "int64", "Days with a qualifying event, from 1 to `window_days`."),
+        ma.Column(
+            "window_days",
+            "int64",
+            f"Number of days in the window: {' or '.join(map(str, WINDOWS))}.",
+        ),
+        ma.Column(
+            "active_days",
+            "int64",
+            "Number of days with a qualifying event, from 1 through `window_days`.",
+        ),
     ),
     metrics=(USERS_BY_ACTIVE_DAYS,),
 )
@@ -53,7 +61,7 @@ def gold_engagement_power_curve(
 
 
 def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """Return the net change in users per day and number of active days."""
+    """Return the net change in the number of users per day and number of active days."""
     recent = active.filter(active.day > ma.first_day(window) - days)
     one = ibis.literal(1, "int64")
     moves = recent.select("user_id", day=recent.day, change=one).union(
@@ -91,7 +99,7 @@ def days_add_up_to_users_active_daily(
     daily = gold_users_active_daily
     first = daily.aggregate(day=daily.metric_date.min()).day.as_scalar()
     daily = daily.filter(daily.segment_dimension == ma.TOTAL)
-    # Days before the first partition are only in the facts.
+    # Days before the first partition exist only in the facts.
     earlier = ma.active_days(silver_daily_user_activity)
     earlier = earlier.filter(earlier.day < ma.day_number(first))
     earlier = earlier.group_by(active_date=ma.day_date(earlier.day)).aggregate(

@@ -9,7 +9,7 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.intervals import sliding_presence
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
-"""Period in the users-active metric's name, by window length in days."""
+"""Period in the name of the active users metric, by window length in days."""
 
 _S, _P = "the window ending on the date", "the preceding window"
 
@@ -26,18 +26,19 @@ USERS_NEW = _users(
     "first day in S",
     "Only loaded events count, so users active before the source's first day appear as new.",
 )
-USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
+USERS_RETAINED = _users("Retained", "Users active in both windows (S and P).", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
     "Users active in window S and before window P, but not in P.",
     "|S without P| - new",
-    "No dormancy threshold applies. With a 7-day window, a one-week gap in activity is enough.",
+    "No dormancy threshold applies. With a 7-day window, a one-week gap in activity is enough to count"
+    " as resurrected.",
 )
 USERS_CHURNED = _users(
     "Churned",
     "Users active in window P but not in window S.",
     "|P without S|",
-    "This differs from the churned state, which starts after dormant_days.",
+    "This metric differs from the churned state, which starts after dormant_days.",
 )
 QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",
@@ -58,7 +59,11 @@ TABLE = ma.metric_table(
     " users active in the window and P is the set of users active in the preceding window.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("window_days", "int64", f"Days in each window: {', '.join(map(str, WINDOWS))}."),
+        ma.Column(
+            "window_days",
+            "int64",
+            f"Number of days in each window: {', '.join(map(str, WINDOWS))}.",
+        ),
     ),
     metrics=(*_COUNTS, QUICK_RATIO),
 )
@@ -66,7 +71,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
 def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Compute running totals of users who enter and leave the two windows."""
+    """Compute running totals of users who enter and leave the current and preceding windows."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
@@ -169,7 +174,7 @@ def agrees_with_users_active(
     )
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
-    # The previous window is compared only on dates for which the metric exists.
+    # The preceding window is compared only on dates for which the users-active metric exists.
     earlier = published.select(
         day=ma.day_number(published.metric_date) + published.window_days,
         window=published.window_days,

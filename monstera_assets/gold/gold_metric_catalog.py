@@ -1,4 +1,4 @@
-"""gold_metric_catalog: the metrics of the gold tables and their definitions."""
+"""gold_metric_catalog: the metrics in the gold tables and their definitions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABLE = ma.declare_table(
             unit="The metric's unit.",
         ),
         *ma.columns(
-            "boolean", is_nullable="Whether the metric can be null; `description` says when."
+            "boolean", is_nullable="Whether the metric can be null, as specified in `description`."
         ),
         *ma.columns(
             "string",
@@ -46,7 +46,7 @@ TABLE = ma.declare_table(
 
 
 def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
-    """Return the metric catalog asset for the metrics of the given assets."""
+    """Return the metric catalog asset for the metrics in the given assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:

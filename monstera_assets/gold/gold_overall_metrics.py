@@ -35,7 +35,7 @@ ACTIVATION_RATE = ma.Metric(
     "Among users who signed up 7 to 13 days before the date, the share with a qualifying event"
     " within 7 days of signup; null if there are no such users or if any of them signed up before"
     " the first partition.",
-    "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
+    "count(first qualifying event - signup <= 7) / count(signups on D-13 through D-7)",
     caveats="The metric covers the latest week in which every signup is at least 7 days old.",
 )
 USERS_IN_STATE = {
@@ -68,14 +68,14 @@ BIG_NUMBERS = (
     *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
     *revenue.HEADLINES,
 )
-"""Most important metrics, in display order."""
+"""The most important metrics, in display order."""
 
 TABLE = ma.metric_table(
     "gold_overall_metrics",
     grain="one date",
-    description="What are the company's headline metrics on each date? They cover active, new and"
-    " activated users, accounts in use, users and accounts by state, revenue, revenue retention, health"
-    " scores, and weekly and monthly changes.",
+    description="What are the company's headline metrics on each date? The metrics cover active, new"
+    " and activated users, accounts in use, users and accounts by state, revenue, revenue retention,"
+    " health scores, and weekly and monthly changes.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
         *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE),
@@ -117,7 +117,7 @@ def gold_overall_metrics(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Combine the metric table totals, the counts by state and the activation rate."""
+    """Combine totals from the metric tables with counts by state and the activation rate."""
     created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
     headlines = ma.left_joined(
@@ -180,7 +180,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 
 
 def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Table:
-    """For each date, count signups 13 to 7 days earlier and their activations within 7 days."""
+    """Count signups 7 to 13 days before each date and their activations within 7 days."""
     signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
     signups = signups.select("user_id", signup=ma.day_number(signups.signup_date))
     used = ma.active_days(activity)
@@ -246,7 +246,7 @@ def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
 
 @ma.rule(TABLE)
 def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Rates are between 0 and 1, health scores between 0 and 100, and DAU <= WAU <= MAU."""
+    """Rates are between 0 and 1, health scores are between 0 and 100, and DAU <= WAU <= MAU."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)
     return rows.filter(

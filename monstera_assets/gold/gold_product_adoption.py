@@ -45,7 +45,7 @@ DAYS_TO_ACTIVATION = ma.Metric(
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
-    caveats="Includes only users with an activation event.",
+    caveats="The metric includes only users with an activation event.",
 )
 USERS_STARTED = ma.Metric(
     "Users Started to Date",
@@ -54,8 +54,8 @@ USERS_STARTED = ma.Metric(
 )
 SEQUENCE_POSITION = ma.Metric(
     "Users Sequence Position Mean to Date",
-    "Mean position of the product in its users' adoption order of currently active products;"
-    " null if no users adopted it.",
+    "Mean position of the product in the order in which its users adopted currently active products;"
+    " null if no users adopted the product.",
     "avg(sequence_number)",
     ma.Unit.POSITION,
     nullable=True,
@@ -74,7 +74,8 @@ TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
     description="How widely has each active product been adopted by the as-of date? Users are counted"
-    " by step (tried, activated, in use) and by state. Using a feature counts as using its product.",
+    " by funnel step (tried, activated, in use) and by state. Using a feature counts as using its"
+    " product.",
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
@@ -93,7 +94,7 @@ def gold_product_adoption(
     silver_user_current_state: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Count product states and adoptions per product."""
+    """Count user states and adoptions per product."""
     people = silver_user_current_state
     eligible = people.aggregate(as_of_date=people.as_of_date.max(), eligible=people.count())
     states = silver_user_product_states
@@ -135,7 +136,7 @@ def gold_product_adoption(
 
 @ma.rule(TABLE)
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
-    """Each user has one state per product, and no funnel step exceeds the previous step."""
+    """Each user has one state per product, and no more users were activated than tried the product."""
     rows = gold_product_adoption
     eligible, tried, activated, in_use = ma.metric_columns(rows, *FUNNEL)
     started = rows[USERS_STARTED.column_name]

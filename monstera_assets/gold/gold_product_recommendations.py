@@ -1,4 +1,4 @@
-"""gold_product_recommendations: products each user may adopt next, with reasons."""
+"""gold_product_recommendations: recommended products for each user, with reasons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = ma.declare_table(
     "gold_product_recommendations",
     grain="one user (neither churned nor deleted) and rank from 1 to 3",
     description="Which products should each user adopt next, and why? For each user, the table"
-    " lists up to three active, launched products that the user has not adopted. They are ranked by"
+    " lists up to three active, launched products that the user has not adopted. Products are ranked by"
     " affinity with the user's products if affinity is the better predictor, and otherwise by"
     " popularity. gold_recommendation_evaluation shows how accurate past rankings were.",
     key=("user_id", "recommendation_rank"),
@@ -42,32 +42,34 @@ TABLE = ma.declare_table(
             "recommendation_source",
             "string",
             "Basis of the rank: affinity, or popularity if the product has no affinity with an"
-            " adopted product. The basis is always popularity if affinity did not beat it in"
-            " the evaluation or there was not enough data.",
+            " adopted product. The basis is always popularity if affinity did not beat popularity in"
+            " the evaluation or if there was not enough data.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="Score between 0 and 1. For affinity, of the users with because_product_id but not"
-            " this product, the share who later adopted this product, shrunk toward the product's"
-            " average share. For popularity, the share of all users who have adopted the product."
-            " The two kinds of scores are not comparable.",
+            score="Score between 0 and 1. For affinity, the share of users with because_product_id but"
+            " not this product who later adopted this product, shrunk toward the product's average"
+            " share. For popularity, the share of all users who have adopted the product. Affinity and"
+            " popularity scores are not comparable.",
         ),
         ma.product_column(
             "because_product_id",
             "The adopted product with the highest affinity; null for popularity.",
             nullable=True,
         ),
-        *ma.columns("string", why="The reason in words, with the underlying counts."),
-        *ma.columns("int64", users_adopted="Users who have adopted the product."),
+        *ma.columns(
+            "string", why="Reason for the recommendation, in words, with the underlying counts."
+        ),
+        *ma.columns("int64", users_adopted="Number of users who have adopted the product."),
         *ma.columns(
             "int64",
             nullable=True,
-            users_without="Users who had not adopted the product when they adopted because_product_id;"
+            users_without="Number of users who had not adopted the product when they adopted"
+            " because_product_id; null for popularity.",
+            users_in_order="Number of users counted in users_without who later adopted the product;"
             " null for popularity.",
-            users_in_order="Users counted in users_without who later adopted the product; null for"
-            " popularity.",
-            users_both=_OF_PAIR.format("Users who adopted both products in the pair"),
+            users_both=_OF_PAIR.format("Number of users who adopted both products in the pair"),
         ),
         *ma.columns(
             "float64",
@@ -110,7 +112,7 @@ def gold_product_recommendations(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Recommend products to users for the as-of date, in the published order."""
+    """Recommend products to each user on the as-of date, in the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -138,7 +140,7 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Each user has three recommendations ranked from 1, or fewer if fewer products are left."""
+    """Each user has three recommendations ranked from 1, or fewer if fewer products are available."""
     people = silver_user_current_state
     people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
@@ -231,7 +233,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares, never increase down the ranking, and use affinity only if it is published."""
+    """Scores are shares and never increase down the ranking, and affinity is used only if published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

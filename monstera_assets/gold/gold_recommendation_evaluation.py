@@ -20,15 +20,15 @@ COUNTED_COLUMNS = (
     *ma.columns(
         "date",
         nullable=True,
-        training_first_date="Date of the first counted adoption; null if there are none.",
-        training_last_date="Date of the last counted adoption; null if there are none.",
+        training_first_date="Date of the first counted adoption; null if no adoptions were counted.",
+        training_last_date="Date of the last counted adoption; null if no adoptions were counted.",
     ),
     *ma.columns("int64", training_rows="Number of counted adoptions."),
 )
 
 TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
-    grain="one evaluation date (or all dates together) and product order",
+    grain="one evaluation date (or all dates combined) and product order",
     description="How accurately was the next adopted product predicted in the past? The evaluation"
     " covers users who had adopted a product by the evaluation date and adopted another within 30"
     " days. The product to predict is the first one adopted in those 30 days. Affinity, popularity"
@@ -49,14 +49,14 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            users_judged="Users who adopted another product, counted once per date.",
+            users_judged="Number of users who adopted another product, counted once per date.",
         ),
         *ma.columns(
             "float64",
             nullable=True,
             hit_rate_at_1="Share of users who adopted the product ranked first; null if there are"
             " no users.",
-            hit_rate_at_3="Share of users who adopted one of the first three products; null if"
+            hit_rate_at_3="Share of users who adopted one of the three top-ranked products; null if"
             " there are no users.",
             mean_reciprocal_rank="Mean of 1 / rank of the adopted product (0 if it was not"
             " ranked); null if there are no users.",
@@ -65,7 +65,7 @@ TABLE = ma.declare_table(
             "boolean",
             is_published="Whether recommendations follow this order. Affinity is published if,"
             " over all dates, its mean reciprocal rank is higher than popularity's and its hit rate"
-            " at 3 is not lower. Otherwise popularity is published.",
+            " at 3 is not lower. Otherwise, popularity is published.",
         ),
         *COUNTED_COLUMNS,
         *ma.columns(
@@ -116,7 +116,7 @@ def gold_recommendation_evaluation(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Evaluate the orders as of past dates and mark the published one."""
+    """Evaluate the product orders as of past dates and mark the published order."""
     rows = ma.materialized(
         evaluate(
             silver_user_product_adoptions,
@@ -152,7 +152,7 @@ def the_better_one_is_published(
 
 @ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """No counted adoption is later than its evaluation date."""
+    """No counted adoption is later than the evaluation date."""
     rows = gold_recommendation_evaluation
     return rows.filter(rows.training_last_date > rows.evaluation_date).select(
         "evaluation_date", "predictor", "training_last_date"
@@ -193,7 +193,7 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
 def affinity_beats_popularity(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Affinity predicts the next adoption better than popularity."""
+    """Affinity predicts the next adoption more accurately than popularity does."""
     figures = compared(overall(gold_recommendation_evaluation))
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
     reason = (

@@ -1,4 +1,4 @@
-"""gold_retention_cohorts: retention of signup cohorts by period after signup."""
+"""gold_retention_cohorts: signup cohort retention by period after signup."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 
 COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
-"""For each cohort type, the Ibis unit for truncating signup dates, and the days per period."""
+"""For each cohort type, the Ibis unit for truncating signup dates and the number of days per period."""
 
-_IMMATURE = "null if the period started before the history or if some members have not completed it"
+_IMMATURE = (
+    "null if the period started before the history's first day or if some members have not completed"
+    " the period"
+)
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -33,12 +36,12 @@ def _share(name: str, of: str) -> ma.Metric:
 
 USERS_IN_COHORT = ma.Metric(
     "Users in Cohort per Period",
-    "Users who signed up in the month or week. The number is the same in every period.",
+    "Users who signed up in the cohort's month or week. The number is the same in every period.",
     "count(user_id) by the month or week of user_created_at",
 )
 USERS_RETAINED = _users(
     "Retained",
-    "Users with a qualifying event in the period, counted from their own signup (bracket retention)",
+    "Users with a qualifying event in the period, measured from each user's signup (bracket retention)",
     "count(distinct user_id) where days since signup are in the period",
 )
 RETENTION = _share("Retained", "Users retained")
@@ -64,19 +67,20 @@ TABLE = ma.metric_table(
     description="What share of each signup cohort came back in each period after signup? Periods are"
     " counted from each user's own signup and last 30 days for monthly cohorts and 7 days for weekly"
     " cohorts. Period 0 starts on the signup day. A period has a row once the cohort's first member"
-    " has entered it.",
+    " has reached that period.",
     dimensions=(
         ma.Column(
             "cohort_type",
             "string",
-            "Whether users are grouped by signup month or signup week. Weeks start on Monday.",
+            "Whether users are grouped by signup month or by signup week. Weeks start on Monday.",
             allowed=tuple(COHORT_TYPES),
         ),
         ma.Column("cohort_start", "date", "First day of the signup month or week."),
         ma.Column(
             "period_number",
             "int64",
-            "Period n covers days n x length through (n + 1) x length - 1 after signup.",
+            "Period n covers days n x length through (n + 1) x length - 1 after signup, where length is"
+            " 30 or 7 days.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -141,9 +145,9 @@ def gold_retention_cohorts(
 def first_day_of_facts(
     history: ir.Table, activity: ir.Table, subscription_events: ir.Table
 ) -> ir.Table:
-    """Return one row with `history_from`, the number of the first day of the history or of facts.
+    """Return one row with `history_from`, the day number of the first day with history or facts.
 
-    Facts are older than the history if the setting start_date is later than the first fact.
+    Facts predate the history if the `start_date` setting is later than the date of the first fact.
     """
     days = ibis.union(
         history.aggregate(day=history.snapshot_date.min()),
@@ -154,14 +158,14 @@ def first_day_of_facts(
 
 
 def _at_period_ends(intervals: ir.Table, days: int) -> ir.Table:
-    """Return the state of each user at the end of each period: `user_id`, `period_number` and state.
+    """Return each user's state at the end of each period.
 
-    Period n ends on the day with the number n * days + days - 1 after signup.
+    Period n ends n * days + days - 1 days after signup.
     """
     signup = ma.day_number(intervals.signup_date)
     ended = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
     first = (ma.day_number(intervals.valid_from) - signup) // days
-    # The number of periods that have ended by the day before a day is its distance // days.
+    # A span of n days from signup contains n // days complete periods.
     periods = ibis.range(first, (ended - signup) // days)
     return intervals.select(
         "user_id",
@@ -231,7 +235,7 @@ def _cells(users: ir.Table, used: ir.Table, intervals: ir.Table, cohort_type: st
 
 @ma.rule(TABLE)
 def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
-    """Each user who has signed up is in exactly one cohort of each type."""
+    """Each user who has signed up is in exactly one cohort per cohort type."""
     rows = gold_retention_cohorts
     as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
     published = rows.group_by("cohort_type", "cohort_start").aggregate(

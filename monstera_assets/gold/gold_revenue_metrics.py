@@ -48,25 +48,25 @@ MOVEMENTS = {
     ),
     "churned": _money(
         "Churned",
-        "Revenue lost from accounts on their first day without revenue, as a negative amount. These"
-        " accounts have lapsed or now pay nothing.",
+        "Revenue lost from accounts that lapsed or stopped paying, on their first day without revenue,"
+        " as a negative amount.",
         "sum(- then) where now = 0",
-        f"{_LOST} Revenue churns on the day a subscription lapses; the account's state changes"
-        " only after churn_days.",
+        f"{_LOST} Revenue churns on the day a subscription lapses, but the account's state"
+        " changes only after churn_days.",
     ),
     "reactivated": _money(
         "Reactivated",
-        "Revenue from accounts that paid before, but not on the previous day, even after a short gap.",
+        "Revenue from accounts that paid earlier but not on the previous day, even after a short gap.",
         "sum(now) where then = 0 and paid before",
     ),
 }
-"""Revenue movements by kind: day-over-day differences in an account's revenue."""
+"""Revenue movements by type: day-over-day differences in an account's revenue."""
 ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
 )
-_RETAINED = "for accounts that paid 30 days earlier; null if there are none"
+_RETAINED = "for accounts that paid 30 days earlier; null if there are no such accounts"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue on the date / revenue 30 days earlier, {_RETAINED}.",
@@ -87,7 +87,7 @@ HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
 TABLE = ma.metric_table(
     "gold_revenue_metrics",
     grain="one date",
-    description="How did monthly recurring revenue change on each date, and how much of it was"
+    description="How did monthly recurring revenue change on each date, and how much revenue was"
     " retained? The figures come from billing facts and do not depend on user activity.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the revenue changes (now, then, lesser) of accounts that paid 30 days earlier."""
+    """Return changes in `now`, `then` and `kept` revenue for accounts that paid 30 days earlier."""
     shifted = revenue.select(
         "account_id",
         valid_from=revenue.valid_from + RETENTION_DAYS,

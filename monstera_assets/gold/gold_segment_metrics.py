@@ -16,7 +16,7 @@ SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
     "activity_state": tuple(map(str, ACTIVITY_STATES)),
     **{dimension.name: dimension.values for dimension in (*DIMENSIONS, COMPOSITE)},
 }
-"""Values of each lifecycle and behavioral dimension, in order."""
+"""Ordered values for each lifecycle and behavioral dimension."""
 
 _IN = "in the segment at the end of the day"
 USERS_IN_SEGMENT = ma.Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)")
@@ -47,7 +47,7 @@ TABLE = ma.metric_table(
     "gold_segment_metrics",
     grain="one date, dimension and segment, including segments without users",
     description="How many users are in each lifecycle state and behavioral segment on each date, and"
-    " how active are they? Each user is in one segment per dimension, so the segments of a dimension"
+    " how active are they? Each user is in one segment per dimension, so each dimension's segments"
     " add up to all users.",
     dimensions=(
         ma.METRIC_DATE,
@@ -77,7 +77,7 @@ def gold_segment_metrics(
     )
     segments = silver_user_segment_history
     users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
-    # Few combinations of dimensions occur, so aggregating first scans the users only once.
+    # Few combinations of dimension values occur, so the users are aggregated by combination first.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
             USERS_IN_SEGMENT.column_name: users.count(),

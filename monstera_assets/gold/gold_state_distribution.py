@@ -1,4 +1,4 @@
-"""gold_state_distribution: members per state and transitions, by scope and segment."""
+"""gold_state_distribution: members and transitions per state, by scope and segment."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MEMBERS = ma.Metric(
 )
 MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
-    "Members in the state / members of the segment in any state; null if there are no members.",
+    "Members in the state / all members of the segment; null if there are no members.",
     "in state / count(members)",
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who entered the state on the date, including members who first appear on that day.",
-    "count(moves by to_state) + count(members whose first day it is)",
+    "count(moves by to_state) + count(members on their first day)",
 )
 LEFT = ma.Metric(
     "Members Left State Daily",
@@ -45,11 +45,11 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over all accounts of the squared net change in the number of the account's members in"
-    " the state. It equals the number of transitions if each occurred in a different account,"
-    " and is much larger if members of the same account changed state together.",
+    "Sum, over all accounts, of the squared net change in the account's number of members in the"
+    " state. The sum equals the number of transitions if each transition occurred in a different"
+    " account, and is much larger if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="If accounts act independently, this is the variance of the net change.",
+    caveats="If accounts act independently, the sum is the variance of the net change.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
@@ -62,13 +62,13 @@ TABLE = ma.metric_table(
     description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, as of the date."
-    " Relationships are counted by product, and accounts only in total. A segment value has rows from"
-    " the first date on which a user has it.",
+    " Product relationships are counted by product, and accounts only in total. A segment value has rows"
+    " starting on the first date on which a user has the value.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
         *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "members"),
-        ma.Column("state", "string", "The state."),
+        ma.Column("state", "string", "Lifecycle state."),
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
 )
@@ -132,7 +132,7 @@ def gold_state_distribution(
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = ma.user_dimensions(users, accounts).drop("account_id")
     rows = ma.at_day(history, ma.day_number(history.snapshot_date), people, "user_id")
-    # Few combinations of dimensions occur, so aggregating first scans the users only once.
+    # Few combinations of dimension values occur, so the users are aggregated by combination first.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -177,12 +177,14 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
 def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """Return one row per transition and segment.
 
-    The arguments are silver_user_state_transitions, silver_account_state_transitions and the result of
-    `user_segments`.
+    Args:
+        users: silver_user_state_transitions.
+        accounts: silver_account_state_transitions.
+        segments: the result of `user_segments`.
 
     Returns:
-        `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
-        `to_state`.
+        A table with `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`,
+        `from_state` and `to_state`.
     """
     day = ma.day_number(users.transition_date)
     platform = ma.at_day(users, day, segments, "user_id").filter(ibis._.scope == PLATFORM)

@@ -1,4 +1,4 @@
-"""gold_state_distribution_anomalies: days on which state shares or activity are out of range."""
+"""gold_state_distribution_anomalies: days and weeks with state shares or activity out of range."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Severity(StrEnum):
 
 TABLE = ma.declare_table(
     "gold_state_distribution_anomalies",
-    grain="one date, span, measure and segment (and state, for state shares) outside its range",
+    grain="one date, span, measure and segment (and state, for state shares) out of range",
     description="On which days and in which weeks did a measure fall outside its expected range?"
     " The measures are state shares, the daily share of monthly active users, and events per active"
-    " user. The expected range for a date is computed only from earlier days.",
+    " user. The expected range for a date is computed from earlier days only.",
     key=("metric_date", "span", *SERIES),
     partition_column=ma.METRIC_DATE.name,
     columns=(
@@ -64,19 +64,19 @@ TABLE = ma.declare_table(
             "measure",
             "string",
             "Evaluated measure. state_share: members in the state / members of the segment, evaluated"
-            " by its change from the previous day. active_share: users active on the day / users active"
-            " in the 30 days ending on it. events_per_active_user: qualifying events on the day /"
+            " by the change from the previous day. active_share: users active on the day / users active"
+            " in the 30 days ending on that day. events_per_active_user: qualifying events on the day /"
             " users active on that day.",
             allowed=tuple(Measure),
         ),
         SCOPE,
         *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "members"),
-        *ma.columns("string", state=f"The state; `{ma.TOTAL}` for activity measures."),
+        *ma.columns("string", state=f"Lifecycle state; `{ma.TOTAL}` for activity measures."),
         *ma.columns(
             "int64",
-            members="Members of the segment. For active_share, only users active in the last 30 days"
-            " count. For events_per_active_user, only users active on the day count. For weeks, the"
-            " value is the daily mean.",
+            members="Number of members in the segment. For active_share, only users active in the last"
+            " 30 days are counted. For events_per_active_user, only users active on the day are"
+            " counted. For weeks, the value is the daily mean.",
         ),
         *ma.columns(
             "float64",
@@ -100,14 +100,14 @@ TABLE = ma.declare_table(
             "int64",
             series_judged="Number of series of the same kind (state shares, daily or weekly activity)"
             " that were evaluated on the date.",
-            days_in_row="Consecutive days through the date on which the series was out of range: 1 on"
-            f" the first day, and at most {ROW_DAYS}.",
+            days_in_row="Number of consecutive days, ending on the date, on which the series was out of"
+            f" range: 1 on the first day, and at most {ROW_DAYS}.",
         ),
         ma.Column(
             "severity",
             "string",
-            "high for daily activity across all users, medium for other daily anomalies, and low for"
-            " weekly anomalies.",
+            "Severity: high for daily activity across all users, medium for other daily anomalies, and"
+            " low for weekly anomalies.",
             allowed=tuple(Severity),
         ),
         *ma.columns("string", model_version="Version of the detection method."),
@@ -119,8 +119,8 @@ TABLE = ma.declare_table(
         *ma.columns(
             "string",
             nullable=True,
-            moves_behind="The transitions in the segment and span whose counts differ most from"
-            f" their usual counts (means over the previous {BASELINE_DAYS} days), with both counts;"
+            moves_behind="Transitions in the segment and span whose counts differ most from their usual"
+            f" counts (means over the previous {BASELINE_DAYS} days), with the actual and usual counts;"
             " null if no count differs.",
         ),
     ),
@@ -158,7 +158,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_account_state_transitions": _TRANSITION_DAYS,
     },
     previews=[
-        ma.Preview("Anomalies that started in the 28 days through the latest anomaly", _by_severity)
+        ma.Preview("Anomalies that started in the 28 days ending on the latest date", _by_severity)
     ],
 )
 def gold_state_distribution_anomalies(
@@ -174,13 +174,13 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Evaluate every series by day, and active-user shares also by week."""
+    """Evaluate each series by day, and the active-user shares also by week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # The false-alarm budget is divided among series families so that the many state series do not
-    # widen the other ranges.
+    # The false-alarm budget is divided among the series families so that the many state series do not
+    # widen the ranges for activity.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
@@ -206,7 +206,7 @@ def gold_state_distribution_anomalies(
 def _out_of_range(
     series: ir.Table, span: Span, false_alarms: float, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Return the out-of-range days, with the number of consecutive days so far."""
+    """Return the out-of-range days, each with the number of consecutive days out of range so far."""
     rows = evaluate(
         series, keys=SERIES, span=span, policy=policy.anomalies, false_alarms=false_alarms
     )

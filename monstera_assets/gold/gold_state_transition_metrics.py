@@ -24,7 +24,7 @@ PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 SCOPE = ma.Column(
     "scope",
     "string",
-    "What the states describe: users (platform), product relationships or accounts.",
+    "Entities that the states describe: users (platform), product relationships or accounts.",
     allowed=SCOPES,
 )
 _ALLOWED: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
@@ -46,7 +46,8 @@ MOVES = ma.Metric(
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days spent in the previous state before transitions on the date; null if there are none.",
+    "Mean number of days spent in the previous state before transitions on the date; null if there are"
+    " no transitions.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -58,7 +59,7 @@ def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
         f"Users {name} Share Weekly",
         f"{moved} in the 7 days ending on the date / users who, 7 days earlier, were {then}; null"
         " if there are no such users or the row is not the platform total.",
-        f"count(transitions of 7 days) / count(users {then} 7 days earlier)",
+        f"count(transitions in 7 days) / count(users who, 7 days earlier, were {then})",
         caveats=caveats,
     )
 
@@ -76,13 +77,14 @@ WIN_BACK_RATE = _rate("Won Back", "Transitions from dormant to returning", "dorm
 REACTIVATION_RATE = _rate(
     "Reactivated",
     "Transitions from churned to reactivated, excluding late activations,",
-    "churned after earlier activity",
+    "churned and had at least one qualifying event",
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days ending on"
     " the date; null if no failures were closed or the row is not the account total. A lapse closes"
-    " failures on its first day. A new subscription also closes them but is not a recovery.",
+    " open failures on its first day. A new subscription also closes open failures but does not count"
+    " as a recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(
@@ -97,10 +99,10 @@ RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_R
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
-    grain="one date, scope and allowed transition, plus one total per date and scope",
+    grain="one date, scope and allowed transition, plus one total row per date and scope",
     description="How many users, product relationships (across all products) and accounts changed state"
     " on each date, and what are the churn, dormancy, win-back, reactivation and recovery"
-    f" rates? Rows with `{ma.TOTAL}` in both state columns contain the total and the rates.",
+    f" rates? Rows with `{ma.TOTAL}` in both state columns contain the totals and the rates.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -131,7 +133,7 @@ def gold_state_transition_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count transitions by date and kind, and compute rates relative to the users a week earlier."""
+    """Count transitions by date and type, and compute the rates."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
     transitions = users.select("scope", *columns).union(
@@ -187,9 +189,9 @@ def _grid(window: ma.Window) -> ir.Table:
 
 
 def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """For each date, count transitions in the last 7 days and users by state 7 days earlier."""
+    """Count transitions in the 7 days ending on each date, and users by state 7 days earlier."""
     platform = transitions.filter(transitions.scope == PLATFORM)
-    # A late first qualifying event is an activation, not a reactivation.
+    # A first qualifying event after churn is an activation, not a reactivation.
     first_ever = history.filter(
         history.activity_state == str(ma.UserState.REACTIVATED),
         history.total_qualifying_events == history.qualifying_events_count,
@@ -229,7 +231,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """For each date, count failures closed in the last 30 days, and how many of them were paid."""
+    """Count payment failures that were closed and recovered in the 30 days ending on each date."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
@@ -246,7 +248,7 @@ def agree_with_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Each scope's transitions add up to its total and agree with the silver tables."""
+    """Each scope's transitions add up to the scope's total and agree with the silver tables."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
     published = rows.group_by("metric_date", "scope").aggregate(
@@ -279,8 +281,8 @@ def flows_equal_differences_of_counts(
 ) -> ir.Table:
     """Transitions explain the daily change in the number of entities per state.
 
-    Entities without a row on the previous day count as entries, not transitions. The first day of the
-    history is not compared.
+    Entities without a row on the previous day count as entries, not transitions. The history's first
+    day is not compared.
     """
     histories = with_entry(
         silver_user_state_history,
@@ -327,7 +329,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return each scope's history with `state` and `enters` (true on the first day)."""
+    """Return each scope's history with `state` and `enters`, which is true on an entity's first day."""
     created = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
     created = created.rename(created_on="created_date")
     accounts = accounts.inner_join(created, "account_id")

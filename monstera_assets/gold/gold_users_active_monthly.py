@@ -5,7 +5,8 @@ from monstera_assets.gold.users_active_table import users_active_table
 TABLE, gold_users_active_monthly, recomputed_from_raw_events, segments_add_up = users_active_table(
     "Monthly",
     days=30,
-    caveats="The active state lasts one day longer, until 30 days after the last qualifying event.",
+    caveats="The active state lasts one day longer than this window, until 30 days after the last"
+    " qualifying event.",
     trend="MAU over 26 weeks",
 )
 [USERS_ACTIVE] = TABLE.metrics

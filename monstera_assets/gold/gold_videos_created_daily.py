@@ -1,4 +1,4 @@
-"""gold_videos_created_daily: videos created by users, the default of `entities_created`."""
+"""gold_videos_created_daily: videos created by users, the default for `entities_created`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A gold table consists of dimensions and metrics. A metric's declaration defines its column, its row in
 gold_metric_catalog and its entry on the catalog page. A metric that appears in several tables is
-declared once, in the module of the table named after it.
+declared once, in the module for the table that is named after the metric.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
-"""Time periods in metric names: the day, the 7 or 30 days ending on it, all days through it, or the
-row's window or period."""
+"""Time periods in metric names: the day, the 7 or 30 days ending on the day, all days through the day,
+or the row's window or period."""
 _CHANGES = ("Week on Week", "Month on Month")
 _SMALL_WORDS = ("a", "an", "and", "from", "in", "of", "on", "per", "the", "to")
 _WORD = rf"(?:[A-Z][A-Za-z]*|[0-9]+|{'|'.join(_SMALL_WORDS)})"
@@ -29,7 +29,7 @@ NAMING_CONVENTION = (
     rf"^[A-Z][a-z]+(?: {_WORD})+? (?:{'|'.join(PERIODS)})"
     rf"(?: (?:{'|'.join(_CHANGES)}))?(?: by [A-Z][a-z]+(?: {_WORD})*)?$"
 )
-"""`[Entity] [Action or State] [Time Period] [by Segment]`, in Title Case."""
+"""Pattern for metric names: `[Entity] [Action or State] [Time Period] [by Segment]`, in Title Case."""
 
 
 class Unit(StrEnum):
@@ -61,7 +61,7 @@ _UNITS = {
     "Workflows": Unit.WORKFLOWS,
     "Revenue": Unit.MONEY,
 }
-"""Units by the first word of the metric name."""
+"""Default units by the first word in the metric name."""
 COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
     *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
@@ -78,20 +78,22 @@ _TYPES = {**dict.fromkeys(COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A named, computed number.
 
     Attributes:
-        name: name that follows `NAMING_CONVENTION`; the column name is its snake_case form.
+        name: name that follows `NAMING_CONVENTION`. The column name is the snake_case form.
         definition: one sentence that also serves as the column description.
         formula: how the metric is computed.
-        unit: counts are integers, and money has two decimal places. By default, the unit is
-            derived from the name: share if it contains `Share`, and otherwise the unit for its first
+        unit: the metric's unit. Counts are integers, and money has two decimal places. By default, the
+            unit is share if the name contains `Share`. Otherwise, the unit depends on the name's first
             word.
-        nullable: whether the metric can be null, as quotients always can. The definition says when.
+        nullable: whether the metric can be null. Quotients are always nullable. The definition
+            specifies when the value is null.
         caveats: what to consider when interpreting the metric.
 
     Raises:
-        ValueError: If the name does not follow the convention or does not imply a unit.
+        ValueError: If the name does not follow the convention, or if neither `unit` nor the name
+            determines the unit.
     """
 
     name: str
@@ -104,9 +106,9 @@ class Metric:
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
             raise ValueError(
-                f"The metric {self.name!r} does not follow the pattern [Entity] [Action or State]"
-                " [Time Period] [by Segment]. Rename it in Title Case, using one of the time"
-                f" periods {', '.join(PERIODS)}."
+                f"The metric name {self.name!r} does not follow the pattern [Entity] [Action or State]"
+                " [Time Period] [by Segment]. Rename the metric in Title Case, using one of these time"
+                f" periods: {', '.join(PERIODS)}."
             )
         if not self.unit:
             words = self.name.split()
@@ -122,7 +124,7 @@ class Metric:
 
     @property
     def column(self) -> Column:
-        """The column that holds the metric."""
+        """The column that contains the metric."""
         return Column(
             self.column_name,
             _TYPES.get(self.unit, "float64"),
@@ -131,7 +133,7 @@ class Metric:
         )
 
     def format(self, value: Any) -> str:
-        """Format a value: shares and changes as percentages, money with two decimal places."""
+        """Format a value, with quotients as percentages and money with two decimal places."""
         if value is None:
             return "not known"
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)
@@ -141,8 +143,8 @@ class Metric:
         period = {7: "Week on Week", 30: "Month on Month"}[days]
         return Metric(
             f"{self.name} {period}",
-            f"Relative change in {self.name} compared with {days} days earlier; null if the earlier"
-            " value is 0 or unknown.",
+            f"Relative change in {self.name} over {days} days; null if the earlier value is 0 or"
+            " unknown.",
             f"({self.column_name} - value {days} days earlier) / value {days} days earlier",
             Unit.CHANGE,
         )
@@ -183,8 +185,8 @@ def metric_table(
         dimensions: the columns that are not metrics; in a daily table, `metric_date` comes first.
         metrics: the metrics, in column order.
         key: names of the columns that identify a row, by default all dimensions.
-        is_daily: whether the table is partitioned by `metric_date` and has trend flags. If not, it
-            describes the as-of date.
+        is_daily: whether the table is partitioned by `metric_date` and has trend flags. A table that is
+            not daily describes the as-of date.
     """
     return MetricTable(
         layer=Layer.GOLD,
@@ -225,7 +227,7 @@ def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value
 
 
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
-    """Return columns of the same type, given their names and descriptions."""
+    """Return columns of the same type from their names and descriptions."""
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
 
 
@@ -235,5 +237,5 @@ def snake_case(name: str) -> str:
 
 
 def title_case(name: str) -> str:
-    """Convert a snake_case name to Title Case. This is the inverse of `snake_case`."""
+    """Convert a snake_case name to Title Case (the inverse of `snake_case`)."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

@@ -1,7 +1,7 @@
 """Publish ids in tables in which `all` means a total and `none` means a missing id.
 
-If the id of a product or feature is one of these words, it is published with an underscore at the end
-(`all_`). An id such as `all_` gets another underscore (`all__`), so that ids stay distinct.
+A product or feature id that is `all` or `none` is published with a trailing underscore, as in `all_`.
+An id such as `all_` gets another underscore, as in `all__`, so that ids stay distinct.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tall metric tables with one value per date and segment, including the total.
 
-On each date, each user is in one segment per dimension, so counts of users per segment add up to the
-total. A segment value has a row for each date from the first date on which a user has it, even if the
-count is 0.
+On each date, each user is in one segment per dimension, so user counts per segment add up to the total.
+A segment value has a row for each date starting on the first date on which a user has the value, even
+if the count is 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def segmented_table(metric: Metric) -> MetricTable:
 
 
 def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Column, ma.Column]:
-    """Return the segment columns of a tall table for a `population`, such as "users"."""
+    """Return a tall table's segment columns for a `population`, such as "users"."""
     return (
         ma.Column(
             "segment_dimension",
@@ -106,11 +106,11 @@ def users_active(
 ) -> ir.Table:
     """Count distinct users with a qualifying event in the `days` days ending on each date.
 
-    Starting on each day with a qualifying event, a user is counted for `days` days or until the next
-    such day. The metric is a running total: users are added when they start to qualify and subtracted
-    when they stop, so each day is read only once.
+    A user counts for `days` days from each day with a qualifying event. The metric is a running total:
+    users are added when they start to count and subtracted when they stop, so each day is read only
+    once.
 
-    `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
+    `activity` is silver_daily_user_activity for the window and the preceding `days - 1` days.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     in_order = ibis.window(group_by="user_id", order_by="day")
@@ -146,7 +146,7 @@ def created_by_segment(
 ) -> ir.Table:
     """Count creations per date and user segment in a window.
 
-    `facts` has one row per creation: `user_id` and `created_on`.
+    `facts` has one row per creation, with `user_id` and `created_on`.
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
     by_day = by_day.aggregate(change=facts.count())
@@ -188,7 +188,7 @@ def counted_by_dimension(
 
 
 def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
-    """Return each date in a window combined with every segment, given each dimension's values."""
+    """Return every combination of a date in a window and a segment from the dimensions' `values`."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
         for dimension, of_dimension in values.items()

@@ -15,7 +15,7 @@ from monstera_assets.warehouse.previews import Preview
 
 
 def dates(window: Window) -> ir.Table:
-    """Return one row per date in a window: `metric_date`."""
+    """Return one row, with `metric_date`, for each date in a window."""
     return calendar(window.first, window.last, METRIC_DATE.name)
 
 
@@ -33,12 +33,12 @@ def active_days(activity: ir.Table) -> ir.Table:
 def totals_of_day(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """Return the changes for each row in a grid, or 0 where there are none.
+    """Return the changes for each row in a grid, or 0 for rows without changes.
 
     Args:
-        changes: one row per `keys` and `day` (day number), with `values`.
-        grid: the rows of the result: `metric_date` and `keys`.
-        keys: names of the columns other than the date.
+        changes: the changes, with the columns `keys`, `day` (day number) and `values`.
+        grid: the rows to return, with the columns `metric_date` and `keys`.
+        keys: names of the key columns other than the date.
         values: names of the integer or decimal columns.
     """
     dated = changes.mutate(metric_date=day_date(changes.day)).drop("day")
@@ -53,7 +53,7 @@ def running_totals(
 ) -> ir.Table:
     """Return running totals of changes for each row in a grid, starting at 0.
 
-    Changes before the first date count only if `from_first_day` has moved them to that date.
+    Changes before the first date are included only if `from_first_day` has moved them to that date.
     """
     dense = totals_of_day(changes, grid, keys=keys, values=values)
     so_far = ibis.window(
@@ -79,7 +79,7 @@ def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Tabl
 
 
 def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
-    """Move changes that precede a window to its first day."""
+    """Move changes that precede a window to the window's first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
 
 

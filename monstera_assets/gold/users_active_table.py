@@ -1,4 +1,4 @@
-"""Build the tables of daily, weekly and monthly active users."""
+"""Build the tables that count daily, weekly and monthly active users."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ from monstera_assets.gold.segments import (
 def users_active_table(
     period: str, *, days: int, caveats: str = "", trend: str = ""
 ) -> tuple[ma.MetricTable, ma.TableAsset, ma.Rule, ma.Rule]:
-    """Return a table of users active in a sliding window, with its asset and rules.
+    """Return the table that counts users active in a sliding window, with the table's asset and rules.
 
     Args:
         period: time period in the metric's name.
-        days: length of the sliding window.
+        days: length of the sliding window in days.
         caveats: the metric's caveats.
-        trend: title for a preview of the total over 26 weeks; if empty, there is no preview.
+        trend: title for a preview of the total over 26 weeks, or an empty string for no preview.
     """
-    on, of = f"in the {days} days ending on the date", f"of the {days} days"
-    if days == 1:
-        on, of = "on the date", "of the date"
+    when = "on the date" if days == 1 else f"in the {days} days ending on the date"
     metric = ma.Metric(
         f"Users Active {period}",
-        f"Distinct users with a qualifying event {on}.",
-        f"count(distinct user_id) over the qualifying events {of}",
+        f"Distinct users with a qualifying event {when}.",
+        f"count(distinct user_id) over the qualifying events {when}",
         caveats=caveats,
     )
     table = segmented_table(metric)

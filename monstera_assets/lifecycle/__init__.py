@@ -1,5 +1,5 @@
-"""The framework's logic as Ibis functions: thresholds, states, transitions, intervals and billing.
+"""Implement the framework with Ibis: thresholds, states, transitions, intervals and billing.
 
-All code that determines a state belongs here. Nothing in this package imports Dagster, DuckDB or
-table declarations, or reads files.
+All code that determines states belongs in this package. The package does not import Dagster, DuckDB
+or table declarations, and it does not read files.
 """

@@ -1,13 +1,13 @@
-"""Account states and health (framework, section 5).
+"""Determine account states and health (framework, section 5).
 
 An account's state depends on its current contract, its contract 30 days earlier and its activity in
 sliding windows of days. Because these inputs stay the same for many days, `account_intervals`
-evaluates the state only on days when one of them changes. The history, current and transition
-tables are derived from its intervals.
+evaluates the state only on days when an input changes. The history, current and transition tables
+are derived from the resulting intervals.
 
 Activity is computed from changes: a day with a qualifying event adds one active seat, which is
 removed 30 days later unless the user is active again in the meantime. Running sums turn the changes
-into levels, so no windows need to be scanned.
+into levels, so windows do not need to be scanned.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
 """Maximum number of days since the last qualifying event for each recent_activity_score."""
 
 _BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
-"""Minimum health score for each band, best first."""
+"""Minimum health score for each band, from best to worst."""
 
 COMPONENTS = (
     *("seat_utilization_score", "product_breadth_score"),
@@ -54,7 +54,7 @@ _RESULTS = (
     *("renewal_day", "active_seats", "products_active", "seat_utilization_pct"),
     *(*COMPONENTS, "health_score", "health_band"),
 )
-"""Interval columns other than the days. A change in any of them starts a new interval."""
+"""Interval columns other than the days. A change in any of these columns starts a new interval."""
 
 
 def account_intervals(
@@ -66,13 +66,13 @@ def account_intervals(
 ) -> ir.Table:
     """Return each account's state and health for every day since its creation.
 
-    The inputs are bronze tables and all days of silver_daily_user_activity.
+    The inputs are bronze tables and all days in silver_daily_user_activity.
 
     Returns:
-        Interval table by `account_id`, with days as numbers: the columns of
-        silver_account_state_history except `days_to_renewal`, which changes daily; `is_paid`, `tier`,
-        `seats`, `revenue`, `renewal_day`, `state_since` and `event_id` (the subscription event on the
-        first day, if any).
+        An interval table by `account_id`, with days as numbers. The table has the columns of
+        silver_account_state_history, except for `days_to_renewal`, which changes daily. The additional
+        columns are `is_paid`, `tier`, `seats`, `revenue`, `renewal_day`, `state_since` and `event_id`
+        (the subscription event on the first day, if any).
     """
     created = one_row_per_entity(accounts, ["account_id", "created_date"])
     created = numbered(
@@ -110,10 +110,10 @@ def _with_all_seats(
     created: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Fill in the seats of contracts that state none with the number of the account's users.
+    """Use the account's number of users as seats if a contract does not specify seats.
 
-    Adds what contracts are compared by: `rank` (null if the tier has none) and `compared_seats` (null
-    if the seats are filled in or not counted).
+    Also add the columns used to compare contracts: `rank` (null if the tier is unranked) and
+    `compared_seats` (null if the seats are filled in or not counted).
     """
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
@@ -149,7 +149,7 @@ def _with_all_seats(
         users=changes.users.sum().over(so_far).cast("int64"),
     )
     filled = overlay(unstated, materialized(counts), keys=[_NUMBER], columns=["users"])
-    # The event belongs to the first day of the contract, not to days on which users join or leave.
+    # The event belongs to the contract's first day, not to days on which users join or leave.
     event_id = ibis.ifelse(filled.valid_from == filled.contract_from, filled.event_id, None)
     filled = filled.mutate(
         seats=filled.users, event_id=event_id, compared_seats=ibis.null("int64")
@@ -165,7 +165,7 @@ def _days_of_change(
     """Return one row per account and day on which a rule's result may change."""
     candidates = [
         (contract, contract.valid_from),
-        # the 30-day minimum number of seats or the contract from 30 days ago may change
+        # The 30-day minimum number of seats or the contract from 30 days ago may change.
         (contract, contract.valid_from + _WINDOW - 1),
         (contract, contract.valid_from + _WINDOW),
         (contract, contract.first_paid_day + policy.onboarding_days + 1),
@@ -187,7 +187,7 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the current contract, the contract 30 days ago and the fewest seats in the last 30 days."""
+    """Add the current contract, the contract from 30 days ago and the lowest seats in 30 days."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
@@ -222,14 +222,14 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
     """Return the daily changes in each account's activity.
 
-    Activity belongs to the account of its day. What users did before the account's creation is not the
-    account's activity.
+    Activity belongs to the user's account on that day. User activity before an account's creation is
+    excluded.
 
     Returns:
-        One row per account and `day`: the changes `seats_in_use`, `products_in_use`,
-        `events_recent` and `events_before` (null if unchanged), and `used_on` and `expanded_on`
-        (the day itself if the account had a qualifying event or first used another product,
-        respectively).
+        One row per account and `day`, with the changes `seats_in_use`, `products_in_use`,
+        `events_recent` and `events_before` (null if unchanged). `used_on` is the day itself if the
+        account had a qualifying event. `expanded_on` is the day itself if the account first used
+        another product.
     """
     people = numbered(one_row_per_entity(users, ["user_id"]), by=["user_id"], number="user_number")
     people = people.inner_join(memberships(users), "user_id").inner_join(created, "account_id")
@@ -306,7 +306,7 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Apply the state rules in the framework's order. `state_reason` names the first that applies."""
+    """Apply the state rules in the framework's order. `state_reason` is the first rule that applies."""
     is_paid, lapsed, never_paid = (
         days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
     )
@@ -402,12 +402,12 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def utilization_pct(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
-    """Return 100 x active seats / seats, or null if seats are not counted. It can exceed 100."""
+    """Return 100 x active seats / seats, or null if seats are not counted. The value can exceed 100."""
     return 100.0 * active_seats.cast("float64") / seats.nullif(0).cast("float64")
 
 
 def _tier_rank(tier: ir.StringValue, policy: LifecyclePolicy) -> ir.IntegerValue:
-    """Return the position in the list of tiers, or null if the tier is not in it."""
+    """Return the tier's position in the list of tiers, or null if the tier is not listed."""
     ranks = ((tier == name, rank) for rank, name in enumerate(policy.subscription_tiers))
     return ibis.cases(*ranks, else_=ibis.null("int64"))
 

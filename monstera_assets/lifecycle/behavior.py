@@ -1,4 +1,4 @@
-"""The sliding-window measures from which behavioral segments are derived (framework, section 7).
+"""Compute the sliding-window measures for behavioral segments (framework, section 7).
 
 Every measure is a level that facts increase or decrease. For example, a qualifying event adds one
 to the number of events in the last 28 days, and subtracts one 28 days later. Running sums turn
@@ -32,9 +32,9 @@ RECENT_DAYS = 90
 """Length in days of the longest activity window: three times 30 days."""
 _YEAR = 365
 ACTIVITY_DAYS = _YEAR + 30 + 1
-"""Days of activity for the seasonal pattern: a year, the maximum tolerance and the day itself."""
+"""Number of days needed for the seasonal pattern: a year, the maximum tolerance and the day itself."""
 STATE_DAYS = 61
-"""Number of days of states to read: the largest `reactivation_days` and the day itself."""
+"""Number of days of states to read: the maximum `reactivation_days` plus the day itself."""
 
 _ENGAGED = (UserState.ACTIVE, UserState.RETURNING)
 
@@ -56,10 +56,10 @@ _PACKS: tuple[Mapping[str, int], ...] = (
 )
 """Measures that are running sums of changes, with the number of bits that each level needs.
 
-The measures in a pack are summed as one integer in which each has its own bits, because DuckDB can
-then sum up to seven measures in the time it takes to sum one. A negative change borrows from the
-bits above its own. The level is never negative, so the sum restores those bits. Twenty bits are
-enough for a million products or features.
+The measures in a pack are summed as one integer in which each measure has its own bits. DuckDB can
+then sum up to seven measures in the time it takes to sum one measure. A negative change borrows from
+the next higher bits. A level is never negative, so the sum restores the borrowed bits. Twenty bits
+are enough for a million products or features.
 """
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
 """Measures whose value is the latest day on which something happened."""
@@ -77,16 +77,16 @@ class Facts:
         use: days with qualifying events, going back `ACTIVITY_DAYS` from each day: `user_id`,
             `product_id`, `day`, `events`.
         features: days on which a feature was used, since the first day: `user_id`, `feature_id`, `day`.
-        engaged: consecutive days in the window with the activity state active or returning:
+        engaged: series of consecutive days in the window in the activity state active or returning:
             `user_id`, `first_day`, `last_day`.
         returns: reactivation days, excluding late first activations, going back `STATE_DAYS` from
             each day: `user_id`, `day`.
-        product_states: consecutive days in one product state, going back 31 days from each day:
-            `user_id`, `product_id`, `current_state`, `first_day`, `last_day`.
+        product_states: series of consecutive days in one product state, going back 31 days from each
+            day: `user_id`, `product_id`, `current_state`, `first_day`, `last_day`.
         reached: one row per user, person reached and day, going back 90 days from each day: `user_id`,
             `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
-        users: `user_id`, `signup_day`.
+        users: one row per user: `user_id`, `signup_day`.
         features_of_product: number of features in each product: `product_id`, `features`.
     """
 
@@ -112,9 +112,9 @@ class Facts:
         features_of_product: ir.Table,
         **others: ir.Table,
     ) -> Facts:
-        """Collect facts from daily silver tables and mark them `by_key` because users are independent.
+        """Collect facts from daily silver tables and mark them `by_key`, since users are independent.
 
-        `others` are the facts that come from several tables: `reached`, `runs` and `users`.
+        `others` contains the remaining facts: `reached`, `runs` and `users`.
         """
         used = activity.filter(activity.qualifying_events > 0)
         engaged = states.filter(
@@ -156,14 +156,14 @@ def behavior_intervals(
     """Return each user's measures from the later of signup and the first day through the last day.
 
     Returns:
-        Interval table by `user_id`, with days as numbers: the measures that the segment rules read
-        (columns of silver_user_segment_history), `signup_day`, `last_day` (the last qualifying day,
-        null if none in 90 days) and `reactivated_on` (the day of the latest reactivation, null if
-        more than the policy's `reactivation_days` ago).
+        An interval table by `user_id`, with days as numbers: the measures that the segment rules read
+        (columns of silver_user_segment_history), `signup_day`, `last_day` (the last qualifying day
+        in the last 90 days, or null) and `reactivated_on` (the day of the latest reactivation within
+        the policy's `reactivation_days`, or null).
     """
     first, last = day_number(first_day), day_number(last_day)
     days = _changes(facts, policy, first).mutate(
-        # Changes before the window take effect on its first day.
+        # Changes before the window take effect on the window's first day.
         day=ibis.greatest(ibis._.day, first)
     )
     days = days.filter(days.day <= last)
@@ -258,7 +258,7 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
 
 
 def _tick_unless_active(spans: ir.Table, days: int) -> ir.Table:
-    """Return the days on which a user has been quiet for `days` days."""
+    """Return the days on which users have been quiet for `days` days."""
     quiet = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return _row(quiet, quiet.day + days)
 
@@ -361,7 +361,7 @@ def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> 
 
 
 def _unpacked(levels: ir.Table) -> ir.Table:
-    """Replace the packs with their measures."""
+    """Replace each pack with its measures."""
     measures = {
         name: (levels[packed] >> first_bit) & (2 ** pack[name] - 1)
         for packed, pack in zip(_PACK_NAMES, _PACKS, strict=True)

@@ -1,16 +1,16 @@
-"""Billing facts for accounts: subscription terms, how they end, and days with a payment failure.
+"""Derive an account's billing facts: subscription terms and days with a payment failure.
 
-An account's subscription events form *terms*. A term begins with a start, a renewal, or a first
-payment recorded only in the accounts table, and lasts until the day before the next term. Within a
-term, a subscription can end once, for one of three reasons. After that, nothing changes until the
-next term (framework, section 5, "Billing facts").
+An account's subscription events form *terms*. A term starts with a subscription start, a renewal, or
+a first payment recorded only in the accounts table. The term lasts until the day before the next
+term. Within a term, a subscription can end once, for one of three reasons. After the subscription
+ends, nothing changes until the next term (framework, section 5, "Billing facts").
 
 Two of the reasons depend only on the term's events: a cancellation that takes effect, and a payment
 failure that stays open too long. The third reason is a renewal date that passes without an open
-failure or pause. This reason also depends on whether a pause is carried over from the previous
-term, so each term is evaluated for both cases. A term keeps the pause, drops it, or ends it along
-with the subscription. The latest term with the same outcome in both cases determines which case
-applies. A single window function over the terms finds this term.
+failure or pause. The third reason also depends on whether a pause is carried over from the previous
+term, so each term is evaluated for both cases. A term keeps the pause, drops the pause, or ends the
+pause along with the subscription. The latest term with the same outcome in both cases determines
+which case applies. A single window function over the terms finds this term.
 
 Values that no event sets come from the account's version of the day. A new version is therefore a step
 between the events.
@@ -41,7 +41,7 @@ _TRIAL = "trial"
 
 
 class Phase(StrEnum):
-    """Phase of an account's contract."""
+    """The phase of an account's contract."""
 
     NEVER_PAID = "never_paid"
     PAID = "paid"
@@ -54,10 +54,10 @@ def dunning_intervals(
     """Return the days on which an account has an open payment failure.
 
     Returns:
-        Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (a day number),
-        `begun_by_event_id` (the first open failure; null if the account was also in dunning on the day
-        before) and `ended_by_event_id` (the last event on the following day that closes a failure; null
-        if the subscription ends first).
+        A sparse interval table by `account_id`: `dunning_type`, `dunning_since` (a day number),
+        `begun_by_event_id` (the first open failure, or null if the account was also in dunning on the
+        day before) and `ended_by_event_id` (the last event on the following day that closes a failure,
+        or null if the subscription ends first).
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -118,7 +118,7 @@ def _without_repeats(dunning: ir.Table) -> ir.Table:
 
 
 class ClosedBy(StrEnum):
-    """Kind of event that closed a payment failure."""
+    """The kind of event that closed a payment failure."""
 
     RECOVERY = "recovery"
     RENEWAL = "renewal"
@@ -129,12 +129,13 @@ class ClosedBy(StrEnum):
 def payment_failures(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return each payment failure on a paid subscription and what closed it.
+    """Return each payment failure on a paid subscription, with the day and reason of its closure.
 
     Returns:
         One row per `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
-        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while open). If no event
-        closes a failure, the subscription's lapse closes it on the first lapsed day.
+        `failed_day`, `closed_day` and `closed_by` (a `ClosedBy` value). `closed_day` and `closed_by`
+        are null while the failure is open. If no event closes a failure, the subscription's lapse
+        closes the failure on the first lapsed day.
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -164,14 +165,14 @@ def payment_failures(
 
 
 def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return each account's subscription terms and the day on which the subscription ends in each.
+    """Return each account's subscription terms and the day on which each subscription ends.
 
     Returns:
         One row per account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
         paid day if the subscription ends within the term, otherwise null), `begins_paused` (whether a
-        pause is carried over from the previous term) and `returned_on` (the latest day, up to the first
-        day of this term, on which the account paid again after it had lapsed for `churn_days`; null if
-        it never did).
+        pause is carried over from the previous term) and `returned_on` (the latest day, through the
+        term's first day, on which the account paid again after it had lapsed for `churn_days`, or null
+        if there is no such day).
     """
     steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
@@ -228,9 +229,9 @@ def billing_intervals(
     """Return each account's contract for every day since its creation.
 
     Returns:
-        Interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
-        paid day, if lapsed), `tier`, `seats` (null if neither the accounts table nor an event states
-        them), `revenue` (per month; 0 unless paid), `renewal_day`,
+        An interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
+        paid day, if lapsed), `tier`, `seats` (null if neither the accounts table nor an event
+        specifies the number of seats), `revenue` (per month, or 0 unless paid), `renewal_day`,
         `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (false or null unless
         paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event that started
         the interval, if any).
@@ -302,11 +303,11 @@ def billing_intervals(
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """Return the effective steps with the values that apply after each one.
+    """Return the effective steps with the values that apply after each step.
 
     Events on a lapsed subscription are dropped. Each value comes from the latest event that provides
-    it, even if the event precedes the first payment. Until an event provides a value, the value from
-    the account's version of the day applies.
+    the value, even if the event precedes the first payment. Until an event provides a value, the
+    value from the account's version on that day applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -354,14 +355,15 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """Return one row per account and event or new version, with the values that apply after it.
 
+
     Columns: `account_id`, `event_id`, `step` (the row's position among the account's rows),
     `term` (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next
     event), `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`,
     `open_failures`, `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and
     `closing_day` (of the event that closes the failures), `grace_until` (of the latest failure),
-    `paused` (null until an event in the term determines it), and the values of the event itself:
-    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day`
-    through `holds_until`. If an account has several rows on one day, only the last one covers any
+    `paused` (null until an event in the term determines the value), and the event's own values:
+    `seats`, `revenue`, `tier` and `pause_reason`. A row applies at the end of each day from `day`
+    through `holds_until`. If an account has several rows on one day, only the last row covers any
     days.
     """
     events = _events(accounts, subscription_events)
@@ -383,8 +385,9 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
             (events.event_type.isin((_RESUMED, _STARTED, _FIRST_PAYMENT)), False),
         ),
     )
-    # A first payment without an event keeps the renewal date from earlier events or, if they have
-    # none, the one in the accounts table. A start or renewal does not keep it.
+    # A first payment without an event keeps the renewal date from earlier events, or the date in the
+    # accounts table if earlier events do not have a renewal date. A start or renewal does not keep an
+    # earlier renewal date.
     steps = steps.mutate(known_in=ibis.ifelse(steps.event_type == _FIRST_PAYMENT, 0, steps.term))
     steps = carry_forward(
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
@@ -452,7 +455,7 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at <= paid.opened_at))
     first_payments = paid.select(
         "account_id",
-        event_id=ibis.literal(""),  # sorts before other events at the same time
+        event_id=ibis.literal(""),  # Sorts before other events at the same time.
         at=paid.first_paid_at,
         event_type=ibis.literal(_FIRST_PAYMENT),
         day=day_number(paid.first_paid_date),

@@ -1,4 +1,4 @@
-"""Extensions to Ibis: query parameters, execution hints and shorthands.
+"""Extend Ibis with query parameters, execution hints and shorthands.
 
 Parameters and hints are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`),
 so expressions are independent of the engine. Only this module, `lifecycle.workflows` and the
@@ -45,24 +45,24 @@ def parameter(name: str, dtype: str) -> ir.Scalar:
 
 
 def materialized(rows: ir.Table) -> ir.Table:
-    """Mark an intermediate table that is read several times, so that it is computed only once."""
+    """Mark an intermediate table that is read several times so that it is computed only once."""
     return rows.view()
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """Add columns from other tables with the same keys, or nulls where a table has no matching row."""
+    """Add columns from other tables with the same keys, or nulls if a table has no matching row."""
     for other in others:
         rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
     return rows
 
 
 def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """Return a quotient, or null if `whole` is 0."""
+    """Return `part` divided by `whole`, or null if `whole` is 0."""
     return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def union_by_name(*tables: ir.Table) -> ir.Table:
-    """Return the rows from several tables. Columns missing from a table are null in its rows."""
+    """Return the rows from several tables, with nulls for columns that are missing from a table."""
     types = {name: dtype for table in reversed(tables) for name, dtype in table.schema().items()}
     return ibis.union(
         *(
@@ -86,8 +86,8 @@ def by_key(facts: ir.Table, key: str) -> ir.Table:
 
     Args:
         facts: a table with the `key` column. Each result row must depend only on rows with the same
-            key in all of the computation's marked tables.
-        key: name of the key column.
+            key in each of the computation's marked tables.
+        key: the name of the key column.
     """
     return PartitionedByKey(facts.op(), key=key).to_expr()
 
@@ -101,7 +101,7 @@ class Window:
 
     @classmethod
     def of(cls, first: date, last: date) -> Window:
-        """Return a window between two known dates."""
+        """Return a window from one known date through another."""
         return cls(ibis.literal(first), ibis.literal(last))
 
     @classmethod

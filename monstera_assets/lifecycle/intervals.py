@@ -1,23 +1,23 @@
-"""The state engine, which turns dated facts into intervals of constant state.
+"""Turn dated facts into intervals of constant state.
 
 Between two facts, a state can change only after a fixed number of days: on the day after a
 qualifying event, and at the end of the active, dormant or new period. A key therefore has only a
 few intervals per qualifying day, and the other state tables are derived from these intervals. The
-history has one row for each day of an interval. The current state comes from the interval that
+history has one row for each day in an interval. The current state comes from the interval that
 contains the as-of date. A transition occurs where one interval follows another.
 `activity_intervals` contains the activity rules for users and products. The account logic uses only
-the functions below it.
+the functions that follow `activity_intervals`.
 
-An interval table has key columns, `valid_from` and `valid_to` (both inclusive; each key's last
-interval ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The
-state on a day depends only on facts dated through that day, so a later fact can end an interval but
-cannot change its state. Each run therefore stores the intervals once (`silver/state_tables.py`),
-and the other state tables read them.
+An interval table has key columns, the inclusive bounds `valid_from` and `valid_to`, and payload
+columns whose values apply to each day in the interval. Each key's last interval ends on `FOREVER`.
+The state on a day depends only on facts dated through that day, so a later fact can end an interval
+but cannot change the interval's state. Each run therefore stores the intervals once
+(`silver/state_tables.py`), and the other state tables read the stored intervals.
 
-Within the engine, a day is represented by the number of days since 1970-01-01, and a key by a
-single number, even if the key has several columns. Integers are faster than dates and strings and
-behave the same in every database. `day_number` and `day_date` convert days; `numbered` assigns key
-numbers.
+Within the engine, a day is represented by the number of days since 1970-01-01. A key is represented
+by a single number, even if the key has several columns. Integers are faster than dates and strings
+and behave the same in every database. `day_number` and `day_date` convert days. `numbered` assigns
+key numbers.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from monstera_assets.lifecycle.expressions import materialized, union_by_name
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
-"""Last day number of an interval with no end."""
+"""Last day number of an interval without an end."""
 ALWAYS = (date(1, 1, 1) - _EPOCH).days
-"""First day number of an interval with no start."""
+"""First day number of an interval without a start."""
 _ACTIVITY = ("activity_day", "previous_day", "next_day", "activated", "activated_before")
 """Columns that the engine reads for each qualifying day, in addition to the key."""
 
@@ -48,13 +48,13 @@ def day_number(day: ir.DateValue | date) -> ir.IntegerValue:
 
 def day_date(number: ir.IntegerValue) -> ir.DateValue:
     """Return the date for a day number."""
-    # Add to a timestamp: Ibis treats a date plus days as a date and would drop the cast.
+    # Add the days to a timestamp, since Ibis treats a date plus days as a date and would drop the cast.
     midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
 
 def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
-    """Return the date `days` days before another date."""
+    """Return the date that is `days` days before `day`."""
     return day_date(day_number(day) - days)
 
 
@@ -67,14 +67,14 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
 def first_of(
     value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
 ) -> ir.Value:
-    """Aggregate to the value in the first row when sorted by `order_by`.
+    """Aggregate rows to the value in the first row, sorted by `order_by`.
 
     If rows are tied, the smallest value is used. The function takes the minimum of a struct, which
     keeps only one row in memory, whereas a sorted aggregate keeps all rows.
 
     Args:
-        value: the value to return, never null.
-        order_by: the expressions that order the rows, never null.
+        value: the value to return, which must not be null.
+        order_by: the expressions that sort the rows, which must not be null.
         where: a condition that selects rows. The result is null if no rows match.
     """
     keys = {f"key_{number}": key for number, key in enumerate(order_by)}
@@ -82,7 +82,7 @@ def first_of(
 
 
 def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.FloatingValue:
-    """Return the hours between two timestamps, with microsecond precision."""
+    """Return the number of hours between two timestamps, with microsecond precision."""
     # With a coarser unit, a delta counts the boundaries crossed rather than the time elapsed.
     return end.delta(start, unit="microsecond").cast("float64") / 3.6e9
 
@@ -111,17 +111,18 @@ def activity_intervals(
         starts: one row per key, with `keys`, `start_day` (the first day with a state), `new_until` (the
             last day on which the key can be new), `active_days` and `dormant_days`.
         activity: one row per key and qualifying day on or after the key's start, with `keys`,
-            `activity_day`, `previous_day` and `next_day` (the neighboring qualifying days; null if
-            none), `activated` (whether the key is activated at the end of that day, after which it
-            is no longer new), `activated_before` (whether it was activated on the day before) and
+            `activity_day`, `previous_day` and `next_day` (the neighboring qualifying days, or null),
+            `activated` (whether the key is activated at the end of that day, after which the key is
+            no longer new), `activated_before` (whether the key was activated on the day before) and
             any payload.
-        keys: names of the key columns.
+        keys: the names of the key columns.
         labels: the scope's activity states.
 
     Returns:
-        Interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
-        `last_activity_day` (null before the first), `activity_decides` (whether the state on the
-        last activity day would have been different without that activity) and that day's payload.
+        An interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
+        `last_activity_day` (null before the first activity day), `activity_decides` (whether the state
+        on the last activity day would have been different without that activity) and that day's
+        payload.
     """
     payload = [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
     phases = ibis.range(5).unnest().name("phase").as_table()
@@ -181,8 +182,9 @@ def activity_intervals(
 def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Table:
     """Return one row per key and spell, with the key's start and windows.
 
-    A spell lasts from one qualifying day until the day before the next. The spell before the first
-    qualifying day has no `activity_day`. A key that starts with a qualifying day has no such spell.
+    A spell lasts from one qualifying day through the day before the next one. The spell before the
+    first qualifying day has no `activity_day`. A key that starts with a qualifying day does not have
+    this initial spell.
     """
     after = activity.inner_join(starts, list(keys)).mutate(
         spell_from=ibis._.activity_day,
@@ -203,9 +205,9 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
 
 
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
-    """Fill the gaps between each key's sparse intervals, from `ALWAYS` to `FOREVER`.
+    """Fill the gaps between each key's sparse intervals, from `ALWAYS` through `FOREVER`.
 
-    `pieces` is an interval table with no overlaps that includes `begun_by_event_id` and
+    `pieces` is an interval table without overlaps that includes `begun_by_event_id` and
     `ended_by_event_id`. Added intervals have a null payload, except for `begun_by_event_id`, which
     is the previous interval's `ended_by_event_id`.
     """
@@ -238,24 +240,24 @@ def overlay(
     """Split `base` intervals where `cover` intervals start or end, and add columns from `cover`.
 
     Args:
-        base: interval table.
-        cover: interval table that covers all days for each of its keys (see `fill_gaps`). Intervals
+        base: the interval table to split.
+        cover: an interval table that covers all days for each of its keys (see `fill_gaps`). Intervals
             with other keys are not split, and their `columns` are null.
-        keys: names of the join columns.
+        keys: the names of the join columns.
         columns: the `cover` columns to add.
     """
     cover = cover.select(*keys, *columns, cover_from=cover.valid_from, cover_to=cover.valid_to)
     meets = (cover.cover_from <= base.valid_to) & (cover.cover_to >= base.valid_from)
     joined = base.left_join(cover, [*keys, meets])
     return joined.mutate(
-        # Null for keys missing from `cover`. greatest() and least() ignore nulls.
+        # The `cover` dates are null for missing keys, and greatest() and least() ignore nulls.
         valid_from=ibis.greatest(joined.valid_from, joined.cover_from),
         valid_to=ibis.least(joined.valid_to, joined.cover_to),
     ).select(*base.columns, *columns)
 
 
 def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
-    """Add `previous_state` and `state_since`, the first day of the unbroken period in the state.
+    """Add `previous_state` and `state_since`, the first day of the uninterrupted period in the state.
 
     `previous_state` is the state before the interval, or null for the key's first interval.
     """
@@ -268,30 +270,31 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 
 
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
-    """Return `previous_day` and `next_day`, the key's neighboring days, or null if there are none.
+    """Return `previous_day` and `next_day`, the key's neighboring days, or null at either end.
 
-    DuckDB sorts the rows only once for these and other window columns with the same keys and order.
+    DuckDB sorts the rows only once for all window columns with the same keys and order.
     """
     by_key = ibis.window(group_by=list(keys), order_by=day)
     return {"previous_day": day.lag().over(by_key), "next_day": day.lead().over(by_key)}
 
 
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
-    """Return the days on which a key starts and stops counting in a sliding window of days.
+    """Return the days on which a key starts or stops counting in a sliding window of days.
 
     A key counts for `days` days, starting on an active day. Another active day within that period
-    extends it, so no key is counted twice. `active_days` has one row per key and active day, with
-    `keys` and `day` (a number).
+    extends the period, so no key is counted twice. `active_days` has one row per key and active day,
+    with `keys` and `day` (a number).
 
     Returns:
-        `keys`, `day` and `change`: 1 if the key starts counting on that day, -1 if it stops.
+        The columns `keys`, `day` and `change`, which is 1 if the key starts counting on that day and
+        -1 if the key stops counting.
     """
     spans = active_days.mutate(**neighbours(active_days.day, keys=keys))
     return presence_of(spans, keys=keys, days=days)
 
 
 def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
-    """Return the `sliding_presence` of active days that already have the `neighbours` columns."""
+    """Return the `sliding_presence` rows for active days that already have the `neighbours` columns."""
     begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
     ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(
@@ -300,7 +303,7 @@ def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
 
 
 def calendar(first: ir.DateValue, last: ir.DateValue, day_column: str) -> ir.Table:
-    """Return one row per date from `first` to `last`."""
+    """Return one row per date from `first` through `last`."""
     numbers = ibis.range(day_number(first), day_number(last) + 1).unnest()
     days = numbers.name("number").as_table()
     return days.select(**{day_column: day_date(days.number)})
@@ -314,14 +317,14 @@ def on_each_day(
     day_column: str,
     order_by: Sequence[str] = (),
 ) -> ir.Table:
-    """Expand intervals to one row per key and day from `first` to `last`.
+    """Expand intervals to one row per key and day from `first` through `last`.
 
     Args:
-        intervals: interval table.
+        intervals: the interval table to expand.
         first: the first day of the calendar.
         last: the last day of the calendar.
-        day_column: name of the column of day numbers to add.
-        order_by: key columns that readers use to look up rows. Sorting intervals is cheap and keeps
+        day_column: the name of the day number column to add.
+        order_by: the key columns that readers use to look up rows. Sorting intervals is cheap and keeps
             a key's days adjacent in the stored table.
     """
     from_day, to_day = day_number(first), day_number(last)

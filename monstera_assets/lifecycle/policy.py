@@ -1,6 +1,6 @@
-"""Thresholds for the lifecycle rules and segments, with the framework's defaults.
+"""Define thresholds for the lifecycle rules and segments, with the framework's defaults.
 
-Each setting's docstring is also its description in the documentation.
+Each setting's docstring is also the setting's description in the documentation.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Policy(BaseModel):
-    """Base class for groups of settings."""
+    """A base class for groups of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of settings in which the first must not exceed the second."""
+    """Pairs of settings in which the first setting must not exceed the second setting."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         for lower, upper in self.rising:
             low, high = getattr(self, lower), getattr(self, upper)
             if low > high:
-                raise ValueError(f"{lower} ({low}) must not be above {upper} ({high})")
+                raise ValueError(f"{lower} ({low}) must not exceed {upper} ({high})")
         return self
 
 
 class SegmentPolicy(_Policy):
     """Thresholds for the behavioral segments (framework, section 7).
 
-    Events are qualifying events, and shares are between 0 and 1. Window lengths are fixed by the
-    framework and set in `lifecycle/behavior.py`.
+    All events are qualifying events, and all shares are between 0 and 1. The framework fixes the window
+    lengths, which are set in `lifecycle/behavior.py`.
     """
 
     rising = (
@@ -55,7 +55,7 @@ class SegmentPolicy(_Policy):
     )
 
     at_risk_min_events_before: Count = 4
-    """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
+    """Minimum number of events in the 30 days before the last 30 days for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
     """Maximum ratio of events in the last 30 days to events in the previous 30 days for a decline."""
     at_risk_quiet_days: Count = 15
@@ -91,7 +91,7 @@ class SegmentPolicy(_Policy):
     retention_days: NonNegativeInt = 365
     """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Minimum share of features used by a completionist, out of those in the products used."""
+    """Minimum share of features used by a completionist, among all features in the products used."""
     completionist_min_features: Count = 2
     """Minimum number of features used by a completionist."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
@@ -107,9 +107,9 @@ class SegmentPolicy(_Policy):
     monthly_min_months: int = Field(2, ge=1, le=3)
     """Minimum number of active 30-day windows out of the last 3 for the monthly pattern."""
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
-    """Maximum number of days between last year's use and the date one year ago."""
+    """Maximum number of days between last year's activity and the date one year ago."""
     seasonal_quiet_days: Count = 60
-    """Number of quiet days that a seasonal user must exceed after last year's use."""
+    """Number of quiet days that a seasonal user must exceed after last year's activity."""
     struggling_days: NonNegativeInt = 14
     """Maximum number of days since signup for a struggling new user."""
 
@@ -117,14 +117,14 @@ class SegmentPolicy(_Policy):
 class AlertPolicy(_Policy):
     """Alert thresholds (framework, section 9).
 
-    Changes are relative and measured week over week unless stated otherwise. Shares are between 0
-    and 1.
+    Unless otherwise specified, changes are relative and measured week over week. All shares are between
+    0 and 1.
     """
 
     min_alert_population: Count = 30
     """Minimum number of people, events or rows for a figure to be evaluated."""
     max_gap_days: Count = 14
-    """Maximum number of days between the last day with data and the day with data before it."""
+    """Maximum number of days between the last two days with data."""
     min_schema_compliance: Share = 0.95
     """Minimum share of accepted rows per day."""
     max_churn_increase: NonNegativeFloat = 0.2
@@ -167,8 +167,8 @@ class ChurnPolicy(_Policy):
     """Settings for the churn models (docs/churn.md).
 
     A snapshot captures what was known at the end of one day. Snapshots are 30 days apart, counting
-    back from the as-of date. A row is a user or an account on a snapshot date. Risks are between 0
-    and 1.
+    back from the as-of date. Each row represents a user or an account on a snapshot date. Risks are
+    between 0 and 1.
     """
 
     rising = (
@@ -185,7 +185,7 @@ class ChurnPolicy(_Policy):
     min_training_rows: int = Field(500, ge=50)
     """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows and of other rows needed to train and evaluate a model."""
+    """Minimum number of churned rows, and of non-churned rows, to train and evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
@@ -202,13 +202,13 @@ class RecommendationPolicy(_Policy):
     prior_users: NonNegativeInt = 10
     """Number of users added to each pair as a prior, at the product's overall adoption rate."""
     evaluation_dates: int = Field(6, ge=1, le=240)
-    """Number of evaluation dates, 30 days apart. The latest is 30 days before the as-of date."""
+    """Number of evaluation dates, 30 days apart. The latest date is 30 days before the as-of date."""
     min_judged_users: Count = 100
-    """Minimum number of evaluated adoptions. With fewer, the most popular products are recommended."""
+    """Minimum number of evaluated adoptions. With fewer adoptions, popular products are recommended."""
 
 
 class LifecyclePolicy(_Policy):
-    """Thresholds for the rules (framework, sections 3 to 7). Days are calendar days."""
+    """Thresholds for the rules (framework, sections 3 through 7). Days are calendar days."""
 
     new_user_days: NonNegativeInt = 30
     """Number of days after signup during which a user who has not activated is new."""
@@ -221,7 +221,7 @@ class LifecyclePolicy(_Policy):
     dunning_days: NonNegativeInt = 30
     """Number of days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30
-    """Number of days after creation during which an account that never paid is in a trial."""
+    """Number of days after creation during which an account that has never paid is on trial."""
     onboarding_days: NonNegativeInt = 30
     """Days after the first payment during which an account is new_paid regardless of activity."""
     new_paid_days: NonNegativeInt = 90
@@ -235,11 +235,11 @@ class LifecyclePolicy(_Policy):
     )
     """Subscription tiers, from the lowest to the highest. Other tiers are kept but have no rank."""
     breadth_target: Count = 5
-    """Number of products in use needed for a full product breadth score."""
+    """Number of products in use that is required for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
-    """Minimum number of users who adopted both products. Pairs with fewer have low support."""
+    """Minimum number of users who adopted both products. Pairs with fewer users have low support."""
     max_rejected_share: Share = 0.5
     """Maximum share of an input's rows that may be rejected before a run fails."""
     segments: SegmentPolicy = SegmentPolicy()
@@ -265,7 +265,7 @@ class LifecyclePolicy(_Policy):
     def _dormant_after_active(self) -> Self:
         if self.dormant_days < self.active_days:
             raise ValueError(
-                f"dormant_days ({self.dormant_days}) must not be below active_days"
+                f"dormant_days ({self.dormant_days}) must not be less than active_days"
                 f" ({self.active_days})"
             )
         return self

@@ -1,4 +1,4 @@
-"""The user lifecycle in each product (framework, section 4).
+"""Compute the user lifecycle in each product (framework, section 4).
 
 The history, current and transition tables are derived from `product_intervals`.
 """
@@ -31,7 +31,7 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """Return the catalog's active products (only these have states) and their own windows."""
+    """Return the catalog's active products, the only products with states, and their windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )
@@ -41,13 +41,13 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
     """Return each user's state in each active product for every day since first access.
 
     The inputs are bronze_product_catalog, whose windows take precedence over the policy, and all
-    days of silver_daily_user_activity.
+    days in silver_daily_user_activity.
 
     Returns:
-        Interval table by `user_id` and `product_id`, with days as numbers: `current_state`,
+        An interval table by `user_id` and `product_id`, with days as numbers: `current_state`,
         `state_since`, `first_access_at`, `start_day`, `activation_day`, `last_qualifying_event_at`,
-        `total_qualifying_events` and `triggering_event_id` (the first qualifying event on the first day
-        of the interval, if it changed the state).
+        `total_qualifying_events` and `triggering_event_id` (the first qualifying event on the
+        interval's first day, if the event changed the state).
     """
     in_products = activity.semi_join(active_products(catalog), "product_id")
     relationships = _relationships(in_products)

@@ -1,4 +1,4 @@
-"""Behavioral segments as data: dimensions, values and rules (framework, section 7).
+"""Define behavioral segments as data: dimensions, values and rules (framework, section 7).
 
 In each dimension, a user has the value of the first rule that applies, or the last value if no rule
 applies. The rules read the measures from `lifecycle/behavior.py`. The engine, the checks and the
@@ -37,7 +37,7 @@ def _always(_: ir.Table, __: SegmentPolicy) -> ir.BooleanValue:
 class Segment:
     """One value of a dimension.
 
-    `applies` is the rule, and `meaning` describes it, with threshold names in braces.
+    `applies` is the rule, and `meaning` describes the rule, with threshold names in braces.
     """
 
     value: str
@@ -64,7 +64,7 @@ class Dimension:
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """Return the first value whose rule applies, for each row."""
+        """Return the value of the first rule that applies, for each row."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
@@ -120,14 +120,15 @@ def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
 DIMENSIONS = (
     Dimension(
         "engagement_intensity",
-        "Level of activity, and whether it is declining.",
+        "Level of activity and whether activity is declining.",
         (
             Segment(
                 "at_risk",
-                "active or returning, and one of: at least {at_risk_min_events_before} qualifying"
-                " events in the 30 days before the last 30, and at most {at_risk_max_event_share} of"
-                " that number in the last 30; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
-                " quiet days; or fewer active products than 30 days earlier",
+                "active or returning, with a decline in activity: at least"
+                " {at_risk_min_events_before} qualifying events in the 30 days before the last 30 days"
+                " and at most {at_risk_max_event_share} times that number in the last 30 days,"
+                " {at_risk_quiet_days} through {at_risk_max_quiet_days} quiet days, or fewer active"
+                " products than 30 days earlier",
                 _is_at_risk,
             ),
             Segment(
@@ -147,7 +148,7 @@ DIMENSIONS = (
                 "at least one qualifying event in 28 days",
                 lambda user, _: user.events_28 >= 1,
             ),
-            Segment("inactive", "no qualifying event in 28 days"),
+            Segment("inactive", "no qualifying events in 28 days"),
         ),
     ),
     Dimension(
@@ -156,21 +157,21 @@ DIMENSIONS = (
         (
             Segment(
                 "high",
-                "more than {value_high_above} of the runs completed",
+                "share of completed runs above {value_high_above}",
                 lambda user, policy: _completion(user) > policy.value_high_above,
             ),
             Segment(
                 "moderate",
-                "at least {value_moderate_from} of the runs completed",
+                "share of completed runs at or above {value_moderate_from}",
                 lambda user, policy: (
                     (user.workflows_completed >= 1)
                     & (_completion(user) >= policy.value_moderate_from)
                 ),
             ),
             Segment(
-                "low", "at least one run completed", lambda user, _: user.workflows_completed >= 1
+                "low", "at least one completed run", lambda user, _: user.workflows_completed >= 1
             ),
-            Segment("none", "no run completed"),
+            Segment("none", "no completed runs"),
         ),
     ),
     Dimension(
@@ -194,7 +195,7 @@ DIMENSIONS = (
                 lambda user, policy: user.products_tried >= policy.explorer_min_products,
             ),
             Segment("single", "active in one product", lambda user, _: user.products_active >= 1),
-            Segment("none", "active in no product"),
+            Segment("none", "not active in any product"),
         ),
     ),
     Dimension(
@@ -232,8 +233,8 @@ DIMENSIONS = (
         (
             Segment(
                 "completionist",
-                "at least {completionist_min_features} features used in 30 days, and at least"
-                " {completionist_min_share} of the features in the products used",
+                "at least {completionist_min_features} features used in 30 days, with a share of at"
+                " least {completionist_min_share} of the features in the products used",
                 _is_completionist,
             ),
             Segment(
@@ -243,10 +244,10 @@ DIMENSIONS = (
             ),
             Segment(
                 "abandoner",
-                "features used before, but none in 30 days",
+                "features used in the past, but no features used in 30 days",
                 lambda user, _: user.has_used_features,
             ),
-            Segment("core", "no feature ever used"),
+            Segment("core", "no features ever used"),
         ),
     ),
     Dimension(
@@ -296,7 +297,7 @@ DIMENSIONS = (
                 " with more than {seasonal_quiet_days} quiet days in between",
                 lambda user, _: user.is_back_in_season & (user.active_days_30 >= 1),
             ),
-            Segment("erratic", "none of these patterns"),
+            Segment("erratic", "no other pattern"),
         ),
     ),
 )
@@ -308,13 +309,13 @@ COMPOSITE = Dimension(
     (
         Segment(
             "struggling_new_user",
-            "onboarding for at most {struggling_days} days, value none, engagement casual or"
-            " inactive",
+            "in onboarding for at most {struggling_days} days, with value realization none and"
+            " engagement casual or inactive",
             _is_struggling,
         ),
         Segment(
             "expanding_power_user",
-            "engagement power, breadth multi or platform_power, stage retention or loyalty",
+            "engagement power, breadth multi or platform_power, and stage retention or loyalty",
             lambda user, _: (
                 (user.engagement_intensity == "power")
                 & user.product_breadth.isin(["multi", "platform_power"])
@@ -323,7 +324,7 @@ COMPOSITE = Dimension(
         ),
         Segment(
             "at_risk_core_user",
-            "engagement at_risk, stage retention or loyalty, value high or moderate",
+            "engagement at_risk, stage retention or loyalty, and value realization high or moderate",
             lambda user, _: (
                 (user.engagement_intensity == "at_risk")
                 & _is_established(user)
@@ -332,19 +333,19 @@ COMPOSITE = Dimension(
         ),
         Segment(
             "high_value_team_leader",
-            "collaboration team_leader, value high",
+            "collaboration team_leader and value realization high",
             lambda user, _: (
                 (user.collaboration_type == "team_leader") & (user.value_realization == "high")
             ),
         ),
-        Segment("standard", "everyone else"),
+        Segment("standard", "all other users"),
     ),
 )
-"""This dimension depends on the others, so it is evaluated last."""
+"""The composite dimension, which is evaluated last because it depends on the other dimensions."""
 
 
 def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Add each dimension's value, the composite segment and the version of the rules."""
+    """Add each dimension's value, the composite segment and the rule version."""
     thresholds = policy.segments
     labelled = measures.mutate(
         **{dimension.name: dimension.label(measures, thresholds) for dimension in DIMENSIONS}
@@ -360,7 +361,7 @@ def disagreeing(
 ) -> ir.BooleanValue:
     """Select rows with a value whose rule does not apply or follows another rule that applies.
 
-    This function evaluates each rule separately, whereas `Dimension.label` evaluates them in order.
+    This function evaluates each rule separately, whereas `Dimension.label` evaluates rules in order.
     """
     return ibis.or_(*(_disagrees(labelled, policy.segments, dimension) for dimension in dimensions))
 

@@ -1,4 +1,4 @@
-"""States and allowed transitions, as data for the engine, checks, documentation and charts."""
+"""Define states and allowed transitions for the engine, checks, documentation and charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UserState(StrEnum):
 
 
 class DunningType(StrEnum):
-    """Type of dunning that a user's account is in."""
+    """The type of dunning that a user's account is in."""
 
     GRACE_PERIOD = "grace_period"
     SOFT = "soft"
@@ -69,7 +69,7 @@ class AccountState(StrEnum):
 
 
 class FrozenReason(StrEnum):
-    """Reason an account is frozen."""
+    """The reason that an account is frozen."""
 
     PAYMENT_DUNNING = "payment_dunning"
     SEASONAL = "seasonal"
@@ -77,7 +77,7 @@ class FrozenReason(StrEnum):
 
 
 class HealthBand(StrEnum):
-    """Health score bands, best first."""
+    """Health score bands, from best to worst."""
 
     EXCELLENT = "excellent"
     GOOD = "good"
@@ -150,30 +150,45 @@ USER_TRANSITIONS: Transitions[UserState] = {
 
 PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.NEW: {
-        **_because("activated, or no longer new but still in use", ProductState.ACTIVE),
         **_because(
-            "used without being activated, then quiet until no longer new", ProductState.DORMANT
+            "the user activates, or is no longer new but still uses the product",
+            ProductState.ACTIVE,
         ),
-        **_because("neither activated nor in use when the new period ends", ProductState.CHURNED),
+        **_because(
+            "the user uses the product without activating, then is quiet until no longer new",
+            ProductState.DORMANT,
+        ),
+        **_because(
+            "the user has not activated and does not use the product when the new period ends",
+            ProductState.CHURNED,
+        ),
     },
     ProductState.ACTIVE: {
-        **_because("quiet for longer than active_days", ProductState.DORMANT),
+        **_because("the user is quiet for longer than active_days", ProductState.DORMANT),
         **_because(
-            "quiet in a product whose dormant_days and active_days are equal", ProductState.CHURNED
+            "the user goes quiet in a product whose dormant_days and active_days are equal",
+            ProductState.CHURNED,
         ),
     },
     ProductState.DORMANT: {
-        **_because("used again; products have no returning state", ProductState.ACTIVE),
-        **_because("quiet for longer than dormant_days", ProductState.CHURNED),
+        **_because(
+            "the user uses the product again, and products have no returning state",
+            ProductState.ACTIVE,
+        ),
+        **_because("the user is quiet for longer than dormant_days", ProductState.CHURNED),
     },
-    ProductState.CHURNED: _because("used again after churning", ProductState.REACTIVATED),
-    ProductState.REACTIVATED: _because("the day after reactivation", ProductState.ACTIVE),
+    ProductState.CHURNED: _because(
+        "the user uses the product again after churning", ProductState.REACTIVATED
+    ),
+    ProductState.REACTIVATED: _because(
+        "the reactivated state lasts only one day", ProductState.ACTIVE
+    ),
 }
-"""Allowed user transitions in a product. The framework publishes none."""
+"""Allowed user transitions in a product. The framework does not publish these transitions."""
 
 _FROZEN_ON_THE_DAY = (
-    "a failed payment or a pause freezes a paying account immediately; the framework does not"
-    " publish this transition"
+    "a failed payment or a pause freezes a paying account immediately, although the framework does"
+    " not publish this transition"
 )
 _UNFROZEN = "when the failure or pause ends, the state again depends on the account's other facts"
 _SIGNALS_CHANGE_DAILY = "risk and growth signals are evaluated every day"
@@ -210,7 +225,7 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
         **_because("the risk ends within the first 90 days", AccountState.NEW_PAID),
         **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING),
         **_because(
-            "paid again after a short lapse, within 90 days of an earlier return",
+            "the account pays again after a short lapse, within 90 days of an earlier return",
             AccountState.REACTIVATED,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -226,15 +241,17 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     },
     AccountState.CHURNED: {
         **_published(AccountState.REACTIVATED),
-        **_because("first payment after an expired trial", AccountState.NEW_PAID),
-        **_because("paid again, with a failure or pause on the same day", AccountState.FROZEN),
+        **_because("the first payment occurs after the trial has expired", AccountState.NEW_PAID),
+        **_because(
+            "the account pays again, with a failure or pause on the same day", AccountState.FROZEN
+        ),
     },
     AccountState.REACTIVATED: {
         **_published(AccountState.ACTIVE, AccountState.AT_RISK, AccountState.CHURNED),
         **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
         **_because(
-            "churned, returned and settled within new_paid_days, which is possible if churn_days and"
-            " reactivated_days are small",
+            "the account churns, returns and settles within new_paid_days, which is possible if"
+            " churn_days and reactivated_days are small",
             AccountState.NEW_PAID,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),

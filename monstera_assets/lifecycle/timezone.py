@@ -1,4 +1,4 @@
-"""The time zone that defines days, given as an IANA name."""
+"""Validate the time zone that defines days."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from zoneinfo import available_timezones
 UTC = "UTC"
 
 _NOT_IANA = "localtime"
-"""The name of the machine's own time zone, which differs between machines."""
+"""A name for the machine's local time zone, which differs between machines."""
 
 
 def checked_timezone(name: str) -> str:
-    """Return the name of a time zone if it is valid.
+    """Return a time zone's name if the name is valid.
 
     Raises:
-        ValueError: If the name is not an IANA name.
+        ValueError: If the name is not an IANA time zone name.
     """
     if name == UTC:
         return name

@@ -1,4 +1,4 @@
-"""The user lifecycle on the platform (framework, section 3).
+"""Compute the user lifecycle on the platform (framework, section 3).
 
 The history, current and transition tables are derived from `platform_intervals`.
 """
@@ -40,14 +40,14 @@ def platform_intervals(
 ) -> ir.Table:
     """Return each user's platform state for every day since signup.
 
-    The inputs are bronze tables and all days of silver_daily_user_activity.
+    The inputs are bronze tables and all days in silver_daily_user_activity.
 
     Returns:
-        Interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,
+        An interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,
         `activity_state`, `is_dunning`, `dunning_type`, `dunning_since`, `account_id`, `start_day`
         (signup), `last_activity_day`, `last_qualifying_event_at`, `qualifying_events` (on the last
-        activity day), `total_qualifying_events` and `triggering_event_id` (on the first day of the
-        interval; null if the state did not change or changed only because time passed).
+        activity day), `total_qualifying_events` and `triggering_event_id` (on the interval's
+        first day, or null if the state did not change or changed only because time passed).
     """
     people = one_row_per_entity(users, ["user_id", "signup_date"])
     people = numbered(people, by=["user_id"], number="user_number")
@@ -92,10 +92,10 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """Return the event that caused a transition, or null if it occurred only because time passed.
+    """Return the event that caused a transition, or null if only the passage of time caused it.
 
     `dunning_event_id` is the subscription event that started the current dunning period or ended
-    the previous one. It is null if one period directly followed another.
+    the previous period. The value is null if one period directly followed another.
     """
     by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
     dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()

@@ -1,7 +1,7 @@
-"""Workflow runs, computed by matching step events in order (framework, section 7).
+"""Compute workflow runs by matching step events in order (framework, section 7).
 
 A run is identified by a user, a workflow and an instance (the project if any, otherwise the session
-if any, otherwise the day). The run starts with the first event of step 1 in the instance. It
+if any, otherwise the day). The run starts with the first event of step 1 in the instance. The run
 advances with each subsequent step that occurs in order and within `workflow_days` of the start. An
 event counts as at most one step. All other step events leave the run unchanged.
 """
@@ -26,7 +26,7 @@ RUN = ("user_id", "workflow_id", "instance_type", "instance_id")
 
 
 class InstanceType(StrEnum):
-    """Kind of instance that distinguishes a user's runs of a workflow."""
+    """The kind of instance that distinguishes a user's runs of a workflow."""
 
     PROJECT = "project"
     SESSION = "session"
@@ -34,7 +34,7 @@ class InstanceType(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """Status of a run at the end of a day."""
+    """The status of a run at the end of a day."""
 
     COMPLETED = "completed"
     OPEN = "open"
@@ -47,7 +47,7 @@ class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
     Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own fold.
 
     Args:
-        steps: array of structs with `moment` and `minus_number`, the negative step number.
+        steps: an array of structs with `moment` and `minus_number`, the negative step number.
     """
 
     steps: ops.Value[dt.Array[dt.Struct]]
@@ -72,12 +72,13 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     The runs as of a date depend only on events through that date. Later events change neither a
     run's start nor the steps it has already reached.
 
-    The inputs are bronze_workflows and silver_workflow_steps from the first day of each instance.
+    The inputs are bronze_workflows and silver_workflow_steps from each instance's first day.
 
     Returns:
-        One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (in the workflow),
-        `steps_reached`, `reached_at` (an array of the times at which each step was reached),
-        `last_step_day` (number), `completed_at` and `completed_day` (null if not completed).
+        One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (the number of steps in
+        the workflow), `steps_reached`, `reached_at` (an array of the times at which each step was
+        reached), `last_step_day` (number), `completed_at` and `completed_day` (both null if the run is
+        not completed).
     """
     positions = with_position(workflows).select("workflow_id", "step_number", "position")
     lengths = positions.group_by("workflow_id").aggregate(steps=positions.position.max())

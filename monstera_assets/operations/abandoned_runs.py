@@ -1,6 +1,6 @@
 """Find abandoned runs: runs whose process was killed or failed to record the outcome.
 
-Dagster would keep showing such a run as started and would not start another one. Each process that
+Dagster would keep showing such a run as started and would not start another run. Each process that
 executes a run therefore locks a file and deletes it once the outcome is recorded. The operating
 system releases the lock when the process exits, so a file that can be locked belongs to an
 abandoned run.

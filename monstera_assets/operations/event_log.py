@@ -1,9 +1,9 @@
 """An event log that can record thousands of partitions per run in seconds.
 
-Dagster's SQLite event log opens four connections and commits four times per event, so recording a long
-range of partitions takes far longer than computing it. This class stores the same events in the same
-files and tables, but in one transaction per batch. Queries return the same results, except for planned
-checks (see `_store_asset_check_evaluation_planned`).
+Dagster's SQLite event log opens four connections and commits four times per event, so recording many
+partitions takes far longer than computing them. `BatchedSqliteEventLogStorage` stores the same events
+in the same files and tables, but in one transaction per batch. Queries return the same results, except
+for planned checks (see `_store_asset_check_evaluation_planned`).
 
 Events about a step's inputs, outputs and checks are buffered until a different kind of event
 arrives or this process reads the log. Dozens of these events occur within milliseconds, and one
@@ -17,7 +17,7 @@ The class is configured in dagster.yaml and does not depend on the asset graph:
       class: BatchedSqliteEventLogStorage
       config: {}
 
-It never adds, drops or changes events.
+The class never adds, drops or changes events.
 """
 
 import json
@@ -69,7 +69,7 @@ _IN_INDEX = (
     | frozenset(ASSET_CHECK_EVENTS)
     | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
 )
-"""Event types that are also stored in the index across all runs."""
+"""Event types that are also stored in the index, which covers all runs."""
 
 _LOCK_TIMEOUT_SECONDS = 30
 """The timeout that Dagster's own connections use."""
@@ -100,7 +100,7 @@ class _Buffer:
 
     def drain(self) -> "list[EventLogEntry]":
         """Remove and return all buffered events."""
-        if not self._events:  # the usual case, without a lock
+        if not self._events:  # the usual case, which does not need a lock
             return []
         with self._lock:
             drained, self._events = self._events, []
@@ -167,7 +167,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         self._open_batch = _OpenBatch()
         self._buffer = _Buffer()
         self._tables = set[str]()
-        # The cache is bounded because a webserver reads the shards of thousands of runs over time.
+        # The cache is bounded because a webserver reads the shards for thousands of runs over time.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
             super().__init__(base_dir, inst_data)
@@ -184,8 +184,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         """Build the storage from dagster.yaml and enable batching in Dagster.
 
         Dagster batches events only if an environment variable is set, and dagster.yaml cannot set
-        variables. Every process that writes events calls this method first. An existing value is
-        kept.
+        variables. Every process that writes events calls this method first. If the variable is
+        already set, its value is kept.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
         return cls(inst_data=inst_data, **config_value)
@@ -193,9 +193,9 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def register_instance(self, instance: "DagsterInstance") -> None:
         """Register the instance and, if `base_dir` is not configured, use the default directory.
 
-        The instance's home is known only here: dagster.yaml does not support relative paths, and if
-        DAGSTER_HOME is not set, no variable contains the path. Dagster calls this method before
-        using the storage.
+        The instance's home is not known earlier, because dagster.yaml does not support relative
+        paths and no variable contains the path if DAGSTER_HOME is not set. Dagster calls this
+        method before using the storage.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -225,11 +225,11 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             self._store([event])
 
     def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store all events or none. After an error, Dagster retries them one by one."""
+        """Store either all events or none. After an error, Dagster retries the events one by one."""
         self._store(events)
 
     def _store(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store the buffered events, followed by these events."""
+        """Store the buffered events, followed by the given events."""
         buffered = self._buffer.drain()
         try:
             self._store_batch([*buffered, *events])
@@ -279,10 +279,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> None:
         """Record a planned check once per range instead of once per partition.
 
-        In a run over a range, check evaluations do not name a partition. Dagster's own log writes
+        In a run over a range, check evaluations do not include a partition. Dagster's own log writes
         one planned row per partition, but no evaluation ever completes these rows. For sixteen
-        years of partitions, these rows cost seconds and megabytes per check, and the check still
-        appears as planned. The range is kept in the run's log.
+        years of partitions, these rows take seconds and megabytes per check, and Dagster still
+        shows the check as planned. The range is kept in the run's log.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -295,7 +295,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super()._store_asset_check_evaluation_planned(event, event_id)
 
     def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store asset events like `store_event`, but table by table instead of one by one."""
+        """Store asset events like `store_event`, but table by table instead of event by event."""
         rows = self._rows(events)
         for run_id in dict.fromkeys(row["run_id"] for row in rows):
             with self.run_connection(run_id) as conn:
@@ -313,7 +313,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                 [row | {"id": event_id} for event_id, row in zip(ids, rows, strict=True)],
             )
             self._store_asset_event_tags(conn, events, ids)
-            # Each event type always sets the same columns of the asset's row, so only the last event
+            # Each event type always sets the same columns in the asset's row, so only the last event
             # per type matters. `pop` keeps these last events in order.
             last: dict[str, dict[str, tuple[EventLogEntry, int]]] = {}
             for event, event_id, row in zip(events, ids, rows, strict=True):
@@ -351,7 +351,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Open one transaction across shards for this thread: first the runs, then the index, if any.
+        """Open one transaction across the given shards, in order, for this thread.
 
         BEGIN IMMEDIATE acquires the write lock immediately. Otherwise, a transaction that reads
         before it writes would fail if another process wrote in between. All processes acquire locks

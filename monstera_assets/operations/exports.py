@@ -3,7 +3,7 @@
 The `snapshots` module replaces the files atomically. An export folder contains:
 
     current/manifest.json     tables, columns, row counts, as-of dates and SHA-256 file hashes
-    current/exported_at.json  export time; all other files are reproducible
+    current/exported_at.json  export time (all other files are reproducible)
     current/TABLE.parquet, current/TABLE.csv
 """
 
@@ -79,7 +79,9 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
         if name not in allowed:
             reason = "does not exist"
             if any(table.name == name for table in tables):
-                reason = "cannot be exported, as only gold and unpartitioned silver tables can"
+                reason = (
+                    "cannot be exported. Only gold and unpartitioned silver tables can be exported"
+                )
             raise SettingsError(
                 f"--table {name} {reason}. Choose from {', '.join(sorted(allowed))}."
             )
@@ -123,8 +125,8 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "No tables can be exported because none have been materialized. Materialize the tables"
-                " first, for example with: monstera run"
+                "No tables can be exported because no tables have been materialized. Materialize the"
+                " tables first, for example with `monstera run`."
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
         _write_manifest(snapshot, {**kept, **entries})
@@ -135,13 +137,15 @@ def write_export(
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     """Export all exportable tables to the configured folder in both formats."""
     if settings.export_directory is None:
-        raise SettingsError("export_directory is not set. Set it to the export folder.")
+        raise SettingsError(
+            "export_directory is not set. Set export_directory to the export folder."
+        )
     chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 
 
 def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
-    """Rewrite each of this warehouse's existing exports and delete older files.
+    """Rewrite this warehouse's existing exports and delete older files.
 
     Raises:
         ExportError: If a folder cannot be written to. Other folders may already have been
@@ -167,10 +171,10 @@ def read_manifest(output: Path) -> dict[str, Any]:
 
 
 def register(database: Path, output: Path) -> None:
-    """Record an export folder in a file next to the database so that later erasures find it.
+    """Record an export folder in a file next to the database so that later erasures can find it.
 
     Raises:
-        ExportError: If the file cannot be written.
+        ExportError: If the file cannot be written to.
     """
     path = _register(database)
     try:
@@ -180,7 +184,7 @@ def register(database: Path, output: Path) -> None:
         incoming.replace(path)
     except OSError as error:
         raise ExportError(
-            f"No table was exported because {path} cannot be written: {error.strerror}. `monstera"
+            f"Cannot write to {path}: {error.strerror}. No tables were exported, because `monstera"
             " forget` needs this list of exports. Check the file's permissions, then export again."
         ) from error
 
@@ -241,7 +245,7 @@ def _write_table(
 def _keep_others(
     output: Path, snapshot: Path, written: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Hard-link the other tables' files from the current export into the new one."""
+    """Hard-link the files for tables not in `written` from the current export into the new export."""
     if not (output / CURRENT / MANIFEST).exists():
         return {}
     kept = {}

@@ -1,12 +1,12 @@
 """Erase a person on request by replacing their id everywhere with a random tombstone.
 
 This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
-pseudonymizing rows are in `monstera_assets.bronze.forgotten` because loads apply them too.
+pseudonymizing rows are in `monstera_assets.bronze.forgotten` because loads also apply these rules.
 
 The steps are ordered so that an erasure can be resumed. The logs are rewritten first, while the id
 and address are still known, followed by all tables in one transaction. The database file and
 exports come last, since rewriting them requires neither the id nor the address. To complete an
-interrupted erasure, repeat it.
+interrupted erasure, run it again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FAULTS = "bronze.bronze_source_faults"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
-"""Each column's DuckDB type, by name."""
+"""DuckDB types, by column name."""
 
 
 class ForgetError(WarehouseError):
@@ -93,7 +93,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         WarehouseError: If the disk is full. Repeat the call to complete the erasure.
     """
     if not user_id.strip():
-        raise ForgetError("The user id is empty. Pass the id that the source contains.")
+        raise ForgetError("The user id is empty. Pass the id that the user has in the source.")
     logs: list[Path] = []
     with _writing(settings) as connection:
         known = forgetting(connection)
@@ -131,8 +131,8 @@ def _tombstone_of(
         f"SELECT 1 FROM {FORGOTTEN} WHERE kind = 'user_id' AND tombstone = ?", [user_id]
     ).fetchall():
         raise ForgetError(
-            f"{user_id} is a tombstone: this person has already been erased. Pass an id that the"
-            " source contains."
+            f"{user_id} is a tombstone: this person has already been erased. Pass an id from the"
+            " source."
         )
     return None
 
@@ -318,7 +318,7 @@ def _erase_events(
 
 
 def _count_addresses(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Count the addresses in a table's metadata again, in bronze_source_faults."""
+    """Recount the addresses in a table's metadata for `bronze_source_faults`."""
     input_name = name.removeprefix("bronze.bronze_")
     of_input = f"input_name = '{input_name}' AND fault = 'email_in_metadata'"
     counted = connection.execute(
@@ -355,7 +355,7 @@ def _erase_rejected_users(connection: duckdb.DuckDBPyConnection, forgotten: Forg
 def _erase_raw_rows(
     connection: duckdb.DuckDBPyConnection, name: str, rows: str, fields: Sequence[str]
 ) -> None:
-    """Rewrite raw rows in the format of `validation.raw_row`."""
+    """Rewrite raw rows in the format that `validation.raw_row` uses."""
     row = ", ".join(f"{literal(field)}: {writer.quote(field)}" for field in fields)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT DISTINCT raw_row,"
@@ -372,7 +372,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         f"UPDATE {name} AS t SET instance_id = v.replacement FROM {VALUES} AS v"
         " WHERE v.kind = t.instance_type AND t.user_id = v.real_id AND t.instance_id = v.value"
     )
-    # Other users' projects whose names contain the id or address.
+    # The names of other users' projects can contain the id or address.
     connection.execute(
         f"UPDATE {name} AS t SET instance_id = json_extract_string(n.pseudonymized, '$')"
         f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
@@ -424,7 +424,7 @@ def _event_tables(stored: Mapping[str, Columns]) -> list[str]:
 
 
 def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Return the columns of every stored table, declared or not."""
+    """Return the columns of every stored table, including undeclared tables."""
     schemas = ", ".join(literal(str(schema)) for schema in (*Layer, OPERATIONS_SCHEMA))
     tables: dict[str, dict[str, str]] = {}
     for schema, table, column, dtype in connection.execute(

@@ -22,8 +22,8 @@ _LOCK = ".monstera.lock"
 def dagster_home(settings: Settings) -> Path:
     """Return the absolute path to the folder for Dagster's state, creating it if necessary.
 
-    If the folder has no `dagster.yaml`, this project's file is copied there. It configures the
-    event log to write in batches.
+    If the folder has no `dagster.yaml`, this project's `dagster.yaml` is copied to the folder. This
+    file configures the event log to write in batches.
 
     Raises:
         SettingsError: If the folder cannot be created or written to.
@@ -39,10 +39,10 @@ def dagster_home(settings: Settings) -> Path:
                 template = files("monstera_assets.operations").joinpath(CONFIGURATION)
                 configuration.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        name = "DAGSTER_HOME" if given else "The folder of the database"
+        name = "DAGSTER_HOME" if given else "The default DAGSTER_HOME"
         raise SettingsError(
-            f"{name}: {home} cannot be used: {error.strerror}. Check its permissions, or set"
-            " DAGSTER_HOME to another folder."
+            f"{name}, {home}, cannot be used: {error.strerror}. Check the folder's permissions,"
+            " or set DAGSTER_HOME to another folder."
         ) from error
     return home
 
@@ -53,8 +53,8 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
 
     Raises:
         SettingsError: If the folder for Dagster's state cannot be created or written to.
-        StateError: If its files cannot be read or written, either now or while the instance is in
-            use.
+        StateError: If Dagster's state cannot be read or written, either now or while the instance
+            is in use.
     """
     home = dagster_home(settings)
     try:
@@ -67,13 +67,13 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     except DBAPIError as error:
         raise StateError(
             f"{home}: Dagster's state cannot be read or written: {error.orig}. Finished tables are"
-            " kept. Check the disk space and the permissions, then run again."
+            " kept. Check the disk space and the permissions, then run the command again."
         ) from error
 
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Lock out other processes, since Dagster fails if two of them create the same SQLite file at once.
+    """Lock out other processes, since Dagster fails if two processes create a SQLite file at once.
 
     The operating system releases the lock when the process exits.
     """

@@ -14,7 +14,7 @@ EXPIRE_RAW_EVENTS = "expire_raw_events"
 EXPORT_TABLES = "export_tables"
 
 LATE_AFTER = timedelta(hours=2)
-"""Time from the start of the daily run until its tables are late (framework, section 9)."""
+"""Time after the daily run's start at which its tables are late (framework, section 9)."""
 
 
 def local_day(now: datetime, settings: Settings) -> date:
@@ -40,5 +40,5 @@ class Due:
 
 def _deadline(run_day: date, settings: Settings, zone: ZoneInfo) -> datetime:
     starts = datetime.combine(run_day, settings.daily_run_at, zone)
-    # Added in UTC: between two times of one zone, Python ignores a change of the clocks.
+    # Add in UTC, because Python ignores clock changes between two times in the same zone.
     return starts.astimezone(UTC) + LATE_AFTER

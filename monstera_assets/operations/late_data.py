@@ -1,9 +1,8 @@
 """Request the run needed to process late or corrected source data.
 
 A change to one day affects all later days, since states depend on the entire history. One run
-therefore covers all days from the first affected day through the latest. The run loads only the
-days whose events differ, which are listed in a run tag. The command line and the sensor share this
-logic.
+therefore covers all days from the first affected day through the latest day. The run loads only the
+days whose events differ. A run tag lists these days. The command line and the sensor share this logic.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def rebuild_tags(changes: SourceChanges) -> Mapping[str, str]:
     """Return the tags for the run that the changes require.
 
     Raises:
-        ValueError: If the changes require no run.
+        ValueError: If the changes do not require a run.
     """
     if changes.rebuild is None:
         raise ValueError("The source has not changed.")
@@ -58,7 +57,7 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
         ("never loaded, without rows", new),
     ):
         if days:
-            yield f"Days of events {what}: {_listed(days)}"
+            yield f"Event days {what}: {_listed(days)}"
     if events.rows_outside:
         yield (f"Source rows outside {changes.days}, which are not loaded: {events.rows_outside:,}")
     if changes.inputs:
@@ -66,7 +65,7 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
         if changes.effect.every_day:
             reach = "all days"
         elif changes.effect.affects_from is not None:
-            reach = f"days from {changes.effect.affects_from}"
+            reach = f"days from {changes.effect.affects_from} onward"
         yield f"Inputs changed: {', '.join(changes.inputs)} (can affect {reach})"
     unfinished = changes.unfinished
     if unfinished.days and not events.every >= {*unfinished.days}:
@@ -78,7 +77,7 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
     else:
         to_load = _listed([day for window in changes.load for day in window])
         yield (
-            f"To do: load {f'events of {to_load}' if changes.load else 'no events'}, recompute"
+            f"To do: load {f'events for {to_load}' if changes.load else 'no events'}, recompute"
             f" {changes.rebuild} ({len(changes.rebuild):,} day"
             f"{'' if len(changes.rebuild) == 1 else 's'})"
         )
@@ -110,7 +109,7 @@ def source_changes_sensor(
             changes = compare_source(fixed, assets, lock_timeout_seconds=0)
         except WarehouseLockedError:
             return SkipReason(
-                "A run is writing to the warehouse. The next tick will compare again."
+                "A run is writing to the warehouse. The next tick will compare the source again."
             )
         except (SettingsError, SourceError, WarehouseError) as error:
             # Do not raise the error, since every tick would fail until the user fixes the cause.

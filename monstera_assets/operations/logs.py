@@ -28,11 +28,10 @@ class LogError(WarehouseError):
 def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
     """Replace ids and addresses in Dagster's home with a tombstone and return the changed files.
 
-    Only whole words are replaced. Numbers are replaced only where they are cells in a check's
-    examples.
+    Only whole words are replaced. Numbers are replaced only if they are cells in a check's examples.
 
     Raises:
-        LogError: If a file is locked or cannot be written.
+        LogError: If a file is locked or cannot be rewritten.
     """
     replaced = _Replacement(names, tombstone)
     changed = []

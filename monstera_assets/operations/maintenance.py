@@ -1,4 +1,4 @@
-"""Dagster's maintenance jobs, which export tables and delete expired raw events."""
+"""Dagster jobs that export tables and delete expired raw events."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     @dg.job(
         name=EXPORT_TABLES,
         resource_defs=_RESOURCES,
-        description="Export tables for BI tools to export_directory.",
+        description="Export tables to export_directory for BI tools.",
     )
     def export_job() -> None:
         export()

@@ -1,4 +1,4 @@
-"""The daily partition calendar and a run's days."""
+"""The calendar of daily partitions, and the days that a run covers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from monstera_assets.warehouse.windows import DateWindow
 
 
 def daily_partitions(first: date, timezone: str = UTC) -> DailyPartitionsDefinition:
-    """Return one partition per day of a time zone, from `first` through yesterday."""
+    """Return one partition per day in a time zone, from `first` through yesterday."""
     return DailyPartitionsDefinition(start_date=first.isoformat(), timezone=timezone)
 
 
 def first_partition(settings: Settings) -> date:
-    """Return `MONSTERA_START_DATE` if set, otherwise the first day of the source's range."""
+    """Return `MONSTERA_START_DATE` if set, otherwise the first day in the source's range."""
     return settings.start_date or source_range(settings).first
 
 
@@ -42,7 +42,7 @@ def choose_window(
     if chosen_last < chosen_first:
         raise SettingsError(
             f"The range from {chosen_first} to {chosen_last} is empty. Choose days from {available},"
-            " with --from before --to."
+            " with --from on or before --to."
         )
     return DateWindow(chosen_first, chosen_last)
 

@@ -53,7 +53,7 @@ class RunProgress(Progress):
             made = event.step_materialization_data.materialization
             counts = (made.metadata[key] for key in _ROW_COUNTS if key in made.metadata)
             if (count := next(counts, None)) is not None:
-                # All partitions in a range report the same metadata, so the first one is enough.
+                # All partitions in a range report the same metadata, so the first partition is enough.
                 of_step = self._rows.setdefault(step, {})
                 of_step.setdefault(made.asset_key.path[-1], int(str(count.value)))
         elif kind == DagsterEventType.STEP_START:

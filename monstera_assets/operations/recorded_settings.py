@@ -1,4 +1,4 @@
-"""The settings that the warehouse records, because rows of daily tables depend on them."""
+"""The settings that the warehouse records because they affect rows in daily tables."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NOT_RECORDED = (
     *("alerts", "churn", "recommendations", "min_affinity_support"),
     "max_rejected_share",
 )
-"""Parts of the policy that do not affect the rows of any daily table."""
+"""Parts of the policy that do not affect rows in daily tables."""
 
 
 def recorded_settings(settings: Settings) -> dict[str, str]:
-    """Return the values of the recorded settings as text, by name."""
+    """Return the recorded settings' values as strings, by setting name."""
     return {
         **{name: _text(getattr(settings, name)) for name in _TOP},
         **{

@@ -1,7 +1,7 @@
-"""Delete raw events older than the retention period without changing states and totals.
+"""Delete raw events older than the retention period without changing states or totals.
 
-To compute a day, assets read raw events from that day and at most `LOOK_BACK_DAYS` days before it,
-as a test verifies. The raw events that the latest day needs are always kept. All other tables,
+To compute a day, assets read raw events from that day and at most `LOOK_BACK_DAYS` earlier days. A
+test verifies this limit. The raw events that the latest day needs are always kept. All other tables,
 including workflow steps, are also kept.
 """
 
@@ -62,7 +62,7 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
             cutoff = _cutoff(connection, today - timedelta(days=settings.raw_event_retention_days))
         if cutoff is not None:
             known = archive(connection)
-            # The first partition contains the events of earlier days, which are deleted.
+            # The first partition contains events from earlier days, which are deleted.
             open_from = max(
                 cutoff + timedelta(days=LOOK_BACK_DAYS),
                 _first_partition(connection) + timedelta(days=1),
@@ -85,7 +85,7 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
 
 
 def _cutoff(connection: duckdb.DuckDBPyConnection, oldest: date) -> date | None:
-    """Return the first day whose raw events are kept, or None if there are no earlier ones."""
+    """Return the first day whose raw events are kept, or None if there are no earlier raw events."""
     [(first, last)] = connection.execute(
         f"SELECT least(min(partition_date), (SELECT min(event_date) FROM {_EVENTS})),"
         f" max(partition_date) FROM {_MATERIALIZATIONS} WHERE table_name = 'bronze_events'"

@@ -24,6 +24,7 @@ from dagster import (
 
 from monstera_assets.bronze.bronze_loads import most_rows_are_accepted
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
+from monstera_assets.gold.alerting import days_have_events, last_day_follows_the_others
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
 from monstera_assets.operations.jobs import WHOLE_GRAPH
 from monstera_assets.settings import SettingsError
@@ -56,7 +57,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure and the failed steps (none if no step was started)."""
+    """The cause of a failure and the failed steps (none if no step started)."""
 
     kind: str
     message: str
@@ -71,6 +72,10 @@ class Failure:
         shown, others = self.steps[:_STEPS_SHOWN], len(self.steps) - _STEPS_SHOWN
         more = f" and {others} more" if others > 0 else ""
         return f"{', '.join(shown)}{more}: {self.message}" if shown else self.message
+
+
+ABOUT_SOURCE = (most_rows_are_accepted, days_have_events, last_day_follows_the_others)
+"""The checks that fail if most rows are rejected, or if days are missing or have a wrong date."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,10 @@ class RunReport:
         return self.succeeded and not any(check.blocking for check in self.failed_checks)
 
     @property
-    def rejects_most_rows(self) -> bool:
-        """Whether the run failed because a load rejected more than `max_rejected_share`."""
-        return any(check.name == most_rows_are_accepted.name for check in self.failed_checks)
+    def questions_source(self) -> bool:
+        """Whether a failed check indicates that the source as a whole is wrong."""
+        names = {rule.name for rule in ABOUT_SOURCE}
+        return any(check.name in names for check in self.failed_checks)
 
 
 def range_tags(window: DateWindow) -> dict[str, str]:
@@ -123,7 +129,7 @@ def run_range(
         job: the job to run.
         instance: the instance that records the run.
         window: the days to materialize.
-        listener: called with each event in the run.
+        listener: a function that is called with each event in the run.
         tags: additional tags for the run.
     """
     run_id = str(uuid.uuid4())
@@ -226,12 +232,13 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         message = " ".join(error.message.split())
         if "blocking asset check" in message:
             continue
-        if kind in own_errors:  # without the class name
+        if kind in own_errors:  # remove the class name
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
-            # Each step reads a different period. The smallest message about a table names the
-            # earliest missing day, and its command materializes the days that all steps need.
+            # Each step reads a different period. Of the messages about a table, the first in sort
+            # order contains the earliest missing day. The command in this message materializes
+            # the days that all steps need.
             cause = (kind, message.split(" for ", 1)[0])
         steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
         messages[cause] = min(messages.get(cause, message), message)

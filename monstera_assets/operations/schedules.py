@@ -19,7 +19,7 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 TRANSIENT_RETRIES = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
-"""Retry failed steps, since source files may be mid-replacement or the database may be locked."""
+"""Retry failed steps, since a source file may be incomplete or the database may be locked."""
 
 daily_job = dg.define_asset_job(
     DAILY,
@@ -35,7 +35,7 @@ gold_job = dg.define_asset_job(
 )
 
 _CLOCKS_GO_BACK = timedelta(hours=1)
-"""Time by which the two hours after `daily_run_at` are longer on the day when clocks go back."""
+"""Additional time until the deadline on the day when the clocks go back."""
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -46,9 +46,10 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return a policy requiring each table to be materialized within two hours after `daily_run_at`.
+    """Return a policy that requires tables to be materialized within two hours after `daily_run_at`.
 
-    The deadline is a time of day. On a day when the clocks go forward in between, it is an hour early.
+    The deadline is a time of day. If the clocks go forward after `daily_run_at`, the deadline is
+    an hour early.
     """
     late = (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
     return dg.FreshnessPolicy.cron(
@@ -92,7 +93,7 @@ def daily_schedule(
 def missing_days(
     instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
 ) -> DateWindow | None:
-    """Return all days from the first day missing from any table, or None if no days are missing.
+    """Return all days from the first day that any table is missing, or None if no days are missing.
 
     The window extends to the end of the calendar, since later days can depend on earlier days.
     """

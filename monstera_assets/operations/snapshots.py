@@ -35,7 +35,7 @@ class Snapshots:
 
     Attributes:
         output: the folder, which is created on the first write.
-        what: what messages call a snapshot.
+        what: the word for a snapshot in messages.
         command: the command that messages suggest for retrying.
         error: the error class to raise.
     """
@@ -56,7 +56,7 @@ class Snapshots:
 
         Raises:
             WarehouseError: If the folder cannot be written to, or another process is writing to it.
-                The `error` attribute determines the class.
+                The `error` attribute determines the exception class.
         """
         try:
             with self._locked():
@@ -75,7 +75,7 @@ class Snapshots:
         except (OSError, duckdb.IOException) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise self.error(
-                f"{self.output} cannot be written: {reason}. The previous {self.what} is unchanged."
+                f"Cannot write to {self.output}: {reason}. The previous {self.what} is unchanged."
                 " Check the folder's permissions and the disk space, then run"
                 f" `{self.command}` again."
             ) from error
@@ -85,7 +85,7 @@ class Snapshots:
 
         Raises:
             WarehouseError: If another process is writing to the folder. The `error` attribute
-                determines the class.
+                determines the exception class.
         """
         with self._locked():
             self._clean()
@@ -99,16 +99,16 @@ class Snapshots:
         self.output.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():
             raise self.error(
-                f"{self.current} is not a link created by an earlier {self.what}. Choose another"
-                " folder with --output, or delete it."
+                f"{self.current} is not a link created by an earlier {self.what}. Delete"
+                f" {self.current}, or choose another folder with --output."
             )
         with (self.output / _LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise self.error(
-                    f"Another process is writing the {self.what} in {self.output}. Wait until it has"
-                    f" finished, then run `{self.command}` again."
+                    f"Another process is writing the {self.what} to {self.output}. Wait for that"
+                    f" process to finish, then run `{self.command}` again."
                 ) from error
             yield
 

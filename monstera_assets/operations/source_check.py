@@ -1,8 +1,8 @@
-"""Check a source without Dagster: everything that is wrong with it, and how to correct it.
+"""Check a source without Dagster, and report what is wrong and how to correct it.
 
-The source is loaded by the rules of the bronze tables into a temporary database, which is deleted. Of
-events, only the columns that the findings need are stored. Errors in one input do not hide those of
-others: the inputs that can be read are loaded without it.
+The source is loaded into a temporary database according to the bronze tables' rules. For events, only
+the columns that findings need are stored. An error in one input does not hide findings about other
+inputs, because all readable inputs are loaded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from monstera_assets.source.reader import (
     describe_files,
     explain_failure,
 )
-from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_table
+from monstera_assets.warehouse.batches import count_rows, temporary_relation
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
@@ -72,7 +72,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "subscription_events": bronze_subscription_events,
     "workflows": bronze_workflows,
 }
-_CHECKED, _KEYS, _COUNTS = "checked_events", "checked_repeated_keys", "checked_counts"
+_CHECKED, _COUNTS = "checked_events", "checked_counts"
 
 _SIMILARITY = 0.75
 QUIET_HOURS = 5
@@ -81,11 +81,11 @@ _NIGHT = 4
 _MIN_ACTIVE_HOURS = 8
 _MAX_TOLERATED_HOURS = 3
 _CERTAINTIES = {"likely": 0.05, "possible": 0.10}
-"""The largest share of events in the quietest hours; an even distribution would be 21 %."""
+"""Maximum share of events in the quietest hours, by certainty (21% in an even distribution)."""
 
 
 def check_source(settings: Settings, now: datetime) -> SourceCheck:
-    """Read all of a source and return what is wrong with it.
+    """Read an entire source and return the findings about it.
 
     Raises:
         SourceError: If the folder does not exist or cannot be listed.
@@ -148,7 +148,7 @@ def _load(
     read: Reading,
     errors: dict[str, SourceError],
 ) -> None:
-    """Load the inputs that can be read; remove the others and add their errors."""
+    """Load all readable inputs. Remove unreadable inputs and record their errors."""
     queries = open_cache("source check")
     for table in (bronze_rejected_events.TABLE, bronze_rejected_entities.TABLE):
         prepare(connection, table)
@@ -176,7 +176,7 @@ def _load(
 def _unreadable(
     connection: duckdb.DuckDBPyConnection, inputs: Mapping[str, SourceInput], error: Exception
 ) -> Iterator[tuple[str, SourceError]]:
-    """Read each input separately, and yield the errors."""
+    """Read each input separately, and yield the errors by input."""
     for name, source_input in inputs.items():
         columns, required = _MODULES[name].SOURCE_COLUMNS, _MODULES[name].REQUIRED
         try:
@@ -192,8 +192,8 @@ def _load_events(
     read: Reading,
     queries: QueryCache,
 ) -> None:
-    """Classify all events, and store what the findings need."""
-    rows, _ = staged_events(connection, source_input, read, copy=False)
+    """Classify all events, and store the data that findings need."""
+    rows, _, keys = staged_events(connection, source_input, read, queries, copy=False)
     bind(connection, {event_rules.LAST_DAY: date.max})
     rules = bronze_events.Classification(
         bronze_users.TABLE.relation,
@@ -204,12 +204,7 @@ def _load_events(
         first_partition=read.first_day,
     )
     staged = (rows.get_name(), rows.schema(), read)
-    keys = temporary_table(
-        connection,
-        _KEYS,
-        queries.select("check.repeated_keys", lambda: rules.repeated(rows), *staged),
-    )
-    has_repeated = count_rows(connection, f"FROM {_KEYS}") > 0
+    has_repeated = count_rows(connection, compile_duckdb(keys)) > 0
 
     def checked() -> ir.Table:
         keyed = rows.mutate(repeated_key=event_rules.event_key(rows))
@@ -242,7 +237,7 @@ def _load_events(
 
 
 def _kept(rows: ir.Table) -> ir.Table:
-    """Return the columns that the findings need."""
+    """Return the columns that findings need."""
     is_user = rows.entity_type == "user"
     has_flag = ibis.or_(
         *(
@@ -269,7 +264,7 @@ def _kept(rows: ir.Table) -> ir.Table:
 
 
 def _similar_columns(described: Mapping[str, Sequence[FileDescription]]) -> Iterator[Finding]:
-    """Yield a finding for each column that is not read but has a name like a missing one."""
+    """Yield a finding for each unread column whose name is similar to that of a missing column."""
     for name, files in described.items():
         columns = _MODULES[name].SOURCE_COLUMNS
         if not all(file.names for file in files):
@@ -323,7 +318,7 @@ def _counted_inputs(
 def _rejections(
     connection: duckdb.DuckDBPyConnection, read: Mapping[str, int]
 ) -> Iterator[Finding]:
-    """Yield a finding for each input and rejection reason, the most frequent first."""
+    """Yield a finding for each input and rejection reason, most frequent first."""
     events = bronze_rejected_events.TABLE.relation
     columns = ["input_name", REASON, DETAIL, "source_file", "raw_row"]
     rows = bronze_rejected_entities.TABLE.relation.select(columns).union(
@@ -360,7 +355,7 @@ def _rejections(
 def _corrections(
     connection: duckdb.DuckDBPyConnection, read: Mapping[str, int]
 ) -> Iterator[Finding]:
-    """Yield a finding for each input and fault that is corrected, the most frequent first."""
+    """Yield a finding for each input and corrected fault, most frequent first."""
     events = temporary_relation(connection, _CHECKED)
     faults = bronze_source_faults.bronze_source_faults(
         events.filter(events[REASON].isnull()),
@@ -419,7 +414,7 @@ def _about_types(types: Sequence[EventTypeCheck], *, has_events: bool) -> Iterat
 
 
 def about_days(days: Mapping[date, int], settings: Settings, today: date) -> Iterator[Finding]:
-    """Yield the findings about the days of events, which are sorted."""
+    """Yield the findings about event counts by day. The days must be sorted."""
     alerts, known = settings.policy.alerts, list(days)
     gaps = [(later - earlier).days for earlier, later in pairwise(known)]
     body = known
@@ -448,9 +443,9 @@ def _on_day(kind: str, days: Mapping[date, int], day: date, *, gap: int) -> Find
 
 
 def _empty_days(days: Mapping[date, int], window: DateWindow, population: int) -> Iterator[Finding]:
-    """Yield the runs of days without events whose weekday usually has events, the longest first.
+    """Yield a finding for each period without events on days that usually have events, longest first.
 
-    What is usual is the median of the weekday, with days without events.
+    The usual number of events is the weekday's median, including days without events.
     """
     by_weekday: dict[int, list[int]] = {}
     for day in window:
@@ -489,13 +484,13 @@ def _about_timezone(
 
 
 def plausible_night(events: Sequence[int]) -> tuple[int, float, str] | None:
-    """Return the UTC hour at which the quietest hours begin, their share of events, and how sure it is.
+    """Return the first UTC hour of the quietest period, its share of events, and a certainty.
 
     Args:
         events: the number of events in each UTC hour of the day.
 
     Returns:
-        None if there are too few events, in too few hours, or if no hours are clearly quieter.
+        None if there are too few events or active hours, or if no period is clearly quieter.
     """
     total = sum(events)
     is_active = [number * len(events) * 4 >= total for number in events]
@@ -506,12 +501,12 @@ def plausible_night(events: Sequence[int]) -> tuple[int, float, str] | None:
     certainty = next((name for name, most in _CERTAINTIES.items() if share <= most), None)
     if certainty is None:
         return None
-    # Of several equally quiet stretches, the middle one counts; they may continue past midnight.
+    # If several periods are equally quiet, use the middle one. Periods may continue past midnight.
     after = next(hour for hour in range(24) if sums[hour] > min(sums))
     quietest = [(after + step) % 24 for step in range(24) if sums[(after + step) % 24] == min(sums)]
     return quietest[len(quietest) // 2], share, certainty
 
 
 def _within_half_a_day(hours: float) -> float:
-    """Return a difference between times of day, from -12 to 12 hours."""
+    """Return the equivalent time difference between -12 and 12 hours."""
     return (hours + 12) % 24 - 12

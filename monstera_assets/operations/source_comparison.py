@@ -2,11 +2,11 @@
 
 Two ledgers, the tables `bronze_loads` and `bronze_entity_loads`, record the files loaded for each
 day and input. If events are stored by day, each day's file fingerprints are compared with the
-ledgers. Otherwise, the fingerprints of all files are compared and, if any differ, so are the
-digests of each day's rows. Files are always read in full, since files with the same size and
+ledgers. Otherwise, the fingerprints of all files are compared. If any fingerprint differs, the digests
+of each day's rows are also compared. Files are always read in full, since files with the same size and
 timestamp can have different contents.
 
-The settings are not compared. A run refuses settings other than those of the stored days.
+Settings are not compared, because a run fails if the stored days were computed with other settings.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -64,7 +65,7 @@ class EventDays:
     Attributes:
         added: days that had no rows or were never loaded, but now have rows.
         changed: days with different rows.
-        removed: days that had rows and now have none.
+        removed: days that had rows but no longer have any rows.
         never_loaded: days that were never loaded, with or without rows.
         rows_outside: number of rows dated outside the available days, or None if not counted.
         content: digests of these days' current rows.
@@ -91,7 +92,7 @@ class SourceChanges:
         days: the days that should exist.
         events: the days whose events differ.
         inputs: names of the other inputs whose files differ.
-        effect: the days that these inputs affect.
+        effect: the days that the changed inputs affect.
         unfinished: days and tables that an earlier run did not complete.
         rebuild: the days to recompute, or None if no run is required.
         load: the days in `rebuild` whose events must be loaded.
@@ -117,7 +118,7 @@ def compare_source(
     """Compare the source with the loaded data without writing to the warehouse.
 
     Args:
-        settings: the configuration. Without a `start_date`, the calendar begins with the first day
+        settings: the configuration. If `start_date` is not set, the calendar starts on the first day
             in the source or the first loaded day, whichever is earlier.
         assets: the silver and gold tables.
         lock_timeout_seconds: seconds to wait for the lock. Defaults to the configured value.
@@ -326,7 +327,7 @@ def _other_files(
     prints: Sequence[FileFingerprint],
     days: DateWindow,
 ) -> bool:
-    """Return whether the ledger has different files, or another day for undated rows."""
+    """Return whether the ledger has different files or a different day for undated rows."""
     [(other, first)] = connection.execute(
         "WITH now AS (SELECT coalesce(list(file ORDER BY file.path), []) AS every,"
         " [{'path': ?, 'size_bytes': ?::BIGINT, 'sha256': ?}] AS summary FROM compared_files)"
@@ -352,7 +353,7 @@ def _digest_days(
     days: DateWindow,
 ) -> None:
     reads = reading(settings, days.first)
-    rows, malformed = staged_events(connection, source_input, reads)
+    rows, malformed, _ = staged_events(connection, source_input, reads, QueryCache())
     bind(connection, {event_rules.LAST_DAY: days.last})
     digests = load_events.day_digests(
         rows,
@@ -380,7 +381,7 @@ def _compare_entities(
     inputs: Mapping[str, SourceInput],
     prints: Prints,
 ) -> tuple[tuple[str, ...], EntityEffect]:
-    """Return the inputs whose files differ from the ledger and the days that they affect."""
+    """Return the inputs whose files differ from the ledger, and the days that these inputs affect."""
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):
         return tuple(names), EntityEffect(every_day=True)

@@ -1,4 +1,4 @@
-"""What `monstera check` reports, with the texts of the findings, and how it is printed."""
+"""Data models, messages and printing for the results of `monstera check`."""
 
 from __future__ import annotations
 
@@ -19,71 +19,78 @@ from monstera_assets.operations.status import print_line
 _MAX_EXAMPLE_CHARACTERS = 300
 _MAX_EVENT_TYPES = 20
 _NUMBERS = ("events", "share", "users", "days")
-_BECAUSE = {"catalog": "catalog list", "flag": "own flag", "nothing": "nothing says"}
+_BECAUSE = {"catalog": "catalog list", "flag": "event flag", "nothing": "not specified"}
 
 MESSAGES: Mapping[str, tuple[str, str]] = {
     "source_error": ("{error}", ""),
-    "ignored_file": ("{path} is not read: {reason}", ""),
+    "ignored_file": ("{path} is not read: it {reason}", ""),
     "similar_column": (
-        "{path} has a column {name}, which is not read, and no column {missing}.",
-        "If it contains these values, rename it to {missing}.",
+        "The column {name} in {path} is not read, and the column {missing} is missing.",
+        "If {name} contains the values for {missing}, rename the column to {missing}.",
     ),
     "rejected": ("{rows:,} of {rows_read:,} rows ({share:.1%}) rejected: {reason}", ""),
     "corrected": ("{rows:,} of {rows_read:,} rows ({share:.1%}) corrected: {reason}", ""),
-    "no_events": ("No event is accepted.", "Correct the findings above."),
+    "no_events": ("No events were accepted.", "Correct the problems listed above."),
     "no_event_qualifies": (
-        "None of {rows:,} events qualifies, so all users churn.",
-        "List the event types that count as use in qualifying_event_types of product_catalog.",
+        "None of the {rows:,} events qualify, so all users churn.",
+        "In product_catalog, list the event types that count as use in qualifying_event_types.",
     ),
     "days_without_events": (
-        "There are no events on {days}. The same weekdays usually have {usual:,}.",
-        "Deliver the events of these days, or confirm that there were none.",
+        "There are no events for {days}. The same weekdays usually have at least {usual:,} events.",
+        "Add the events for these days, or confirm that no events occurred.",
     ),
     "isolated_first_day": (
-        "The first day with events, {day} (events: {rows:,}), is {gap:,} days before the next.",
-        "Correct the dates of its events, or set MONSTERA_EARLIEST_EVENT_DATE to a later day.",
+        "The first day with events, {day} (events: {rows:,}), is {gap:,} days before the next day with"
+        " events.",
+        "Correct the dates of these events, or set MONSTERA_EARLIEST_EVENT_DATE to a later date.",
     ),
     "isolated_last_day": (
-        "The last day with events, {day} (events: {rows:,}), is {gap:,} days after the day before it.",
-        "Correct the dates of its events. Until then, almost all users are churned on that day.",
+        "The last day with events, {day} (events: {rows:,}), is {gap:,} days after the previous day"
+        " with events.",
+        "Correct the dates of these events. Until then, almost all users are churned on {day}.",
     ),
     "future_events": (
-        "{rows:,} events are dated after today, through {day}.",
-        "Correct the dates. A run does not load these events until their day has ended.",
+        "{rows:,} events are dated after today. The latest date is {day}.",
+        "Correct the dates. A run does not load an event until the event's day has ended.",
     ),
     "timezone": (
-        "The quietest five hours of the day begin at {begin:02}:00 UTC and have {share:.1%} of the"
-        " events. They are {certainty} to be the night of a time zone near UTC{offset:+d}, but"
-        " timezone is {timezone}.",
+        "The quietest five hours of the day start at {begin:02}:00 UTC and contain {share:.1%} of the"
+        " events. A {certainty} reason is that most users are in a time zone near UTC{offset:+d}, but"
+        " the timezone setting is {timezone}.",
         "Set MONSTERA_TIMEZONE to the time zone of your users or company.",
     ),
 }
-"""The message and the remedy of each kind of finding. Where it is empty, the message contains it."""
+"""The message and remedy for each kind of finding.
+
+An empty remedy means that the message contains the remedy or that the check determines it.
+"""
 
 FAULT_REMEDIES: Mapping[str, str] = {
-    "event_without_product": "Fill product_id. The event counts for no product.",
-    "flag_differs_from_catalog": "Correct the flag, or the lists of the catalog, which are used.",
-    "qualifying_type_in_no_list": "Add the type to a list of the catalog, or clear the flag.",
-    "qualifies_by_default": "List the event types that count as use in qualifying_event_types of"
-    " product_catalog. Until then, every event qualifies.",
-    "email_in_metadata": "Leave addresses out of metadata. They are replaced with [email].",
-    "unreadable_": "Correct the value. It counts as missing.",
-    "unknown_subscription_tier": "Correct the tier, or add it to MONSTERA_SUBSCRIPTION_TIERS.",
+    "event_without_product": "Set product_id. An event without product_id does not count toward any"
+    " product.",
+    "flag_differs_from_catalog": "Correct the flag or the catalog lists. The catalog lists take"
+    " precedence.",
+    "qualifying_type_in_no_list": "Add the event type to a list in the catalog, or clear the flag.",
+    "qualifies_by_default": "In product_catalog, list the event types that count as use in"
+    " qualifying_event_types. If no types are listed, every event qualifies.",
+    "email_in_metadata": "Remove email addresses from metadata. Each address is replaced with [email].",
+    "unreadable_": "Correct the value. Unreadable values are treated as missing.",
+    "unknown_subscription_tier": "Correct the tier, or add it to MONSTERA_POLICY__SUBSCRIPTION_TIERS.",
 }
-"""The remedy for each fault that is corrected, by the beginning of its name."""
+"""The remedy for each corrected fault, by the start of the fault's name."""
 
 
 class Finding(BaseModel):
-    """Something that is wrong with a source.
+    """A problem in a source.
 
     Attributes:
-        kind: a key of `MESSAGES`.
-        input: the input, or None for the whole source.
+        kind: a key in `MESSAGES`.
+        input: the affected input, or None for the whole source.
         reason: the rejection reason or the fault.
-        rows: the number of rows concerned.
-        share: their share of the input's rows.
-        example: a row as delivered, without email addresses, or the id of a corrected row.
-        example_file: the file of the example row.
+        rows: the number of affected rows.
+        share: the share of the input's rows that are affected.
+        example: a row from the source, without email addresses, or the id of a corrected row.
+        example_file: the file that contains the example row.
     """
 
     kind: str
@@ -98,10 +105,10 @@ class Finding(BaseModel):
 
 
 class InputCheck(BaseModel):
-    """The files and the number of rows of an input.
+    """An input's files and row counts.
 
     Attributes:
-        formats: the formats of the files. Each file's format and delimiter are detected.
+        formats: the detected file formats, including delimiters.
     """
 
     input: str
@@ -115,11 +122,11 @@ class InputCheck(BaseModel):
 
 
 class EventTypeCheck(BaseModel):
-    """The accepted events of a type.
+    """The accepted events for an event type.
 
     Attributes:
         share: share of all accepted events.
-        because: why they qualify or not: `catalog`, `flag` or `nothing` (neither states it).
+        because: what determines whether the events qualify: `catalog`, `flag` or `nothing`.
     """
 
     event_type: str
@@ -132,11 +139,11 @@ class EventTypeCheck(BaseModel):
 
 
 class SourceCheck(BaseModel):
-    """The result of a check, which also defines the JSON output.
+    """The result of a check. This model also defines the JSON output.
 
     Attributes:
-        first_day: first day of accepted events, or MONSTERA_START_DATE if that is later.
-        last_day: last day of accepted events that has ended.
+        first_day: first day with accepted events, or MONSTERA_START_DATE if that date is later.
+        last_day: last completed day with accepted events.
         events_before: number of accepted events before the first day.
         events_after: number of accepted events after the last day.
     """
@@ -153,7 +160,10 @@ class SourceCheck(BaseModel):
 
 
 def finding(kind: str, **values: Any) -> Finding:
-    """Return a finding with the text of its kind; `values` are its fields and those of the text."""
+    """Return a finding with the message and remedy for its kind.
+
+    `values` contains the finding's fields and the values of the placeholders in both texts.
+    """
     message, remedy_text = MESSAGES[kind]
     fields = {
         "remedy": remedy_text.format(**values),
@@ -166,13 +176,15 @@ def finding(kind: str, **values: Any) -> Finding:
 def print_check(console: Console, check: SourceCheck) -> None:
     """Print the counts, the findings and the event types."""
     show = partial(print_line, console)
-    days = f"{check.first_day} to {check.last_day}" if check.last_day else "no complete day"
-    show(f"{check.source}: events from {days} ({check.timezone})")
+    days = f"events from {check.first_day} to {check.last_day}"
+    days = days if check.last_day else "no complete day with events"
+    show(f"{check.source}: {days} ({check.timezone})")
     if check.events_before:
         show(f"{check.events_before:,} events are dated before {check.first_day}.")
     if check.events_after:
         show(
-            f"{check.events_after:,} events are dated today or later. A run does not load them yet."
+            f"{check.events_after:,} events are dated today or later. A run does not load these events"
+            " yet."
         )
     headings = (
         "input",
@@ -193,11 +205,11 @@ def print_check(console: Console, check: SourceCheck) -> None:
         show("")
         _print_grid(console, ("event type", *_NUMBERS, "qualifies"), map(_event_type, shown))
         if others := len(check.event_types) - len(shown):
-            show(f"{others:,} more: --json lists all event types.")
+            show(f"{others:,} more (use --json to list all event types)")
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """Print each finding with an example and the remedy."""
+    """Print each finding with its example and remedy."""
     print_line(console, f"Findings: {len(findings) or 'none'}")
     for each in findings:
         lines = [f"  {f'{each.input}: ' if each.input else ''}{each.message}"]
@@ -206,12 +218,12 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
             lines.append(f"    Example{place}: {_shortened(each.example)}")
         if each.remedy:
             lines.append(f"    Remedy: {each.remedy}")
-        for line in lines:  # without characters that control a terminal
+        for line in lines:  # escape terminal control characters
             print_line(console, "".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 def _shortened(row: str) -> str:
-    """Return the beginning of a row without empty values."""
+    """Return the start of a row, without empty values."""
     with suppress(ValueError, AttributeError):
         filled = {name: value for name, value in json.loads(row).items() if value is not None}
         row = json.dumps(filled, ensure_ascii=False)

@@ -1,9 +1,9 @@
-"""Determine a source's range: from its first accepted fact to its last fact or creation.
+"""Determine a source's range, from the first accepted fact through the last fact or creation date.
 
-Facts are events and subscription events. Rejected rows do not extend the range, so it depends on the
-loading rules. The entities are loaded into a temporary database. Of the events, only those on the first
-and last days are classified. More days are classified only if all rows on these days are rejected. Rows
-are not compared across days, so an event that is superseded can extend the range.
+Facts are events and subscription events. Rejected rows do not extend the range, so the range depends on
+the loading rules. Entities are loaded into a temporary database. Only events on the first and last days
+are classified. If all rows on these days are rejected, more days are classified. Rows are not compared
+across days, so a superseded event can extend the range.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _WINDOW = Window.parameters()
 
 
 def reading(settings: Settings, first: date) -> Reading:
-    """Return how a source's values are read. The calendar starts on the day `first`."""
+    """Return the rules for reading a source's values. The calendar starts on the day `first`."""
     return Reading(
         earliest=settings.earliest_event_date,
         timezone=settings.timezone,
@@ -62,10 +62,10 @@ def reading(settings: Settings, first: date) -> Reading:
 def source_range(settings: Settings) -> DateWindow:
     """Return a source's range.
 
-    If no fact is accepted, the range starts when the first user or account was created.
+    If no facts are accepted, the range starts on the day when the first user or account was created.
 
     Raises:
-        SourceError: If the source cannot be read or has no accepted row.
+        SourceError: If the source cannot be read or has no accepted rows.
     """
     inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
     queries = open_cache("source range")
@@ -84,8 +84,8 @@ def source_range(settings: Settings) -> DateWindow:
         ]
     if not facts and not created:
         raise SourceError(
-            f"{shown_source(settings.source)} has no valid row with a date. Correct the rows: without"
-            " users, accounts and events, there are no days to compute."
+            f"{shown_source(settings.source)} has no valid row with a date. Correct the rows. Without"
+            " valid users, accounts or events, there are no days to compute."
         )
     return DateWindow(min(facts or created), max(*facts, *created))
 
@@ -98,7 +98,7 @@ def _ends(connection: duckdb.DuckDBPyConnection, table: Table, column: str) -> l
 
 
 class _EventDays:
-    """Finds the first and last day with accepted events."""
+    """Find the first and last days with accepted events."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class _EventDays:
         )
 
     def ends(self) -> list[date]:
-        """Return the first and last day, or an empty list if no event is accepted."""
+        """Return the first and last days, or an empty list if no events are accepted."""
         days, found = self._days(), []
         for in_order, latest in ((days, False), (days[::-1], True)):
             for window in _growing(in_order):
@@ -129,7 +129,7 @@ class _EventDays:
         return found
 
     def _days(self) -> Sequence[date]:
-        """Return the sorted days of all folders or, without a layout by day, of all rows."""
+        """Return the sorted days from day folders or, if there are no day folders, from all rows."""
         if self._input.by_day:
             days = {file.folder_date for file in self._input.files if file.folder_date is not None}
             return sorted(day for day in days if day >= self._rules.reading.earliest)
@@ -141,11 +141,11 @@ class _EventDays:
         return sorted(day for day in found if day is not None)
 
     def _accepted(self, window: DateWindow, *, latest: bool) -> date | None:
-        """Return the first or last day in a window with an accepted event, if any."""
+        """Return a window's first or last day with accepted events, or None if no days have any."""
 
         def end(rows: ir.Table) -> ir.Table:
             if rows.timestamp.type().is_timestamp():
-                # Unlike a condition on days, this one is applied while DuckDB is reading Parquet files.
+                # DuckDB applies this filter, but not a filter on days, while it reads Parquet files.
                 rows = rows.filter(
                     rows.timestamp >= days_earlier(_WINDOW.first, _LONGEST_OFFSET),
                     rows.timestamp <= days_earlier(_WINDOW.last, -1 - _LONGEST_OFFSET),

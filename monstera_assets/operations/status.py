@@ -1,6 +1,6 @@
 """The warehouse's status: row counts, date ranges, the last run, failing checks and late days.
 
-The status is read from Dagster's storage and from the DuckDB file, if it can be opened. Table
+The status is read from Dagster's storage and, if possible, from the DuckDB file. Table
 declarations are not imported, since importing them takes longer than reading the status.
 """
 
@@ -178,15 +178,15 @@ def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
 
     Args:
         settings: the configuration.
-        rebuild: whether to delete all computed days, so that they can be computed with other settings.
+        rebuild: whether to delete all computed days before they are recomputed with other settings.
 
     Raises:
         ChangedSettingsError: If the stored days were computed with other settings, or cannot be
-            computed again.
+            recomputed.
         WarehouseError: If another process has locked the database, or the database cannot be
             opened.
     """
-    # Imports Ibis, which `monstera status` does not need.
+    # This module imports Ibis, which `monstera status` does not need.
     from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
 
     with connect(
@@ -345,7 +345,8 @@ def print_status(console: Console, status: Status) -> None:
     if status.locked:
         print_line(
             console,
-            "A run has locked the database. Row counts of daily tables are unknown until it finishes.",
+            "A run has locked the database. Row counts for daily tables are unknown until the run"
+            " finishes.",
         )
     print_tables(console, status.tables)
     for table in status.tables:

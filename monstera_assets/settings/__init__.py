@@ -1,4 +1,4 @@
-"""Settings from flags, environment variables and `monstera.toml`, in that order of precedence."""
+"""Load settings from flags, environment variables and `monstera.toml`, in that order of precedence."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ ENVIRONMENT_PREFIX = "MONSTERA_"
 NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
-"""Variables that have the prefix but are not settings. This one scales the number of test examples."""
+"""Environment variables that have the prefix but are not settings.
+
+`MONSTERA_EXAMPLES_FACTOR` scales the number of test examples.
+"""
 
 RENAMED_SETTINGS: Mapping[str, str] = {}
-"""New names of renamed settings, by old name. An error about an old name shows the new one."""
+"""New names for renamed settings, keyed by old name. An error about an old name shows the new name."""
 
 
 class SettingsError(ValueError):
-    """A setting is invalid. The message names the setting and says where it was set."""
+    """A setting is invalid. The message shows the setting's name and where the setting was set."""
 
 
 class Settings(BaseSettings):
@@ -51,7 +54,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        # An invalid value may be a secret. `load_settings` adds only values that are not secrets.
+        # An invalid value may be a secret. `load_settings` shows only values that are not secrets.
         hide_input_in_errors=True,
     )
 
@@ -59,25 +62,26 @@ class Settings(BaseSettings):
     database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
     start_date: date | None = Field(
         None,
-        description="The first daily partition. It also contains the facts from earlier days. Default:"
-        " the first day with an accepted event or subscription event.",
+        description="The date of the first daily partition, which also contains facts from earlier"
+        " days. Default: the first day with an accepted event or subscription event.",
     )
     timezone: str = Field(
         UTC,
-        description="The time zone of all days, as an IANA name such as Europe/Berlin. Timestamps are"
-        " always stored in UTC.",
+        description="The time zone that defines days, as an IANA name such as Europe/Berlin. Timestamps"
+        " are always stored in UTC.",
     )
     earliest_event_date: date = Field(
-        date(1990, 1, 1), description="Rows dated before this day are rejected."
+        date(1990, 1, 1),
+        description="The earliest accepted date. Rows with earlier dates are rejected.",
     )
     null_words: tuple[str, ...] = Field(
         ("NULL", "\\N", "null", "None", "NaN", "NaT"),
-        description="Values that count as missing, in addition to empty text.",
+        description="Values that are treated as missing, in addition to empty strings.",
     )
     csv_delimiter: str | None = Field(
         None,
-        description="The delimiter of all CSV files: a comma, semicolon or pipe, or `tab`. Default:"
-        " detected in each file.",
+        description="The delimiter in all CSV files: a comma, a semicolon, a pipe or `tab`. Default:"
+        " detected for each file.",
     )
     memory_limit: str | None = Field(
         None,
@@ -85,18 +89,20 @@ class Settings(BaseSettings):
         description="DuckDB's memory limit, such as 4GB. Default: 80% of the machine's memory.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Number of DuckDB threads. Default: one per core."
+        None, ge=1, description="The number of DuckDB threads. Default: one per CPU core."
     )
     temp_directory: Path | None = Field(
         None, description="The folder for DuckDB's temporary files. Default: next to the database."
     )
     lock_timeout_seconds: float = Field(
-        30.0, ge=0, description="Seconds to wait for another process to release the database."
+        30.0,
+        ge=0,
+        description="The number of seconds to wait for another process to release the database.",
     )
     daily_run_at: time = Field(
         time(5, 0),
-        description="Start time of the daily run, as HH:MM in `timezone`. By then, the source must"
-        " contain yesterday's data.",
+        description="The daily run's start time, as HH:MM in the time zone set by `timezone`. When the"
+        " run starts, the source must contain the previous day's data.",
     )
     export_directory: Path | None = Field(
         None,
@@ -104,25 +110,25 @@ class Settings(BaseSettings):
     )
     dashboard_directory: Path | None = Field(
         None,
-        description="The dashboard folder. Its home page is current/index.html. Default:"
-        " dashboards, next to the database.",
+        description="The dashboard folder, whose home page is current/index.html. Default: a folder"
+        " named dashboards, next to the database.",
     )
     raw_event_retention_days: int = Field(
         730,
         ge=1,
-        description="Number of days that `monstera expire` keeps raw events.",
+        description="The number of days for which `monstera expire` keeps raw events.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
         DEFAULT_ENTITIES_CREATED,
-        description="The entities that users create, with the event types that count as creation. Each"
+        description="The entities that users create, with the event types that create each entity. Each"
         " entity adds a gold_ENTITY_created_daily table.",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Apprise URLs that receive alerts, such as slack://..., separated by commas or"
-        " spaces, or as a JSON list. They are kept secret. To limit the alerts for a URL, prefix it"
-        " with a level, owners or both. For example, P1+team:data-platform=slack://... receives P0"
-        " and P1 alerts for this owner's tables. If no URLs are set, alerts are only logged.",
+        " spaces, or as a JSON list. URLs are kept secret. To limit the alerts for a URL, add a level,"
+        " owners or both as a prefix. For example, P1+team:data-platform=slack://... receives P0 and P1"
+        " alerts for the tables of team:data-platform. If no URLs are set, alerts are only logged.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000",
@@ -130,7 +136,7 @@ class Settings(BaseSettings):
         description="The Dagster UI's address, which is used for links in alerts.",
     )
     policy: LifecyclePolicy = Field(
-        default_factory=LifecyclePolicy, description="Lifecycle thresholds."
+        default_factory=LifecyclePolicy, description="The lifecycle thresholds."
     )
 
     @property
@@ -179,8 +185,8 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings. Flags that are None are ignored.
 
     Raises:
-        SettingsError: If a setting is invalid. The message names the setting and says where it was
-            set and what is wrong.
+        SettingsError: If a setting is invalid. The message shows the setting's name, where the setting
+            was set and what is wrong.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()
@@ -190,7 +196,7 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(_problem(detail, given, in_file) for detail in error.errors())
         raise SettingsError(f"Invalid setting: {problems}") from error
-    except ValueError as error:  # not JSON where a list is expected
+    except ValueError as error:  # a value is not JSON, but a list is expected
         raise SettingsError(f"Invalid environment variable: {error}") from error
 
 
@@ -215,11 +221,15 @@ def _read_file() -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise SettingsError(f"{SETTINGS_FILE} is a broken link. Remove or fix it.") from error
+            raise SettingsError(
+                f"{SETTINGS_FILE} is a broken link. Remove or fix the link."
+            ) from error
         return {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}. Correct it.") from error
+        raise SettingsError(
+            f"{SETTINGS_FILE} cannot be read: {reason}. Correct the file."
+        ) from error
 
 
 def _refuse_unknown_variables() -> None:
@@ -232,7 +242,9 @@ def _refuse_unknown_variables() -> None:
         if new := RENAMED_SETTINGS.get(_setting(variable)):
             raise SettingsError(f"Environment variable {name} is now called {_variable(new)}.")
         similar = _similar(_setting(variable), known)
-        suggestion = f"Did you mean {_variable(similar)}?" if similar else "Rename or unset it."
+        suggestion = (
+            f"Did you mean {_variable(similar)}?" if similar else "Rename or unset the variable."
+        )
         raise SettingsError(f"Unknown environment variable {name}. {suggestion}")
 
 
@@ -244,7 +256,7 @@ def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[st
     if detail["type"] == "extra_forbidden":
         if new := RENAMED_SETTINGS.get(name):
             return f"{setting} is now called {new}"
-        # Do not show the value, since it may be a misplaced secret.
+        # Do not show the value, because the value may be a misplaced secret.
         similar = _similar(name, known)
         suggestion = f"; did you mean {similar}?" if similar else ""
         return f"{setting} does not exist{suggestion}"

@@ -1,8 +1,8 @@
-"""Alert routes, parsed from the entries in the `alert_urls` setting.
+"""Parse the entries in the `alert_urls` setting into alert routes.
 
-An entry is an Apprise URL or `ROUTE=URL`. A route limits the alerts that the URL receives by
-minimum level, by owner, or by both, joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
-contain passwords and tokens, so errors never quote an entry.
+An entry is an Apprise URL or `ROUTE=URL`. A route limits the alerts that the URL receives to a minimum
+level, to owners, or to both. The parts of a route are joined by `+`, as in
+`P1+team:data-platform=slack://...`. URLs contain passwords and tokens, so errors never quote an entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 LEVELS = ("P0", "P1", "P2", "P3")
-"""The levels from most to least urgent, which is also their alphabetical order."""
+"""The alert levels from most to least urgent, which is also alphabetical order."""
 
 _SERVICE = r"[A-Za-z0-9][A-Za-z0-9+._-]*://"
 _ENTRY = re.compile(rf"(?:(?P<route>[^=\s,/]*)=)?(?P<url>{_SERVICE}.+)", re.DOTALL)
@@ -25,7 +25,7 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """The alerts that a URL receives: those at or above a level, for some or all owners."""
+    """The minimum level and the owners that limit the alerts for a URL."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Entry:
-    """A URL and its route. Messages refer to it by `position`, which starts at 1."""
+    """A URL and its route. Messages identify an entry by its `position`, which starts at 1."""
 
     position: int
     route: Route
@@ -49,7 +49,7 @@ class Entry:
 def split_entries(value: object) -> object:
     """Split a JSON list, or comma- or space-separated text, into entries.
 
-    Any other value is returned unchanged.
+    A value that is not a string is returned unchanged.
 
     Raises:
         ValueError: If the text starts with `[` but is not a JSON list of strings.
@@ -61,7 +61,7 @@ def split_entries(value: object) -> object:
         try:
             listed = json.loads(text)
         except ValueError:
-            # Do not chain the errors, since the original one contains the text.
+            # Do not chain the errors, because the original error contains the text.
             raise ValueError("starts with [ but is not a JSON list") from None
         for position, entry in enumerate(listed, 1):
             if not isinstance(entry, str):
@@ -74,7 +74,7 @@ def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
     """Parse entries into URLs and routes.
 
     Raises:
-        ValueError: If an entry is invalid. The message contains its position.
+        ValueError: If an entry is invalid. The message contains the entry's position.
     """
     return tuple(_parse(position, entry) for position, entry in enumerate(entries, 1))
 

@@ -1,4 +1,4 @@
-"""The `entities_created` setting: kinds of entities that users create, and their event types."""
+"""Define the `entities_created` setting, which lists entities that users create."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]
 
 
 class EntityCreated(BaseModel):
-    """A kind of entity that users create.
+    """A type of entity that users create.
 
     Attributes:
-        entity: plural name of the entity in title case, such as Videos. The table name is derived
-            from it.
-        event_types: the types of events that create an entity. Each event creates one.
+        entity: plural entity name in title case, such as Videos. The table name is derived from the
+            entity name.
+        event_types: the event types that create an entity. Each event creates one entity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,7 +11,7 @@ from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
-"""Prefix of `state_reason` for accounts whose subscription has lapsed."""
+"""The prefix of `state_reason` for accounts whose subscription has lapsed."""
 _WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
 """Days over which a change is measured, mapped to the number of snapshots to look back."""
@@ -22,8 +22,8 @@ TABLE = ma.declare_table(
     grain="one snapshot of an account under contract",
     description="What was known about each account under contract, and did its subscription lapse"
     " in the next 90 days? Account churn models use these rows for training and scoring. Snapshots"
-    " are taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
-    " uses only facts dated on or before its date.",
+    " are taken on the as-of date and every 30 days before that date. Except for the outcome, a"
+    " snapshot uses only facts dated on or before the snapshot date.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,
@@ -35,7 +35,7 @@ TABLE = ma.declare_table(
             ma.nullable(
                 f"{name}_change_{days}",
                 dtype,
-                f"{what} {days} days; null if the account is younger.",
+                f"{what} {days} days, or null if the account is less than {days} days old.",
             )
             for name, dtype, what in (
                 ("health", "float64", "Change in health_score over the last"),
@@ -46,8 +46,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null"
-            " until those days have passed.",
+            "Whether the subscription was lapsed on any of the 90 days after the snapshot, or null"
+            " until those 90 days have passed.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -106,7 +106,7 @@ def silver_account_churn_features(
 
 
 def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Return the accounts with no contract on at least one of the 90 days after a snapshot."""
+    """Return the accounts without a contract on at least one of the 90 days after a snapshot."""
     lapsed = history.filter(~under_contract(history))
     block = feature_snapshots.block_of(lapsed.snapshot_date, as_of)
     lapsed = lapsed.select("account_id", block=block).distinct()

@@ -11,7 +11,7 @@ from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS, states_on
 
 UNKNOWN_TIER = "unknown"
-"""Tier of an account for which the source states none."""
+"""The tier of an account if the source does not specify a tier."""
 
 TABLE = ma.declare_table(
     "silver_account_current_state",
@@ -56,7 +56,7 @@ def accounts_table_is_up_to_date(
     accounts = ma.version_intervals(bronze_accounts, "account_id", list(in_table))
     accounts = accounts.rename({there: name for name, there in in_table.items()})
     both = ma.at_day(paid, ma.day_number(paid.as_of_date), accounts, "account_id")
-    # Without stated seats, the current seats are the number of users.
+    # If the source does not specify seats, the current number of seats is the number of users.
     both = both.mutate(table_seats=ibis.coalesce(both.table_seats, both.total_seats))
     return both.filter(
         ibis.or_(*(~both[name].identical_to(both[there]) for name, there in in_table.items()))
@@ -67,7 +67,7 @@ def accounts_table_is_up_to_date(
 def tiers_are_in_the_list(
     silver_account_current_state: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Each account's tier is one of subscription_tiers, or the source states no tier."""
+    """Each account's tier is in subscription_tiers, or the source does not specify a tier."""
     current = silver_account_current_state
     known = [*policy.subscription_tiers, UNKNOWN_TIER]
     return current.filter(current.subscription_tier.notin(known)).select(

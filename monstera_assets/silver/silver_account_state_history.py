@@ -72,8 +72,8 @@ def seats_recomputed_from_raw_events(
 ) -> ir.Table:
     """Active seats match the number of users with a qualifying raw event in the last 30 days.
 
-    The check covers only the last day of the window and of each month in it. Counting 30 days of
-    events for every day would take longer than computing the table.
+    The check covers only the window's last day and the last day of each month in the window. Counting
+    30 days of events for every day would take longer than computing the table.
     """
     dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)
@@ -104,7 +104,7 @@ def seats_recomputed_from_raw_events(
 
 @ma.rule(TABLE, blocking=False)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No account uses more seats than it has purchased, where seats are counted."""
+    """If seats are counted, no account uses more seats than it has purchased."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.seat_utilization_pct > 100)
     return rows.group_by("account_id").aggregate(

@@ -23,13 +23,14 @@ STATE_COLUMNS = (
     ma.Column(
         "subscription_tier",
         "string",
-        "Subscription tier; trial before the first payment, and unknown if the source has none.",
+        "Subscription tier. The value is trial before the first payment, and unknown if the source does"
+        " not specify a tier.",
     ),
     ma.Column(
         "total_seats",
         "int64",
-        "Number of seats purchased or, if the source has none, of the account's users who are not"
-        " deleted. If 0, seats are not counted.",
+        "Number of seats purchased or, if the source does not specify seats, number of the account's"
+        " users who are not deleted. If the value is 0, seats are not counted.",
     ),
     ma.Column(
         "active_seats", "int64", "Number of users with a qualifying event in the last 30 days."
@@ -37,13 +38,13 @@ STATE_COLUMNS = (
     ma.nullable(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; null if total_seats is 0. The value can exceed 100.",
+        "100 x active_seats / total_seats, or null if total_seats is 0. The value can exceed 100.",
     ),
     ma.Column("health_score", "float64", "Mean of the four health components, between 0 and 100."),
     ma.Column(
         "seat_utilization_score",
         "float64",
-        "Health component: seat_utilization_pct, capped at 100; 100 if seats are not counted.",
+        "Health component: seat_utilization_pct, capped at 100, or 100 if seats are not counted.",
     ),
     ma.Column(
         "product_breadth_score",
@@ -54,42 +55,42 @@ STATE_COLUMNS = (
         "recent_activity_score",
         "float64",
         "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or"
-        " 60 days ago, respectively; otherwise 0.",
+        " 60 days ago, respectively, and 0 otherwise.",
     ),
     ma.Column(
         "contract_status_score",
         "float64",
-        "Health component: 0 if churned; 25 if frozen or lapsed; 50 if on trial or if a"
-        " cancellation is pending; 75 if due for renewal within 30 days; otherwise 100.",
+        "Health component: 0 if churned, 25 if frozen or lapsed, 50 if on trial or if a cancellation"
+        " is pending, 75 if due for renewal within 30 days, and 100 otherwise.",
     ),
     ma.Column(
         "health_band",
         "string",
-        "Health score band: excellent from 90, good from 70, fair from 50, poor from 30, critical"
+        "Health score band: excellent from 90, good from 70, fair from 50, poor from 30, and critical"
         " below 30.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue in the company's currency; 0 if the account has no paid"
-        " subscription.",
+        "Monthly recurring revenue in the company's currency, or 0 if the account does not have a"
+        " paid subscription.",
     ),
     ma.nullable(
         "contract_renewal_date",
         "date",
-        "Contract renewal date; null if the contract is open-ended.",
+        "Contract renewal date, or null if the contract is open-ended.",
     ),
     ma.nullable(
         "days_to_renewal",
         "int64",
-        "Days until the renewal date, negative after that date; null if there is no renewal date, or"
-        " if the account never paid or has lapsed.",
+        "Number of days until the renewal date, negative after that date. The value is null if the"
+        " account does not have a renewal date, has never paid or has lapsed.",
     ),
     ma.Column(
         "frozen_reason",
         "string",
-        "Reason the account is frozen; null if it is not frozen.",
+        "Reason that the account is frozen, or null if the account is not frozen.",
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
@@ -117,13 +118,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "is_paid",
             "boolean",
-            "Whether the account has a paid subscription; if not, days_to_renewal is null.",
+            "Whether the account has a paid subscription. If false, days_to_renewal is null.",
         ),
         ma.nullable(
             "subscription_event_id",
             "string",
-            "Subscription event that changed the contract on the interval's first day; null if"
-            " none.",
+            "Subscription event that changed the contract on the interval's first day, or null if"
+            " there is none.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -162,7 +163,7 @@ def silver_account_state_intervals(
 
 
 def states_on(days: ir.Table, day: ir.IntegerValue) -> dict[str, ir.Value]:
-    """Return the state columns of the history and current tables for intervals on a given day."""
+    """Return the state columns for the history and current tables, computed for a given day."""
     to_renewal = ma.day_number(days.contract_renewal_date) - day
     renewal = {"days_to_renewal": ibis.ifelse(days.is_paid, to_renewal, None)}
     names = ma.column_names(STATE_COLUMNS)

@@ -27,8 +27,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Subscription event on that day; null if the transition was caused by user activity or"
-            " the passage of time.",
+            "Subscription event on the transition date, or null if user activity or the passage of"
+            " time caused the transition.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
         ma.Column(

@@ -20,7 +20,7 @@ TABLE = ma.declare_table(
         *SEGMENT_COLUMNS,
         *MEASURE_COLUMNS,
         ma.AS_OF_DATE,
-        ma.Column("segments_updated_at", "timestamp", "End of the as-of date, UTC."),
+        ma.Column("segments_updated_at", "timestamp", "End of the as-of date in UTC."),
     ),
 )
 
@@ -46,7 +46,7 @@ def agrees_with_history(
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user's segments match those on the latest day in the history."""
+    """Every user's segments match the user's segments on the latest day in the history."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date

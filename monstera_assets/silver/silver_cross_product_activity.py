@@ -13,7 +13,7 @@ TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
     description="How many products did each user visit and how many workflows did they complete"
-    " each day? Days with no product events have no row.",
+    " each day? Days without product events do not have a row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     takes_earlier_rows=True,
@@ -24,16 +24,16 @@ TABLE = ma.declare_table(
         ma.Column("products_used", "int64", "Number of products with a qualifying event."),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties are broken by total events, then by the"
+            "Product with the most qualifying events. Ties are broken by total events, then by the"
             " lower id.",
         ),
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product than the previous event, ordered by time and"
+            "Number of events in a different product from the previous event, ordered by time and"
             " event id.",
         ),
-        ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
+        ma.Column("workflows_completed", "int64", "Number of workflow runs completed on the day."),
         ma.Column(
             "cross_product_workflows_completed",
             "int64",
@@ -80,9 +80,9 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """On days with several products, count events in a different product than the previous event.
+    """On days with several products, count events in a different product from the previous event.
 
-    Most days have only one product, so their events need not be sorted.
+    On most days, a user uses only one product, so the events on those days do not need to be sorted.
     """
     events = events.rename(user_id="entity_id", activity_date="event_date")
     events = events.semi_join(days, TABLE.key)
@@ -102,7 +102,7 @@ def _completions(
 ) -> ir.Table:
     """Count completed runs per user and day.
 
-    Only runs with a step in the window can be completed in it.
+    Only runs with a step in the window can be completed in the window.
     """
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
     moved = steps.semi_join(within_window.select(*RUN).distinct(), RUN)
@@ -147,7 +147,7 @@ def counts_are_possible(
         runs=completed.count()
     )
     both = ma.left_joined(rows, completed, on=TABLE.key)
-    # The workflow runs are as of the as-of date, so later completions are missing.
+    # The workflow runs describe the as-of date, so later completions are missing.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
     return both.filter(
         (both.product_switches < both.products_visited - 1)

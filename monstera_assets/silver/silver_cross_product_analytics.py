@@ -29,24 +29,31 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; if tied, the most recently used; null if none.",
+            "Product with the most qualifying events, or null if there are none. Ties are broken by the"
+            " most recent use.",
             nullable=True,
         ),
         ma.nullable(
             "diversity",
             "float64",
             "Entropy of qualifying events across products, divided by the logarithm of the number"
-            " of active products: 0 if only one product is used, 1 if all are used equally; null if"
-            " there are no qualifying events.",
+            " of active products. The value is 0 if only one product is used, 1 if all products are"
+            " used equally, and null if there are no qualifying events.",
         ),
         ma.product_column(
-            "first_product_id", "First product adopted; null if none.", nullable=True
+            "first_product_id", "First product adopted, or null if there is none.", nullable=True
         ),
-        ma.nullable("first_adoption_date", "date", "Date of the first adoption; null if none."),
+        ma.nullable(
+            "first_adoption_date", "date", "Date of the first adoption, or null if there is none."
+        ),
         ma.product_column(
-            "latest_product_id", "Most recently adopted product; null if none.", nullable=True
+            "latest_product_id",
+            "Most recently adopted product, or null if there is none.",
+            nullable=True,
         ),
-        ma.nullable("latest_adoption_date", "date", "Date of the latest adoption; null if none."),
+        ma.nullable(
+            "latest_adoption_date", "date", "Date of the latest adoption, or null if there is none."
+        ),
         ma.AS_OF_DATE,
     ),
 )
@@ -60,7 +67,7 @@ def silver_cross_product_analytics(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Aggregate the product states per user."""
+    """Aggregate each user's product states."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     events = adopted.total_qualifying_events

@@ -1,4 +1,4 @@
-"""silver_daily_user_activity: activity per user, product and day, the basis of all histories."""
+"""silver_daily_user_activity: activity per user, product and day, on which all histories are based."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ TABLE = ma.declare_table(
         ma.ACTIVITY_DATE,
         ma.product_column(
             "product_id",
-            "Product to which the events roll up; null for events without a product.",
+            "Product to which the events roll up, or null for events without a product.",
             nullable=True,
         ),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,
         ma.Column("activation_events", "int64", "Number of activation events."),
         ma.Column("sessions", "int64", "Number of distinct sessions."),
-        ma.Column("first_event_at", "timestamp", "Time of the first event of the day, UTC."),
-        ma.Column("last_event_at", "timestamp", "Time of the last event of the day, UTC."),
+        ma.Column("first_event_at", "timestamp", "Time of the day's first event in UTC."),
+        ma.Column("last_event_at", "timestamp", "Time of the day's last event in UTC."),
         ma.nullable(
             "first_qualifying_event_at",
             "timestamp",
-            "Time of the first qualifying event of the day, UTC; null if none.",
+            "Time of the day's first qualifying event in UTC, or null if there is none.",
         ),
         ma.nullable(
             "last_qualifying_event_at",
             "timestamp",
-            "Time of the last qualifying event of the day, UTC; null if none.",
+            "Time of the day's last qualifying event in UTC, or null if there is none.",
         ),
         ma.nullable(
             "first_qualifying_event_id",
             "string",
-            "Id of the day's first qualifying event, ordered by time and event id; null if none.",
+            "Id of the day's first qualifying event, ordered by time and event id, or null if there"
+            " is none.",
         ),
     ),
 )

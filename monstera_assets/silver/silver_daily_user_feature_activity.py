@@ -11,7 +11,7 @@ TABLE = ma.declare_table(
     "silver_daily_user_feature_activity",
     grain="one user, feature and day with at least one qualifying event",
     description="Which features did each user use each day? Events in sub-features count toward their"
-    " feature. Retired features and the features of retired products are excluded.",
+    " feature. Retired features and features in retired products are excluded.",
     key=("user_id", "feature_id", "activity_date"),
     partition_column="activity_date",
     takes_earlier_rows=True,

@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
     description="Which product, user and account does each accepted event belong to? User and"
-    " account attributes are those of the event's day and are null for other entity types.",
+    " account attributes are those on the event's day and are null for events from other entity types.",
     key=("event_id",),
     partition_column="event_date",
     takes_earlier_rows=True,
@@ -31,25 +31,27 @@ TABLE = ma.declare_table(
         *(column for column in EVENT_COLUMNS if column.name in _KEPT),
         ma.product_column(
             "product_id",
-            "Product to which the event rolls up; null for events without a product.",
+            "Product to which the event rolls up, or null for events without a product.",
             nullable=True,
         ),
         ma.product_column(
             "feature_id",
-            "Feature or sub-feature named in the event; null if none.",
+            "Feature or sub-feature specified in the event, or null if there is none.",
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),
-        ma.nullable("country", "string", "User's country; null for other entities."),
-        ma.nullable("plan_type", "string", "User's plan; null for other entities."),
+        ma.nullable("country", "string", "User's country, or null for other entities."),
+        ma.nullable("plan_type", "string", "User's plan, or null for other entities."),
         ma.nullable(
-            "acquisition_source", "string", "User's acquisition source; null for other entities."
+            "acquisition_source", "string", "User's acquisition source, or null for other entities."
         ),
         ma.nullable(
-            "account_tier", "string", "Tier of the user's account; null for other entities."
+            "account_tier", "string", "Tier of the user's account, or null for other entities."
         ),
         ma.nullable(
-            "days_since_signup", "int64", "Days from signup to the event; null for other entities."
+            "days_since_signup",
+            "int64",
+            "Days from signup to the event, or null for other entities.",
         ),
     ),
 )
@@ -92,9 +94,9 @@ def silver_events_enriched(
 def flags_follow_the_catalog(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Flags of events in a product are those of the catalog where it lists the event type.
+    """If the catalog lists the type of an event in a product, the event's flags match the catalog.
 
-    The lists of the event's node and of the nodes above it apply.
+    The lists for the event's node and for all nodes above that node apply.
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.mutate(node_id=ibis.coalesce(events.feature_id, events.product_id))
@@ -112,8 +114,8 @@ def no_email_leaves_bronze(
 ) -> ir.Table:
     """No event's `metadata` contains a user's email address.
 
-    `metadata` is the only free-text column in silver and gold. Tests cover every other column. Texts
-    in `email` that are not addresses, such as `@` or `-`, are not searched for.
+    `metadata` is the only free-text column in silver and gold. Tests cover every other column. The
+    check does not search for `email` values that are not addresses, such as `@` or `-`.
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
@@ -133,7 +135,7 @@ def no_email_leaves_bronze(
 def catalog_event_types(catalog: ir.Table) -> ir.Table:
     """Return the event types listed in the catalog, with one row per node and event type.
 
-    Columns: `node_id`, `event_type`, `qualifies`, `activates`.
+    The columns are `node_id`, `event_type`, `qualifies` and `activates`.
     """
     listed = ibis.union(
         *(
@@ -151,9 +153,9 @@ def catalog_event_types(catalog: ir.Table) -> ir.Table:
 
 
 def _listed_for_nodes(catalog: ir.Table) -> ir.Table:
-    """Return the event types that the catalog lists for each node or a node above it.
+    """Return the event types that the catalog lists for each node or for a node above it.
 
-    Columns: those of `catalog_event_types`.
+    The columns are the same as in `catalog_event_types`.
     """
     nodes = catalog.select(above_id="product_id", parent_id="parent_product_id")
     step = catalog.select(node_id="product_id", at_id="product_id")

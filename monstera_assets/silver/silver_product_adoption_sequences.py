@@ -17,9 +17,9 @@ RETENTION_FROM = (30, 90)
 
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
-    grain="one path, a sequence of products in the order of adoption",
+    grain="one path, which is a sequence of products in the order of adoption",
     description="In what order had users adopted products by the as-of date? Each row counts the"
-    " users whose first adoptions match its path, in order. In users_ending, each adopter counts"
+    " users whose first adoptions match the row's path, in order. In users_ending, each adopter counts"
     " toward exactly one path, which contains all products that the user adopted.",
     key=("path",),
     columns=(
@@ -32,22 +32,30 @@ TABLE = ma.declare_table(
         ma.product_column("first_product_id", "First product in the path."),
         ma.product_column("last_product_id", "Last product in the path."),
         ma.nullable(
-            "previous_path", "string", "Path without its last product; null if path_length is 1."
+            "previous_path", "string", "Path without its last product, or null if path_length is 1."
         ),
         ma.Column(
             "users", "int64", "Number of users who adopted these products first, in this order."
         ),
-        ma.Column("users_ending", "int64", "Users who adopted only these products, in this order."),
-        ma.Column("share_of_adopters", "float64", "users / all adopters, between 0 and 1."),
+        ma.Column(
+            "users_ending",
+            "int64",
+            "Number of users who adopted only these products, in this order.",
+        ),
+        ma.Column(
+            "share_of_adopters",
+            "float64",
+            "users / number of adopters of any product, between 0 and 1.",
+        ),
         ma.nullable(
             "share_of_previous",
             "float64",
-            "users / users of the previous path, between 0 and 1; null if there is no previous path.",
+            "users / users on the previous path, between 0 and 1, or null if path_length is 1.",
         ),
         ma.nullable(
             "median_days_since_previous",
             "float64",
-            "Median days between the last two adoptions; null if path_length is 1.",
+            "Median days between the last two adoptions, or null if path_length is 1.",
         ),
         ma.Column(
             "median_days_since_signup", "float64", "Median days from signup to the last adoption."
@@ -59,14 +67,15 @@ TABLE = ma.declare_table(
                 ma.Column(
                     f"users_mature_{start}",
                     "int64",
-                    f"Users who adopted the last product at least {start + PERIOD_DAYS - 1} days"
-                    " ago.",
+                    "Number of users who adopted the last product at least"
+                    f" {start + PERIOD_DAYS - 1} days ago.",
                 ),
                 ma.nullable(
                     f"retention_{start}",
                     "float64",
-                    f"Share of those users with a qualifying event on days {start} to"
-                    f" {start + PERIOD_DAYS - 1} after that adoption; null if there are none.",
+                    f"Share of users_mature_{start} with a qualifying event on days {start} through"
+                    f" {start + PERIOD_DAYS - 1} after the adoption, or null if users_mature_{start}"
+                    " is 0.",
                 ),
             )
         ),
@@ -130,7 +139,7 @@ def silver_product_adoption_sequences(
 
 
 def products_in(path: str) -> list[str]:
-    """Return the ids of the products in a path."""
+    """Return the product ids in a path."""
     return [product.replace(_MARK * 2, _MARK) for product in path.split(ARROW)]
 
 
@@ -166,7 +175,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
 def sequences_partition_the_adopters(
     silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Every adopter on a path either stops there or continues on a longer path."""
+    """Every adopter on a path either stops at the end of the path or continues on a longer path."""
     paths = silver_product_adoption_sequences
     onward = paths.group_by(path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")

@@ -14,9 +14,9 @@ TABLE = ma.declare_table(
     "silver_product_affinity",
     grain="one ordered pair of active, launched products",
     description="How is adopting one product associated with adopting another? Adoptions are"
-    " counted through the as-of date. A product is adopted when it is first accessed. Rates are"
-    " computed over all users who have signed up. users_eligible, users_both, support, lift and"
-    " jaccard are the same for both orders of a pair. The rates do not imply causation.",
+    " counted through the as-of date. A user adopts a product by accessing it for the first time."
+    " Rates are computed over all users who have signed up. users_eligible, users_both, support,"
+    " lift and jaccard are the same for both orders of a pair. The rates do not imply causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
         ma.product_column("first_product_id", "First product in the pair."),
@@ -28,46 +28,50 @@ TABLE = ma.declare_table(
         ma.Column(
             "is_low_support", "boolean", "Whether n_ab is below the min_affinity_support setting."
         ),
-        ma.nullable("support", "float64", "n_ab / n, between 0 and 1; null if there are no users."),
         ma.nullable(
-            "co_adoption_rate", "float64", "n_ab / n_a, between 0 and 1; null if n_a is 0."
+            "support", "float64", "n_ab / n, between 0 and 1, or null if there are no users."
+        ),
+        ma.nullable(
+            "co_adoption_rate", "float64", "n_ab / n_a, between 0 and 1, or null if n_a is 0."
         ),
         ma.nullable(
             "lift",
             "float64",
-            "n x n_ab / (n_a x n_b): 1 if the adoptions are independent; null if n_a or n_b is 0.",
+            "n x n_ab / (n_a x n_b), or null if n_a or n_b is 0. The value is 1 if the adoptions are"
+            " independent.",
         ),
         ma.nullable(
             "jaccard",
             "float64",
-            "n_ab / (n_a + n_b - n_ab), between 0 and 1; null if nobody adopted either product.",
+            "n_ab / (n_a + n_b - n_ab), between 0 and 1, or null if no user adopted either product.",
         ),
         ma.Column(
             "users_in_order",
             "int64",
-            "Number of users who adopted the first product before the second.",
+            "Number of users who adopted the first product before the second product.",
         ),
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median days between the two adoptions for users in users_in_order; null if none.",
+            "Median days between the two adoptions for users in users_in_order, or null if"
+            " users_in_order is 0.",
         ),
         ma.nullable(
             "monthly_active_share_both",
             "float64",
-            "Among adopters of both products, the share who count toward MAU, between 0 and 1; null"
-            " if there are none.",
+            "Among users who adopted both products, the share who count toward MAU, between 0 and 1,"
+            " or null if there are no such users.",
         ),
         ma.nullable(
             "monthly_active_share_first_only",
             "float64",
-            "Among adopters of only the first product, the share who count toward MAU, between 0 and"
-            " 1; null if there are none.",
+            "Among users who adopted the first product but not the second, the share who count toward"
+            " MAU, between 0 and 1, or null if there are no such users.",
         ),
         ma.nullable(
             "retention_lift",
             "float64",
-            "monthly_active_share_both / monthly_active_share_first_only; null if either share is"
+            "monthly_active_share_both / monthly_active_share_first_only, or null if either share is"
             " null or the divisor is 0.",
         ),
         ma.AS_OF_DATE,

@@ -19,7 +19,7 @@ _SEGMENT_MEASURES = (
     *("engagement_intensity", "acquisition_source"),
 )
 _SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
-"""Columns that distinguish users without ids, so that erasing a user does not change the samples."""
+"""Columns other than ids that distinguish users, so that erasing a user does not change samples."""
 _LONG_BLOCKS = 3
 _WEEK = 7
 _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
@@ -29,9 +29,9 @@ TABLE = ma.declare_table(
     grain="one snapshot of a user who could churn",
     description="What was known about each user who could churn, and did the user churn in the next"
     " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on"
-    " the as-of date and every 30 days before it. The features use only facts dated on or before"
-    " the snapshot date. The latest snapshot contains every active, returning or reactivated user."
-    " Earlier snapshots have known outcomes and contain a sample of at most max_rows_per_date"
+    " the as-of date and every 30 days before that date. The features use only facts dated on or"
+    " before the snapshot date. The latest snapshot contains every active, returning or reactivated"
+    " user. Earlier snapshots have known outcomes and contain a sample of at most max_rows_per_date"
     " users.",
     key=("user_id", "snapshot_date"),
     columns=(
@@ -58,7 +58,7 @@ TABLE = ma.declare_table(
             "active_days_missed",
             "float64",
             "Expected number of active days during the quiet period: days_quiet x the share of"
-            " active days in the last 90 days, or since signup if that is more recent.",
+            " active days in the last 90 days, or since signup if signup is more recent.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
         ma.Column("country", "string", "User's country, from the latest user row."),
@@ -72,23 +72,23 @@ TABLE = ma.declare_table(
         ma.nullable(
             "account_health",
             "float64",
-            "Account's health score, between 0 and 100; null if unknown.",
+            "Account's health score, between 0 and 100, or null if unknown.",
         ),
         ma.nullable(
             "account_contract",
             "float64",
-            "Account's contract_status_score, between 0 and 100; null if unknown.",
+            "Account's contract_status_score, between 0 and 100, or null if unknown.",
         ),
         ma.nullable(
             "account_utilization",
             "float64",
-            "Account's seat utilization, as a percentage; null if unknown.",
+            "Account's seat utilization as a percentage, or null if unknown.",
         ),
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the user had no qualifying event in the 30 days after the snapshot; null until"
-            " those days have passed.",
+            "Whether the user had no qualifying events in the 30 days after the snapshot, or null until"
+            " those 30 days have passed.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -121,7 +121,7 @@ def silver_user_churn_features(
     outcome = states.select(
         "user_id",
         snapshot=states.snapshot + USERS.horizon_steps,
-        # No event in the 30 days before the next snapshot means no event since this one.
+        # No event in the 30 days before the next snapshot means no event since this snapshot.
         churned=states.days_since_last_qualifying_event >= USERS.horizon_days,
     )
     users = states.filter(

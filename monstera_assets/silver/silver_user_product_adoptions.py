@@ -19,7 +19,7 @@ TABLE = ma.declare_table(
     columns=(
         *KEY_COLUMNS,
         ma.Column(
-            "adopted_at", "timestamp", "Time of the first event of any kind in the product, UTC."
+            "adopted_at", "timestamp", "Time of the first event of any kind in the product, in UTC."
         ),
         ma.Column("adoption_date", "date", "Date of the first event of any kind in the product."),
         ma.Column(
@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "days_since_previous_adoption",
             "int64",
-            "Days from the user's previous adoption to this one; null for the first adoption.",
+            "Days from the user's previous adoption to this adoption, or null for the first adoption.",
         ),
         ma.ACTIVATION_DATE,
         CURRENT_STATE,

@@ -26,11 +26,11 @@ class WhatFollowed(StrEnum):
 
 TABLE = ma.declare_table(
     "silver_user_product_churn",
-    grain="one churn of a user from a product",
+    grain="one user's churn from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
     " transition to churned_from_product on or before the as-of date and shows whether the user"
-    " then churned from the platform. A user who returns to a product can churn from it more than"
-    " once.",
+    " then churned from the platform. A user who returns to a product can churn from that"
+    " product more than once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
@@ -38,48 +38,53 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "Position in the user's sequence of product churns, starting at 1; ties are ordered by"
+            "Position in the user's sequence of product churns, starting at 1. Ties are ordered by"
             " product id.",
         ),
         ma.Column(
             "from_state",
             "string",
-            "Previous state in the product; new_to_product if the user was never activated or active"
-            " in it.",
+            "Previous state in the product. The value is new_to_product if the user was never activated"
+            " or active in the product.",
             allowed=ADOPTED_STATES,
         ),
         ma.Column(
             "other_products_active",
             "int64",
-            "Number of other products in which the user was active on that day.",
+            "Number of other products in which the user was active on the churned_on date.",
         ),
         ma.Column(
             "platform_state",
             "string",
-            "User's platform state on that day.",
+            "User's platform state on the churned_on date.",
             allowed=tuple(ma.UserState),
         ),
         ma.nullable(
             "platform_churned_on",
             "date",
-            "Date of the user's next churn from the platform, on or after that day; null if none.",
+            "Date of the user's first churn from the platform on or after the churned_on date, or null"
+            " if there is none.",
         ),
         ma.nullable(
-            "returned_on", "date", "Date of the next reactivation in the product; null if none."
+            "returned_on",
+            "date",
+            "Date of the next reactivation in the product, or null if there is none.",
         ),
         ma.product_column(
             "next_churned_product_id",
-            "Product that the user churned from next; null if none.",
+            "Product that the user churned from next, or null if there is none.",
             nullable=True,
         ),
         ma.nullable(
-            "next_churned_on", "date", "Date of the user's next churn from a product; null if none."
+            "next_churned_on",
+            "date",
+            "Date of the user's next churn from a product, or null if there is none.",
         ),
         ma.Column(
             "what_followed",
             "string",
             "What happened first after the churn. If several outcomes occur on the same day, churn"
-            " from the platform takes precedence, then a return to the product, then churn from"
+            " from the platform takes precedence, followed by a return to the product and churn from"
             " another product. already_off_the_platform means that the user had already churned"
             " from the platform or been deleted.",
             allowed=tuple(WhatFollowed),
@@ -150,7 +155,7 @@ def silver_user_product_churn(
 
 
 def _other_products(churns: ir.Table, intervals: ir.Table) -> ir.Table:
-    """Count the products in which the user was active on that day, excluding the churned product."""
+    """Count the other products in which the user was active on the day of each churn."""
     active = intervals.filter(intervals.current_state.isin(IN_USE))
     active = active.select("user_id", "valid_from", "valid_to")
     found = churns.inner_join(
@@ -167,8 +172,8 @@ def _other_products(churns: ir.Table, intervals: ir.Table) -> ir.Table:
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
     """Return the platform state on the day of each churn, and the first day in that state.
 
-    The state is the one before the next transition, or the current state if there is none. The
-    first day is null for the user's first state.
+    The platform state is the state before the next transition, or the current state if there is no
+    later transition. The first day is null for the user's first state.
     """
     moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
     found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])
@@ -187,7 +192,7 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 
 
 def _first_day(history: ir.Table) -> ir.DateScalar:
-    """Return the first day of the history. Intervals and churns can be older."""
+    """Return the first day in the history. Intervals and churns can be older."""
     return history.aggregate(day=history.snapshot_date.min()).as_scalar()
 
 

@@ -60,7 +60,7 @@ def reconciles_with_platform(
 ) -> ir.Table:
     """Platform states and product states agree on which users are active.
 
-    As defined in the framework, this holds only for products with the default active and dormant
+    As defined in the framework, this rule applies only to products with the default active and dormant
     windows. A user who is active in such a product must be active on the platform. A user who is
     active on the platform must be active in a product, unless some of the user's qualifying events
     are in other products or in no product.
@@ -101,7 +101,7 @@ def reconciles_with_platform(
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """Return bit sets of each user's days by kind, counting from the window's first day."""
+    """Return each user's days as bit sets by kind, counting from the window's first day."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

@@ -23,7 +23,9 @@ STATE_COLUMNS = (
     CURRENT_STATE,
     ma.STATE_SINCE,
     ma.Column(
-        "first_access_at", "timestamp", "Time of the first event of any kind in the product, UTC."
+        "first_access_at",
+        "timestamp",
+        "Time of the first event of any kind in the product, in UTC.",
     ),
     ma.Column("first_access_date", "date", "Date of the first event of any kind in the product."),
     ma.LAST_QUALIFYING_EVENT_AT,

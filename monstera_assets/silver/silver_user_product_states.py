@@ -27,17 +27,18 @@ TABLE = ma.declare_table(
         ma.Column(
             "state_since",
             "date",
-            "First day of the unbroken period in this state; for never_adopted, the signup date.",
+            "First day of the uninterrupted period in this state, or the signup date if the state is"
+            " never_adopted.",
         ),
         ma.nullable(
             "first_access_at",
             "timestamp",
-            "Time of the first event of any kind in the product, UTC; null if none.",
+            "Time of the first event of any kind in the product, in UTC, or null if there is none.",
         ),
         ma.nullable(
             "first_access_date",
             "date",
-            "Date of the first event of any kind in the product; null if none.",
+            "Date of the first event of any kind in the product, or null if there is none.",
         ),
         ma.LAST_QUALIFYING_EVENT_AT,
         ma.ACTIVATION_DATE,

@@ -22,7 +22,7 @@ from monstera_assets.lifecycle.segments import (
 )
 
 PRODUCT_DAYS = 31
-"""Number of days of product states to read, starting 30 days ago."""
+"""Number of days of product states to read, starting 30 days before each day."""
 
 SEGMENT_COLUMNS = (
     *(
@@ -35,55 +35,74 @@ SEGMENT_COLUMNS = (
 )
 MEASURE_COLUMNS = (
     ma.DAYS_SINCE_SIGNUP,
-    ma.Column("events_28", "int64", "Qualifying events in the last 28 days."),
-    ma.Column("events_30", "int64", "Qualifying events in the last 30 days."),
-    ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
-    ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
-    ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
+    ma.Column("events_28", "int64", "Number of qualifying events in the last 28 days."),
+    ma.Column("events_30", "int64", "Number of qualifying events in the last 30 days."),
     ma.Column(
-        "weeks_active", "int64", "Number of weeks with a qualifying event, out of the last 4."
+        "events_before_30",
+        "int64",
+        "Number of qualifying events in the 30 days before the last 30 days.",
+    ),
+    ma.Column(
+        "active_days_28", "int64", "Number of days with a qualifying event in the last 28 days."
+    ),
+    ma.Column(
+        "active_days_30", "int64", "Number of days with a qualifying event in the last 30 days."
+    ),
+    ma.Column(
+        "weeks_active", "int64", "Number of weeks with a qualifying event, out of the last 4 weeks."
     ),
     ma.Column(
         "months_active",
         "int64",
-        "Number of 30-day windows with a qualifying event, out of the last 3.",
+        "Number of 30-day windows with a qualifying event, out of the last 3 windows.",
     ),
     ma.nullable(
         "days_quiet",
         "int64",
-        f"Days since the last qualifying event; null if {RECENT_DAYS} or more, or if there is none.",
+        "Days since the last qualifying event, or null if there is none in the last"
+        f" {RECENT_DAYS} days.",
     ),
     ma.Column("is_engaged", "boolean", "Whether the user's activity state is active or returning."),
-    ma.Column("products_tried", "int64", "Active products that the user has ever accessed."),
+    ma.Column(
+        "products_tried", "int64", "Number of active products that the user has ever accessed."
+    ),
     ma.Column(
         "products_active",
         "int64",
-        "Products in which the user is active_in_product or reactivated_in_product.",
+        "Number of products in which the user is active_in_product or reactivated_in_product.",
     ),
-    ma.Column("products_active_before", "int64", "products_active 30 days earlier."),
-    ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
-    ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
+    ma.Column("products_active_before", "int64", "Value of products_active 30 days earlier."),
+    ma.Column(
+        "products_used_30",
+        "int64",
+        "Number of products with a qualifying event in the last 30 days.",
+    ),
+    ma.Column(
+        "features_used_30",
+        "int64",
+        "Number of features with a qualifying event in the last 30 days.",
+    ),
     ma.Column(
         "features_available_30",
         "int64",
-        "Features that belong to the products used in the last 30 days.",
+        "Number of features that belong to the products used in the last 30 days.",
     ),
     ma.Column("has_used_features", "boolean", "Whether the user has ever used a feature."),
     ma.Column(
         "people_reached",
         "int64",
-        "People reached by collaboration events in the last 90 days: the distinct targets, plus one"
-        " per event without a target.",
+        "Number of people reached by collaboration events in the last 90 days: the distinct targets,"
+        " plus one per event without a target.",
     ),
-    ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
+    ma.Column("workflows_started", "int64", "Number of workflow runs started in the last 90 days."),
     ma.Column(
-        "workflows_completed", "int64", "Completed workflow runs among those in workflows_started."
+        "workflows_completed", "int64", "Number of runs in workflows_started that were completed."
     ),
     ma.nullable(
         "days_since_reactivation",
         "int64",
-        "Days since the latest reactivation; null if none occurred in the last reactivation_days"
-        " days. A late first activation does not count as a reactivation.",
+        "Days since the latest reactivation, or null if the user was not reactivated in the last"
+        " reactivation_days days. A late first activation does not count as a reactivation.",
     ),
     ma.Column(
         "is_back_in_season",
@@ -182,7 +201,7 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the workflow runs started in the window or the 90 days before, as of the window's end.
+    """Return the workflow runs started in the window or in the 90 days before, as of the window's end.
 
     `runs` may have a later as-of date, because later steps change neither the start of a run nor an
     earlier completion.
@@ -222,7 +241,7 @@ def same_days_as_states(
 def segments_follow_their_rules(
     silver_user_segment_history: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
-    """Each dimension has the value whose rule applies under the current policy."""
+    """Each dimension has the value of the rule that applies under the current policy."""
     rows = ma.within(silver_user_segment_history, "snapshot_date", window)
     return rows.filter(
         disagreeing(rows, policy, (*DIMENSIONS, COMPOSITE))
@@ -239,10 +258,10 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, the measures match their source tables.
+    """On the window's last day, the measures match their source tables.
 
-    Checking every day would take longer than computing the table, because 30 days of events would
-    be counted for each day.
+    Checking every day would take longer than computing the table, because 30 days of events would have
+    to be counted for each day.
     """
     last = ma.day_number(window.last)
     rows = silver_user_segment_history

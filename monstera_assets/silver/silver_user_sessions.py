@@ -19,10 +19,12 @@ TABLE = ma.declare_table(
     columns=(
         ma.USER_ID,
         ma.Column("session_id", "string", "Identifier of the session."),
-        ma.Column("session_date", "date", "Date of the events in this row."),
-        ma.Column("session_started_at", "timestamp", "Time of the first event in the row, UTC."),
-        ma.Column("session_ended_at", "timestamp", "Time of the last event in the row, UTC."),
-        ma.Column("duration_seconds", "int64", "Whole seconds from the first to the last event."),
+        ma.Column("session_date", "date", "Date of the events in the row."),
+        ma.Column("session_started_at", "timestamp", "Time of the row's first event in UTC."),
+        ma.Column("session_ended_at", "timestamp", "Time of the row's last event in UTC."),
+        ma.Column(
+            "duration_seconds", "int64", "Whole seconds from the first event to the last event."
+        ),
         ma.Column("location", "string", "Location of the first event.", allowed=LOCATIONS),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,

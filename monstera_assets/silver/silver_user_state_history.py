@@ -21,7 +21,7 @@ TABLE = ma.declare_table(
         ma.USER_ID,
         ma.SNAPSHOT_DATE,
         *STATE_COLUMNS,
-        ma.Column("qualifying_events_count", "int64", "Number of qualifying events on that day."),
+        ma.Column("qualifying_events_count", "int64", "Number of qualifying events on the day."),
         ma.TOTAL_QUALIFYING_EVENTS,
         ma.DAYS_SINCE_SIGNUP,
         ma.DAYS_SINCE_LAST_QUALIFYING_EVENT,
@@ -56,7 +56,7 @@ def one_row_per_user_and_day(
 
 @ma.rule(TABLE)
 def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """platform_state_since is the first day of the unbroken period in the state."""
+    """platform_state_since is the first day of the uninterrupted period in the state."""
     runs = state_runs(ma.within(silver_user_state_history, "snapshot_date", window))
     begins = ibis.greatest(runs.platform_state_since, window.first)
     has_gap = runs.rows != ma.day_number(runs.last_day) - ma.day_number(runs.first_day) + 1
@@ -72,8 +72,8 @@ def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Tabl
 
     Returns:
         One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`,
-        `last_day`, `previous_state` and `previous_since` (from the preceding series; null for a
-        key's first series).
+        `last_day`, `previous_state` and `previous_since` (from the preceding series, or null
+        for a key's first series).
     """
     runs = history.group_by(*by, "platform_state", "platform_state_since").aggregate(
         rows=history.count(),

@@ -16,7 +16,9 @@ STATE_COLUMNS = (
         "User's platform state at the end of the day.",
         allowed=tuple(ma.UserState),
     ),
-    ma.Column("platform_state_since", "date", "First day of the unbroken period in this state."),
+    ma.Column(
+        "platform_state_since", "date", "First day of the uninterrupted period in this state."
+    ),
     ma.Column(
         "activity_state",
         "string",
@@ -27,7 +29,7 @@ STATE_COLUMNS = (
     ma.Column(
         "dunning_type",
         "string",
-        "Type of dunning; null if the account is not in dunning.",
+        "Type of dunning, or null if the account is not in dunning.",
         nullable=True,
         allowed=tuple(DunningType),
     ),
@@ -38,7 +40,7 @@ CURRENT_COLUMNS = (
     ma.nullable(
         "dunning_since",
         "date",
-        "Date of the account's first open payment failure; null if the account is not in dunning.",
+        "Date of the account's first open payment failure, or null if the account is not in dunning.",
     ),
     ma.LAST_QUALIFYING_EVENT_AT,
 )
@@ -55,11 +57,17 @@ TABLE = ma.declare_table(
         state_tables.VALID_FROM,
         state_tables.VALID_TO,
         *CURRENT_COLUMNS,
-        ma.Column("signup_date", "date", "Date the user signed up."),
+        ma.Column("signup_date", "date", "Date on which the user signed up."),
         ma.nullable(
-            "last_qualifying_date", "date", "Date of the last qualifying event; null if none."
+            "last_qualifying_date",
+            "date",
+            "Date of the last qualifying event, or null if there is none.",
         ),
-        ma.Column("qualifying_events_count", "int64", "Qualifying events on last_qualifying_date."),
+        ma.Column(
+            "qualifying_events_count",
+            "int64",
+            "Number of qualifying events on last_qualifying_date.",
+        ),
         ma.TOTAL_QUALIFYING_EVENTS,
         state_tables.TRIGGERING_EVENT_ID,
         ma.AS_OF_DATE,

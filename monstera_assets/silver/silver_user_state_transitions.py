@@ -30,7 +30,7 @@ TABLE = ma.declare_table(
             allowed=("platform", "product"),
         ),
         ma.nullable(
-            "product_id", "string", "Product in which the state changed; null for the platform."
+            "product_id", "string", "Product in which the state changed, or null for the platform."
         ),
         ma.Column("from_state", "string", "State at the end of the previous day.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
@@ -38,7 +38,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Event that caused the transition; null if it was caused only by the passage of time.",
+            "Event that caused the transition, or null if only the passage of time caused it.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
     ),
@@ -102,8 +102,8 @@ def equal_history_differences(
 ) -> ir.Table:
     """The transitions exactly match the differences between consecutive days in the history.
 
-    A day is not compared if the previous day is missing from the history. Days in the same state
-    are compared as one series; the check runs_are_unbroken ensures that the series has no gaps.
+    A day is not compared if the previous day is missing from the history. Consecutive days in the same
+    state are compared as one series. The check runs_are_unbroken ensures that the series has no gaps.
     """
     moves = silver_user_state_transitions
     platform = silver_user_state_history.mutate(product_id=ibis.null("string"))

@@ -12,7 +12,7 @@ from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
-    grain="one step of a workflow",
+    grain="one workflow step",
     description="How many runs of each workflow reached each step by the as-of date? A run is"
     " completed when it reaches the last step.",
     key=("workflow_id", "step_number"),
@@ -25,12 +25,12 @@ TABLE = ma.declare_table(
         ma.Column("position", "int64", "Position of the step in the workflow, starting at 1."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
         ma.Column("products", "int64", "Number of products in the workflow."),
-        ma.Column("runs_started", "int64", "Number of runs started in the workflow."),
-        ma.Column("runs_reached", "int64", "Number of runs that reached the step."),
+        ma.Column("runs_started", "int64", "Number of workflow runs started."),
+        ma.Column("runs_reached", "int64", "Number of workflow runs that reached the step."),
         ma.nullable(
             "reach_rate",
             "float64",
-            "runs_reached / runs_started, between 0 and 1; null if no runs started.",
+            "runs_reached / runs_started, between 0 and 1, or null if no runs started.",
         ),
         ma.Column("runs_abandoned", "int64", "Number of runs that were abandoned after this step."),
         ma.Column(
@@ -39,7 +39,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_hours_since_start",
             "float64",
-            "Median hours from the first step to this step; null if no runs reached it.",
+            "Median hours from the first step to this step, or null if no runs reached this step.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -57,7 +57,7 @@ def silver_workflow_funnel(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """For each step, count the runs that reached it and the runs abandoned or still open there."""
+    """Count the runs that reached each step and the runs that are abandoned or open at each step."""
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())

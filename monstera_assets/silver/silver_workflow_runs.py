@@ -22,21 +22,30 @@ TABLE = ma.declare_table(
     key=RUN,
     columns=(
         *RUN_COLUMNS,
-        ma.Column("started_at", "timestamp", "Time of the first event of step 1, UTC."),
-        ma.Column("started_date", "date", "Date of the first event of step 1."),
+        ma.Column("started_at", "timestamp", "Time of the first event for step 1, in UTC."),
+        ma.Column("started_date", "date", "Date of the first event for step 1."),
         ma.Column("steps", "int64", "Number of steps in the workflow."),
-        ma.Column("steps_reached", "int64", "Number of steps reached in order, at least 1."),
-        ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
+        ma.Column(
+            "steps_reached", "int64", "Number of steps reached in order, which is at least 1."
+        ),
+        ma.Column("last_step_at", "timestamp", "Time of the last step reached, in UTC."),
         ma.Column("last_step_date", "date", "Date of the last step reached."),
         ma.Column(
             "status",
             "string",
-            "completed; open while the run can still be completed in time; otherwise abandoned.",
+            "Status of the run. An uncompleted run is open while it can still be completed in time,"
+            " and abandoned after that.",
             allowed=tuple(RunStatus),
         ),
-        ma.nullable("completed_at", "timestamp", "Time of completion, UTC; null if not completed."),
         ma.nullable(
-            "hours_to_complete", "float64", "Hours from start to completion; null if not completed."
+            "completed_at",
+            "timestamp",
+            "Time of completion in UTC, or null if the run is not completed.",
+        ),
+        ma.nullable(
+            "hours_to_complete",
+            "float64",
+            "Hours from start to completion, or null if the run is not completed.",
         ),
         ma.AS_OF_DATE,
     ),

@@ -1,4 +1,4 @@
-"""silver_workflow_steps: user events that are steps of a workflow."""
+"""silver_workflow_steps: user events that are workflow steps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "What distinguishes the user's runs: the project if any, otherwise the session if any,"
-        " otherwise the day.",
+        "Kind of instance that distinguishes the user's runs: the project if any, otherwise the"
+        " session if any, otherwise the day.",
         allowed=tuple(InstanceType),
     ),
     ma.Column("instance_id", "string", "Identifier of the project or session, or the date."),
@@ -36,7 +36,7 @@ TABLE = ma.declare_table(
         *RUN_COLUMNS,
         ma.STEP_NUMBER,
         ma.Column("event_id", "string", "Identifier of the event."),
-        ma.Column("step_at", "timestamp", "Time of the event, UTC."),
+        ma.Column("step_at", "timestamp", "Time of the event in UTC."),
         ma.Column("step_date", "date", "Date of the event."),
     ),
 )

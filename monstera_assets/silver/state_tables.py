@@ -1,7 +1,7 @@
-"""Columns and rules shared by the user, product and account state tables.
+"""Define columns and rules shared by the user, product and account state tables.
 
 Each run computes the intervals from the facts only once. The history, current and transition tables
-are derived from them. The rules that determine states are in `lifecycle`.
+are derived from these intervals. The rules that determine states are in `lifecycle`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from monstera_assets.lifecycle.intervals import on_each_day
 
 VALID_FROM = ma.Column("valid_from", "date", "First day of the interval.")
 VALID_TO = ma.nullable(
-    "valid_to", "date", "First day after the interval; null for the latest interval."
+    "valid_to", "date", "First day after the interval, or null for the latest interval."
 )
 TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
-    "Event that caused the transition at the start of the interval; null if there was no transition"
-    " or it was caused only by the passage of time.",
+    "Event that caused the transition at the start of the interval, or null if there was no transition"
+    " or if only the passage of time caused the transition.",
 )
 TRANSITION_DATE = ma.Column("transition_date", "date", "First day in the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
@@ -40,9 +40,9 @@ def stored_intervals(
 
     Args:
         table: the table that stores the intervals.
-        intervals: interval table from `lifecycle`, computed from facts dated through `as_of`.
+        intervals: an interval table from `lifecycle`, computed from facts dated through `as_of`.
         as_of: the last date that the stored intervals cover.
-        columns: table columns that have different names in the intervals or are day numbers there.
+        columns: table columns that have different names or are day numbers in `intervals`.
     """
     today = ma.day_number(as_of)
     begun = intervals.filter(intervals.valid_from <= today)
@@ -50,15 +50,15 @@ def stored_intervals(
     return begun.mutate(
         valid_from=ma.day_date(begun.valid_from),
         valid_to=ma.day_date(ended),
-        # Use a copy of `as_of` because Ibis would otherwise rename its other uses to the column's
-        # name.
+        # Use a copy of `as_of`, since Ibis would otherwise rename other uses of `as_of` to the
+        # column's name.
         as_of_date=ibis.coalesce(as_of),
         **columns,
     ).select(ma.column_names(table.columns))
 
 
 def days_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Expand stored intervals through their as-of date to one row per `day`, a day number."""
+    """Expand stored intervals through their as-of date to one row per `day`, which is a day number."""
     last_day = (ma.day_number(stored.valid_to) - 1).fill_null(ma.day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=ma.day_number(stored.valid_from), valid_to=last_day)
     return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
@@ -108,7 +108,7 @@ def cover_every_day(table: ma.Table) -> ma.Rule:
     keys = [name for name in table.key if name != VALID_FROM.name]
 
     def cover_every_day(intervals: ir.Table) -> ir.Table:
-        """Each key's intervals cover each day from the first through the as-of date exactly once."""
+        """Each key's intervals cover every day from the start through the as-of date exactly once."""
         first = ma.day_number(intervals.valid_from)
         end = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
         by_key = intervals.group_by(keys).aggregate(
@@ -135,7 +135,7 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
 
     Args:
         table: the current table.
-        history: name of the history table.
+        history: the name of the history table.
         but: a state that the history does not contain.
     """
 
@@ -150,13 +150,15 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
         differing = ma.differing_rows(states.select(*shared), latest)
         return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(days, out_of_date(history))})
 
-    text = "The current states match those on the latest day in the history"
-    checked = ma.rule(table, f"{text}, except {but}." if but else f"{text}.")(agrees_with_history)
+    text = "The current states match the states on the latest day in the history"
+    checked = ma.rule(table, f"{text}, except for {but}." if but else f"{text}.")(
+        agrees_with_history
+    )
     return replace(checked, reads=(table.name, history))
 
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
-    """Return why the latest day in the history is not compared, or null if that day is up to date."""
+    """Return why the history's latest day is not compared, or null if that day is up to date."""
     reason = ibis.literal(
         "the latest day in the history is out of date because an earlier day has changed"
     )
@@ -176,7 +178,7 @@ def days_not_in_history(
     Args:
         history: one row per key and `snapshot_date`.
         starts: one row per key, with `keys` and `start_date`, the first date with a state.
-        keys: names of the key columns.
+        keys: the names of the key columns.
         window: the days to check.
     """
     rows = ma.within(history, "snapshot_date", window)
@@ -196,7 +198,7 @@ def days_not_in_history(
 
 
 def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the rows of a history for the days in a window and the day before it."""
+    """Return the history rows for the days in a window and for the day before the window."""
     first = ma.days_earlier(window.first, 1)
     return history.filter(history.snapshot_date.between(first, window.last))
 
@@ -209,7 +211,7 @@ def differing_transitions(
     Args:
         moves: the transition table.
         changes: the differences between consecutive days in the history, with the same columns.
-        history: the days to compare; transitions on the first day are ignored.
+        history: the days to compare. Transitions on the first day are ignored.
         window: the days to check.
     """
     first_day = history.aggregate(day=history.snapshot_date.min()).as_scalar()

@@ -1,13 +1,13 @@
-"""The states on one day, recomputed from the rules in docs/framework.md.
+"""Recompute the states on one day from the rules in docs/framework.md.
 
 Histories are derived from intervals, and computing the intervals relies on assumptions about when a
 state can change. To detect errors in the intervals, the checks in this module evaluate every rule
-for the last day of a run and compare the result with the history. The checks use only facts through
-that day. Only the thresholds and the state names are imported from `lifecycle`.
+for the last day of a run and compare the result with the history. The checks use only facts dated
+through that day. Only the thresholds and the state names are imported from `lifecycle`.
 
 A state's start date depends on the previous day. If the state has not changed, the start date is
-carried over. Otherwise, it is the day itself. Start dates are compared only if the history contains
-the previous day and that day is not out of date.
+carried over. Otherwise, the start date is the day itself. Start dates are compared only if the
+history contains the previous day and that day is not out of date.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PLATFORM = (
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
     *(UserState.RETURNING, UserState.REACTIVATED),
 )
-"""The states that depend on activity, followed by those for a return from dormant and churned."""
+"""The states that depend on activity, ending with the states for returns from dormant and churned."""
 _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
@@ -57,7 +57,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """On the run's last day, states match those computed directly from the framework's rules."""
+    """On the run's last day, stored states match states computed directly from the framework rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = _versions_on(bronze_users, "user_id", day)
@@ -118,7 +118,7 @@ def _state_of_use(
 
     Args:
         use: the table that `_use` returns, with `start_date`, `activated` and `was_activated` (at
-            the end of the day and of the previous day), `active_days` and `dormant_days`.
+            the end of the day and the previous day), `active_days` and `dormant_days`.
         day: the day to evaluate.
         policy: the thresholds.
         states: the states, in the order of `_PLATFORM`.
@@ -145,7 +145,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Count each key's qualifying events on a day and before it, with the last prior active day."""
+    """Count each key's qualifying events on and before a day, and find the previous active day."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -163,13 +163,13 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
 def _differences(
     expected: ir.Table, history: ir.Table, window: Window, out_of_date: ir.Table
 ) -> ir.Table:
-    """Return the rows found on only one side, with the expected columns and `since`.
+    """Return the rows found only in `expected` or only in `history`, with the expected columns.
 
     Args:
         expected: rows for the last day of the window, with the key, `snapshot_date`, `state` and
             other columns.
         history: the history, with columns `state` and `since`.
-        window: the days of the run.
+        window: the run's days.
         out_of_date: the days in the history that are affected by a later change.
     """
     keys = [name for name in ("user_id", "product_id", "account_id") if name in expected.columns]
@@ -201,7 +201,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """On the run's last day, states match those computed directly from the framework's rules."""
+    """On the run's last day, stored states match states computed directly from the framework rules."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -238,7 +238,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """On the run's last day, states match those computed directly from the framework's rules.
+    """On the run's last day, stored states match states computed directly from the framework rules.
 
     `state_reason` is not compared.
     """
@@ -277,8 +277,8 @@ def account_states_recomputed_from_facts(
     utilization = _percent(a.active_seats, a.lowest_seats).fill_null(100.0)
     renews_soon = (to_renewal <= 30).fill_null(False)
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
-    # Contracts are compared by revenue, then by tier, then by seats. A part that is missing on either
-    # side counts as equal.
+    # Contracts are compared by revenue, then by tier, then by seats. A value that is missing from
+    # either contract counts as equal.
     rank, rank_then = (_rank(tier, policy) for tier in (a.tier, a.tier_then))
     ranked = rank.notnull() & rank_then.notnull()
     counted = (a.seats > 0).fill_null(False) & (a.seats_then > 0).fill_null(False)
@@ -594,8 +594,9 @@ def _seats(
 ) -> ir.Table:
     """Return each account's seats at the end of the day and their minimum over the last 30 days.
 
-    On days without stated seats, the account has as many seats as users. Seats are counted on the
-    first of the 30 days and on each day on which an event, a version or a user may have changed them.
+    If the number of seats is not specified for a day, the account has one seat per user. Seats are
+    counted on the first of the 30 days and on each day on which an event, a version or a user may have
+    changed the number of seats.
     """
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     known = steps.select(

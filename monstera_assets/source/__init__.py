@@ -1,5 +1,5 @@
-"""Read a folder of files into raw rows in DuckDB.
+"""Read source files into raw rows in DuckDB.
 
-This package finds the files of a source, checks that they are readable, and parses records. It does
-not interpret values, validate rows or depend on Dagster.
+This package finds a source's files, checks that the files are readable, and parses records. The package
+does not interpret values, validate rows or depend on Dagster.
 """

@@ -8,12 +8,12 @@ from monstera_assets.source.errors import SourceError
 
 
 def places(names: Sequence[str], wanted: Iterable[str], shown: str) -> Mapping[str, int]:
-    """Return the position of each wanted column that a file has. Wanted names are in lowercase.
+    """Return the position of each wanted column that exists in a file. Wanted names are lowercase.
 
     If several names differ only in case, an exact match takes precedence.
 
     Raises:
-        SourceError: If the header of the file ``shown`` names a wanted column more than once.
+        SourceError: If the header of the file ``shown`` contains a wanted column more than once.
     """
     found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
@@ -24,7 +24,8 @@ def places(names: Sequence[str], wanted: Iterable[str], shown: str) -> Mapping[s
         exact = [place for place in same if names[place].strip() == name]
         if len(exact or same) > 1:
             raise SourceError(
-                f"The header of {shown} names {name} more than once. Rename or remove one."
+                f"The header of {shown} contains the column {name} more than once. Rename or remove "
+                "the duplicate columns."
             )
         chosen.update((name, place) for place in exact or same)
     return chosen

@@ -1,16 +1,16 @@
-"""Stage CSV and JSON lines as tables, using DuckDB's parser where its result is provably correct.
+"""Stage CSV and JSON files as tables. DuckDB's parser is used if its result is provably correct.
 
-DuckDB's strict CSV parser is fast but has three flaws: one bad record makes the whole statement fail, a
-row with extra empty fields is accepted, and an unterminated record at the end of a file can vanish
-without an error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into
-rows, an unterminated quote also discards the valid rows after it, and mixed line ends still cause an
-error.
+DuckDB's strict CSV parser is fast but has three flaws. A single bad record makes the whole statement
+fail, a row with extra empty fields is accepted, and an unterminated record at the end of a file can
+disappear without an error. The `store_rejects` option does not fix the flaws. In parallel mode, lines
+inside a quoted value become rows. An unterminated quote also discards the valid rows after the quote,
+and mixed line endings still cause an error.
 
-The parsed rows are therefore accepted only if they account for every delimiter and every line feed in
-the file. Any other file is split by the grammar in `csv_records`: DuckDB reads the file's rows from
-a rewritten copy, and all other records are listed with a reason. Small files are also split and share
-one copy, because DuckDB takes about a millisecond to open a file. JSON files are split too, because
-DuckDB's readers drop lines that are not JSON.
+A file's parsed rows are therefore accepted only if they account for every delimiter and line feed in
+the file. All other files are split according to the grammar in `csv_records`. DuckDB then reads each
+file's rows from a rewritten copy, and all other records are listed with a reason. Small files are also
+split and combined into a single copy, because DuckDB takes about a millisecond to open a file. JSON
+files are also split, because DuckDB's JSON readers drop invalid lines.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ _BLOCK_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 16
 _MANY_FILES = 16
 _COMPRESSION_RATIO = 8
-# DuckDB's errors about a file's content, as opposed to interruptions or lack of memory.
+# DuckDB errors about a file's content, as opposed to interruptions or a lack of memory.
 NOT_PARSED = (duckdb.InvalidInputException, duckdb.NotImplementedException)
 
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file with its header."""
+    """A CSV file and its header."""
 
     file: SourceFile
     header: Header
 
 
 class _Census(NamedTuple):
-    """Counts of a file's bytes."""
+    """Counts of the separators and newlines in a file's bytes."""
 
     separators: int
     newlines: int
@@ -78,7 +78,7 @@ class _Account(NamedTuple):
 
 
 def open_csv(file: SourceFile, known: frozenset[str]) -> CsvFile:
-    """Read the header of a CSV file. `known` contains the lowercase names of expected columns.
+    """Read a CSV file's header. `known` contains the names of expected columns in lowercase.
 
     Raises:
         SourceError: If the file has no readable header, is missing, or has changed since discovery.
@@ -95,7 +95,7 @@ def csv_scan(
     parallel: bool,
     compression: Compression = Compression.NONE,
 ) -> str:
-    """Return the table function that reads files with `field_count` columns, named c0, c1 and so on."""
+    """Return the table function that reads files with `field_count` columns named c0, c1 and so on."""
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(field_count))
     return (
         f"read_csv({path_list(paths)}, columns = {{{columns}}}, auto_detect = false, "
@@ -107,7 +107,7 @@ def csv_scan(
 
 
 class StagedTable(NamedTuple):
-    """A relation, its files and its row number. `PATH_COLUMN` contains a file's path or number."""
+    """A relation with its files and row number. `PATH_COLUMN` contains a file's path or number."""
 
     relation: str
     files: Sequence[SourceFile]
@@ -116,12 +116,12 @@ class StagedTable(NamedTuple):
 
 @dataclass
 class TextStager:
-    """Stages text files: their rows as tables, and all other records as files or queries.
+    """Stage the rows in text files as tables, and all other records as files or queries.
 
-    After `stage_csv` and `stage_json`, every record is in exactly one of ``rows``, ``not_json`` and
-    ``malformed``. The relations in ``rows`` have ``columns`` as VARCHAR (null if missing in a file).
-    Those in ``not_json`` have the column `LINE`. The files in ``malformed`` are CSV files with the
-    columns source_file, line_number, raw_line and reason.
+    After `stage_csv` and `stage_json` run, every record is in exactly one of ``rows``, ``not_json`` and
+    ``malformed``. The relations in ``rows`` have ``columns`` as VARCHAR, with nulls for columns that
+    are missing from a file. The relations in ``not_json`` have the column `LINE`. The files in
+    ``malformed`` are CSV files with the columns source_file, line_number, raw_line and reason.
     """
 
     staging: Staging
@@ -135,11 +135,11 @@ class TextStager:
         self._numbers = {file.relative_path: str(at) for at, file in enumerate(every_file)}
 
     def stage_csv(self, files: Sequence[CsvFile]) -> None:
-        """Stage CSV files, grouping those with the same header where possible.
+        """Stage CSV files, and group files with the same header where possible.
 
         Raises:
-            SourceError: If a file is missing, has changed, names a column twice, or cannot be
-                accounted for.
+            SourceError: If a file is missing, has changed, contains a column name twice, or cannot be
+                read without losing records.
         """
         batches: dict[tuple[Header, Compression], list[SourceFile]] = {}
         for item in files:
@@ -160,10 +160,10 @@ class TextStager:
             item.file.check_unchanged()
 
     def stage_json(self, files: Sequence[SourceFile]) -> frozenset[str]:
-        """Stage JSON files, and return the keys of all objects in lowercase.
+        """Stage JSON files, and return the lowercase keys of all objects.
 
         Raises:
-            SourceError: If a file is missing, has changed, or cannot be accounted for.
+            SourceError: If a file is missing, has changed, or cannot be read without losing records.
         """
         header = Header((LINE,), ",", 0, 0)
         lines = self._split(files, header, [f"c2 AS {LINE}"], json_records)
@@ -193,7 +193,7 @@ class TextStager:
     def _stage_batch(
         self, files: Sequence[SourceFile], header: Header, censuses: Mapping[Path, _Census]
     ) -> list[SourceFile]:
-        """Stage the files that DuckDB reads correctly, and return the others."""
+        """Stage the files that DuckDB reads correctly, and return the remaining files."""
         if not files or self._accept(files, header, censuses, parallel=True):
             return []
         if len(files) > 1:  # bisect to find the faulty files
@@ -212,7 +212,7 @@ class TextStager:
         *,
         parallel: bool,
     ) -> bool:
-        """Stage all files, or none of them if a result is not provably correct."""
+        """Stage all files, or stage no files if a result is not provably correct."""
         if len(header.names) == 1:
             return False  # with a single column, DuckDB reads an empty line as a row
         paths = {str(file.path): file for file in files}
@@ -246,7 +246,7 @@ class TextStager:
         selected: Sequence[str],
         records: Callable[[SourceFile], Iterator[Record]],
     ) -> list[StagedTable]:
-        """Stage records through one copy of all files, in which c0 is the file and c1 the position."""
+        """Stage records through one copy of all files, with the file as c0 and the position as c1."""
         if not files:
             return []
         origins = {self._numbers[file.relative_path]: file for file in files}
@@ -275,8 +275,8 @@ class TextStager:
             self.staging.drop_table(table)
         if len(files) == 1:
             raise SourceError(
-                f"{files[0].relative_path} cannot be read without losing records. Save it again as "
-                "CSV in UTF-8 with double quotes, or as Parquet."
+                f"{files[0].relative_path} cannot be read without losing records. Save the file as "
+                "UTF-8 CSV with double quotes, or as Parquet."
             )
         middle = len(files) // 2
         halves = (files[:middle], files[middle:])
@@ -343,10 +343,10 @@ def _count(file: SourceFile, delimiter: str) -> _Census:
 
 
 def _balances(census: _Census, header: Header, account: _Account) -> bool:
-    """Return whether rows, header and separators account for the whole file.
+    """Return whether the rows, the header and the separators account for the whole file.
 
-    The number of delimiters reveals extra fields; the number of line feeds reveals missing records.
-    Files with empty lines or unusual line ends fail this test; the grammar handles them.
+    The number of delimiters reveals extra fields, and the number of line feeds reveals missing records.
+    Files with empty lines or unusual line endings fail this test and are split by the grammar instead.
     """
     between = len(header.names) - 1
     separators = header.separators + account.rows * between + account.separators
@@ -380,7 +380,7 @@ def _write_split(
                     rows += 1
                 else:
                     cut = text[:MAX_RAW_LINE_CHARACTERS]
-                    # Show bytes that are not UTF-8 as \xff.
+                    # Show bytes that are not valid UTF-8 in the form \xff.
                     shown = cut.encode("utf-8", "surrogateescape").decode(
                         "utf-8", "backslashreplace"
                     )

@@ -1,15 +1,15 @@
-"""The grammar of CSV files: where records begin and end, and which of them are rows.
+"""Split CSV files into records according to a grammar, which also defines which records are rows.
 
-DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
+DuckDB parses a file if the result provably follows the grammar. `split_records` parses all other files.
 
-A record is one line of fields, ended by LF, CR LF or CR. Fields are separated by a comma, semicolon,
-tab or pipe, which is detected from the header unless it is set. A field that begins with a double
-quote (after at most one space) ends at the next quote that is not doubled, optionally followed by
-spaces; it may contain delimiters, doubled quotes and line ends. Any other field is taken literally,
-including quotes inside it. An empty line is not a record.
+A record is a line of fields that ends with LF, CR LF or CR. Fields are separated by a comma, semicolon,
+tab or pipe. This delimiter is detected from the header unless a setting specifies the delimiter. A
+quoted field starts with a double quote, optionally after one space, and ends at the next quote that is
+not doubled, optionally followed by spaces. A quoted field may contain delimiters, doubled quotes and
+line endings. Any other field is read literally, including any quotes. An empty line is not a record.
 
-If the quoting of a record is broken, only its first line is rejected and reading continues with the
-next line. An unclosed quote thus costs one line, not the rest of the file.
+If a record's quoting is invalid, only the record's first line is rejected, and reading continues with
+the next line. An unclosed quote therefore affects only one line, not the rest of the file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.text_files import open_text
 
-# DuckDB's planning time for a scan grows with the number of columns, even of unused ones.
+# DuckDB's planning time for a scan grows with the number of columns, including unused columns.
 MAX_COLUMNS = 10_000
-# Far above any real row: a longer one has lost a line end or is not CSV.
+# Real rows are much shorter. A longer row is missing a line ending or is not CSV.
 MAX_RECORD_CHARACTERS = 500_000
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -52,10 +52,11 @@ class MalformedReason(StrEnum):
 
 @dataclass(frozen=True)
 class Header:
-    """The first record of a file.
+    """The first record in a file.
 
-    ``names`` are trimmed and in file order; an empty name means an unnamed column. ``separators`` and
-    ``newlines`` are the numbers of delimiters and line feeds in its text, excluding the line end.
+    ``names`` contains the trimmed column names in file order. An unnamed column has an empty name.
+    ``separators`` and ``newlines`` are the numbers of delimiters and line feeds in the header's text,
+    excluding the line ending.
     """
 
     names: tuple[str, ...]
@@ -67,8 +68,8 @@ class Header:
 class Record(NamedTuple):
     """One record, which is a row if ``reason`` is None.
 
-    ``line_number`` is the number of its first line. The header is line 1. ``text`` excludes the line
-    end and is truncated if it is too long.
+    ``line_number`` is the number of the record's first line. The header is line 1. ``text`` excludes
+    the line ending and is truncated if the text is too long.
     """
 
     line_number: int
@@ -77,7 +78,7 @@ class Record(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line, including its line end. ``is_cut`` is true if it is longer than a record can be."""
+    """One line, including its line ending. ``is_cut`` is true if the line is too long for a record."""
 
     number: int
     text: str
@@ -115,10 +116,10 @@ def _row(delimiter: str, field_count: int) -> re.Pattern[str]:
 
 
 def read_header(file: SourceFile, known: frozenset[str]) -> Header:
-    """Read the header of a file and detect the delimiter, unless it is set.
+    """Read a file's header, and detect the delimiter unless the delimiter is set.
 
-    The delimiter is the one that yields the most `known` names. Ties go to the one that yields the most
-    rows among the first 100 records, and then to the one that yields the most columns.
+    The delimiter that yields the most `known` names is used. Ties are resolved by the most rows among
+    the first 100 records, and then by the most columns.
 
     Raises:
         SourceError: If the header is missing, is not CSV text in UTF-8, or has more than
@@ -131,7 +132,8 @@ def read_header(file: SourceFile, known: frozenset[str]) -> Header:
         first = next(lines, None)
         if first is None or not first.text.rstrip("\r\n"):
             raise SourceError(
-                f"{shown} has no header. Name the columns, separated by commas, in the first line."
+                f"{shown} does not have a header. List the column names, separated by commas, on "
+                "the first line."
             )
         header = None if first.is_cut else _plain_header(first.text.rstrip("\r\n"), known, allowed)
         if header is None:
@@ -140,15 +142,15 @@ def read_header(file: SourceFile, known: frozenset[str]) -> Header:
             )
     if len(header.names) > MAX_COLUMNS:
         raise SourceError(
-            f"The header of {shown} names {len(header.names):,} columns; the limit is "
-            f"{MAX_COLUMNS:,}. Remove the columns that are not needed."
+            f"The header of {shown} contains {len(header.names):,} columns, which exceeds the limit "
+            f"of {MAX_COLUMNS:,}. Remove the columns that are not needed."
         )
     return header
 
 
 @lru_cache
 def _plain_header(text: str, known: frozenset[str], allowed: tuple[str, ...]) -> Header | None:
-    """Return the header in a line without quotes, or None if its names fit several delimiters."""
+    """Return the header from a line without quotes, or None if several delimiters fit equally well."""
     if '"' in text or "\0" in text or encoding_fault(text):
         return None
     headers = [_header(text, delimiter) for delimiter in _delimiters(text, allowed)]
@@ -170,11 +172,13 @@ def _best_header(
         ranked.append(((first.reason is None, _matches(header, known), rows, count), first, header))
     _, record, header = max(ranked, key=lambda each: each[0])
     if "\0" in record.text or record.reason is MalformedReason.ENCODING:
-        raise SourceError(f"The header of {shown} is not UTF-8 text. Save it as CSV in UTF-8.")
+        raise SourceError(
+            f"The header of {shown} is not UTF-8 text. Save the file as CSV in UTF-8."
+        )
     if record.reason is not None:
         raise SourceError(
-            f"The header of {shown} cannot be read ({record.reason}). Name the columns, separated "
-            "by commas, in the first line."
+            f"The header of {shown} cannot be read ({record.reason}). List the column names, separated "
+            "by commas, on the first line."
         )
     return header
 
@@ -193,7 +197,7 @@ def _matches(header: Header, known: frozenset[str]) -> int:
 
 
 def split_records(file: SourceFile, header: Header) -> Iterator[Record]:
-    """Yield every record after the header, whether or not it is a row, in file order."""
+    """Yield every record after the header in file order, including records that are not rows."""
     grammar = _grammar(header.delimiter)
     with open_text(file) as text:
         lines = read_lines(text)
@@ -202,7 +206,7 @@ def split_records(file: SourceFile, header: Header) -> Iterator[Record]:
 
 
 def read_lines(stream: TextIO) -> Iterator[Line]:
-    """Yield the lines of a stream."""
+    """Yield the lines in a stream."""
     number = 0
     while text := stream.readline(MAX_RECORD_CHARACTERS + 1):
         number += 1
@@ -236,21 +240,21 @@ def _records(lines: Iterator[Line], row: re.Pattern[str], delimiter: str) -> Ite
 
 
 def too_long(line: Line) -> MalformedReason | None:
-    """Return the reason why a line is not a row, if it is too long."""
+    """Return `TOO_LONG` if a line is too long to be a row, or None otherwise."""
     return MalformedReason.TOO_LONG if line.is_cut else None
 
 
 def encoding_fault(text: str) -> MalformedReason | None:
-    """Return the reason why text is not a row, if it contains lone surrogates."""
+    """Return `ENCODING` if the text contains lone surrogates, or None otherwise."""
     if not text.isascii() and _ESCAPED_BYTE.search(text):
         return MalformedReason.ENCODING
     return None
 
 
 def _close(first: Line, ahead: deque[Line], lines: Iterator[Line], grammar: _Grammar) -> str | None:
-    """Read up to the line that closes an open quote and return the record's text.
+    """Read through the line that closes an open quote, and return the record's text.
 
-    If no line closes it properly, return None and put the lines that were read into ``ahead``.
+    If no line closes the quote properly, return None and put the lines that were read into ``ahead``.
     """
     texts = [first.text]
     size = len(first.text)

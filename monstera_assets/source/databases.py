@@ -1,7 +1,8 @@
-"""Read database tables, or Parquet files at a URL, through DuckDB's extensions.
+"""Read database tables or Parquet files at a URL through DuckDB extensions.
 
 A source can be an address instead of a folder: `duckdb:FILE`, `sqlite:FILE`, `postgres:CONNECTION`
-or a URL such as `s3://bucket/folder`. An address can contain a password, so errors do not quote it.
+or a URL such as `s3://bucket/folder`. An address can contain a password, so error messages do not
+quote addresses.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.sql import identifier, literal
 
 if TYPE_CHECKING:
-    import duckdb  # quick commands must not load it
+    import duckdb  # quick commands must not load DuckDB
 
 _ADDRESS = re.compile(r"(duckdb|sqlite|postgres(?:ql)?|s3|gs|gcs|r2|https?|file):(.+)", re.DOTALL)
 _FILES = ("duckdb", "sqlite")
@@ -36,7 +37,7 @@ class Place:
 
     @property
     def is_url(self) -> bool:
-        """Whether this is the URL of a folder."""
+        """Whether the place is the URL of a folder."""
         return self.kind not in (*_FILES, "postgres")
 
     @property
@@ -46,7 +47,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The place without anything that could be a password."""
+        """The place, without any text that could be a password."""
         return f"{self.kind}:{self.address}" if self.kind in _FILES else f"{self.kind}:"
 
 
@@ -67,14 +68,14 @@ class DatabaseTable:
 
 
 def place_of(source: Path) -> Place | None:
-    """Return the database or URL that a source names, or None if it is a folder."""
+    """Return the database or URL that a source specifies, or None if the source is a folder."""
     found = _ADDRESS.fullmatch(str(source))
     if found is None:
         return None
     kind, rest = found.groups()
     if kind in _FILES:
         return Place(kind, rest)
-    # A Path drops the second slash of a URL.
+    # A Path drops the second slash in a URL.
     if rest.startswith("/"):
         slashes = "///" if kind == "file" else "//"
         rest = f"{kind}:{slashes}{rest.strip('/')}"
@@ -82,14 +83,14 @@ def place_of(source: Path) -> Place | None:
 
 
 def shown_source(source: Path) -> str:
-    """Return the source setting without anything that could be a password."""
+    """Return the source setting, without any text that could be a password."""
     place = place_of(source)
     return str(source) if place is None else place.shown
 
 
 @contextmanager
 def attached(connection: duckdb.DuckDBPyConnection, place: Place) -> Iterator[str]:
-    """Attach a place for reading, and yield the database's name.
+    """Attach a place for reading, and yield the attached database's name.
 
     Raises:
         SourceError: If an extension is missing or the place cannot be read.
@@ -111,7 +112,7 @@ def attached(connection: duckdb.DuckDBPyConnection, place: Place) -> Iterator[st
         finally:
             connection.execute(f"DETACH {database}")
     except duckdb.Error as error:
-        # Errors quote the address, which may contain a password.
+        # DuckDB's errors quote the address, which may contain a password.
         raise _unreadable(place, error) from None
 
 
@@ -121,19 +122,19 @@ def _unreadable(place: Place, error: duckdb.Error) -> SourceError:
     extension = _URL_EXTENSION if place.is_url else _EXTENSIONS.get(place.kind)
     if extension and "extension" in str(error).lower():
         return SourceError(
-            f"The source {place.shown} needs DuckDB's extension {extension}, which is not installed. "
-            f"With network access, run INSTALL {extension} once in DuckDB {duckdb.__version__}, as the "
-            "user who runs monstera."
+            f"The source {place.shown} requires DuckDB's {extension} extension, which is not "
+            f"installed. With network access, run INSTALL {extension} once in DuckDB "
+            f"{duckdb.__version__} as the user who runs monstera."
         )
     reason = f" ({str(error).partition(chr(10))[0]})" if place.kind in _FILES else ""
     return SourceError(
-        f"The source {place.shown} cannot be read{reason}. Check that it exists, that its "
-        "credentials are valid, and that no other process is writing to it."
+        f"The source {place.shown} cannot be read{reason}. Check that the source exists, its "
+        "credentials are valid, and no other process is writing to it."
     )
 
 
 def tables_at(place: Place, names: Sequence[str]) -> list[DatabaseTable]:
-    """Return a database's tables and views, or the Parquet files with these names at a URL.
+    """Return a database's tables and views, or the Parquet files with the given names at a URL.
 
     Raises:
         SourceError: If an extension is missing or the place cannot be read.
@@ -153,7 +154,7 @@ def tables_at(place: Place, names: Sequence[str]) -> list[DatabaseTable]:
 
 
 def table_digest(table: DatabaseTable) -> str:
-    """Read all rows, and return their number, the sum of their hashes and the columns' types.
+    """Read all rows, and return the row count, the sum of the row hashes and the column types.
 
     Raises:
         SourceError: If an extension is missing or the table cannot be read.

@@ -1,11 +1,11 @@
-"""The error raised when a source cannot be read."""
+"""The error that is raised when a source cannot be read."""
 
 
 class SourceError(ValueError):
-    """A source cannot be read; the message says what is wrong, in which file, and what to do.
+    """A source cannot be read. The message describes the problem, the file and the solution.
 
-    Unprintable characters, which file names and headers may contain, are escaped. The message is
-    therefore one line without terminal control sequences.
+    Unprintable characters in file names and headers are escaped, so the message is a single line
+    without terminal control sequences.
     """
 
     def __init__(self, message: str) -> None:

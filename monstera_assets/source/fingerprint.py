@@ -1,4 +1,4 @@
-"""Fingerprints, which identify the content of source files in the ledger of loads."""
+"""Compute fingerprints, which identify the content of source files in the load ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from monstera_assets.source.layout import SourceFile, unreadable
 
 
 class FileFingerprint(NamedTuple):
-    """A file's size and SHA-256 (lowercase hexadecimal), or 0 and the SHA-256 of a table's digest."""
+    """A file's size in bytes and SHA-256 hash in lowercase hexadecimal.
+
+    For a database table, the size is 0, and the hash is the SHA-256 hash of the table's digest.
+    """
 
     relative_path: str
     size_bytes: int
@@ -19,9 +22,9 @@ class FileFingerprint(NamedTuple):
 
 
 def summary(prints: Sequence[FileFingerprint]) -> FileFingerprint:
-    """Return one fingerprint for several files, whose path is the number of files.
+    """Combine fingerprints into one fingerprint, whose path is the number of files.
 
-    A single file keeps its own fingerprint.
+    A single fingerprint is returned unchanged.
     """
     if len(prints) == 1:
         return prints[0]
@@ -37,7 +40,7 @@ def fingerprint(file: SourceFile) -> FileFingerprint:
     """Read a file once, in blocks, and return its fingerprint.
 
     Raises:
-        SourceError: If the file is missing, unreadable, or has changed since discovery.
+        SourceError: If the file is missing, is unreadable, or has changed since discovery.
     """
     file.check_unchanged()
     if file.table is not None:

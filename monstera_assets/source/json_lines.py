@@ -1,4 +1,4 @@
-"""Split JSON lines and arrays into records, and query the values of JSON objects."""
+"""Split JSON lines and arrays into records, and query the values in JSON objects."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SPACE = re.compile(r"\s*")
 
 
 def json_records(file: SourceFile) -> Iterator[Record]:
-    """Yield each line that is not blank, or each element if a `.json` file contains an array.
+    """Yield each nonblank line, or each array element if a `.json` file contains an array.
 
-    A record without a fault is not necessarily JSON.
+    A record without a malformed reason is not necessarily valid JSON.
 
     Raises:
-        SourceError: If the file cannot be read or contains a damaged array.
+        SourceError: If the file cannot be read or contains an invalid array.
     """
     with open_text(file) as text:
         if _MAY_BE_ARRAY.search(file.relative_path) and _first_character(text.read(1 << 16)) == "[":
@@ -47,7 +47,7 @@ def json_records(file: SourceFile) -> Iterator[Record]:
 
 
 def _record(number: int, text: str, reason: MalformedReason | None) -> Record:
-    """Return a record. If it may be a row, its text is quoted as a CSV field."""
+    """Return a record. If the record may be a row, its text is quoted as a CSV field."""
     quoted = text if reason is not None else '"' + text.replace('"', '""') + '"'
     return Record(number, quoted, reason)
 
@@ -78,8 +78,8 @@ def _elements(file: SourceFile, content: str) -> Iterator[Record]:
             raise ValueError(content[-1])
     except (ValueError, IndexError, RecursionError):
         raise SourceError(
-            f"{file.relative_path} is a damaged JSON array (after line {line}). Write the file "
-            "again, or save one object per line as .jsonl."
+            f"{file.relative_path} contains an invalid JSON array (after line {line}). Correct the "
+            "file, or save one object per line in a .jsonl file."
         ) from None
 
 
@@ -91,14 +91,14 @@ def _after_space(content: str, position: int) -> int:
 def json_values(columns: Sequence[str], keys: Sequence[str]) -> tuple[list[str], str]:
     """Return one expression per column, and the expression that extracts the values from `LINE`.
 
-    A column gets the value of the key with its name, in any case. Nested values become JSON text,
-    except for lists of strings, which are joined by ``|`` (the list notation in sources).
+    Each column gets the value of the key with the same name, ignoring case. Lists of strings are joined
+    with ``|``, which separates list items in sources. Other nested values become JSON text.
 
     Args:
-        columns: lowercase names.
+        columns: lowercase column names.
         keys: the keys of all objects.
     """
-    # If an object has several matching keys, the exact name comes first.
+    # If an object has several matching keys, the exact name takes precedence.
     paths = {
         name: sorted((key for key in keys if key.strip().lower() == name), key=lambda k: k != name)
         for name in columns

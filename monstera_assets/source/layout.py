@@ -1,4 +1,4 @@
-"""Find the files in a source folder, and each file's input and day."""
+"""Find the files in a source folder, and determine each file's input and day."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INPUTS = REQUIRED_INPUTS + OPTIONAL_INPUTS
 
 
 class FileFormat(StrEnum):
-    """A format of exports and generated sources; the value is also the file name extension."""
+    """A format for exports and generated sources. The value is also the file extension."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -39,7 +39,7 @@ class InputFormat(StrEnum):
 
 
 class Compression(StrEnum):
-    """The compression of a text file; the value is DuckDB's name for it."""
+    """A text file's compression. The value is DuckDB's name for the compression."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -58,7 +58,7 @@ _PREFIXES = ("", "seed_")
 _DAY_KEYS = dict.fromkeys(("users", "accounts"), "snapshot_date=")
 _DAY_KEY = "event_date="
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-# Unsupported formats. Such a file is refused if it would be an input's only file.
+# Unsupported formats, which cause an error if such a file would be an input's only file.
 _OTHER_DATA = re.compile(
     r"\.(txt|avro|orc|xlsx?|xml|gz|bz2|xz|zst|zip|snappy|lz4|db|sqlite|duckdb)$", re.IGNORECASE
 )
@@ -71,7 +71,7 @@ _TABLE_FORMATS = {
 
 
 class FileStamp(NamedTuple):
-    """Size and modification time of a file at discovery, used to detect changes."""
+    """A file's size and modification time at discovery, which are used to detect changes."""
 
     size_bytes: int
     modified_ns: int
@@ -79,13 +79,12 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of an input.
+    """One file in an input.
 
     ``relative_path`` is relative to the source folder and uses ``/`` on every system.
-    ``folder_date`` is the date of its ``event_date=`` or ``snapshot_date=`` folder, if any. If
-    ``table`` is set, that database table is read instead of a file, and ``path`` is the database file,
-    if there is one.
-    ``delimiter`` is the delimiter of CSV, or None to detect it.
+    ``folder_date`` is the date of the file's ``event_date=`` or ``snapshot_date=`` folder, if any. If
+    ``table`` is set, the database table is read instead of a file, and ``path`` is the database file, if
+    there is one. ``delimiter`` is the delimiter in CSV files, or None to detect the delimiter.
     """
 
     path: Path
@@ -105,25 +104,25 @@ class SourceFile:
         if self.stamp is not None and now != self.stamp:
             raise SourceError(
                 f"{self.relative_path} has changed since the source was scanned. "
-                "Run again when no process is writing to the source."
+                "Try again when no process is writing to the source."
             )
 
 
 @dataclass(frozen=True)
 class SourceInput:
-    """The files of one input, sorted by relative path; no files means zero rows."""
+    """The files in one input, sorted by relative path. An input without files has no rows."""
 
     name: str
     files: tuple[SourceFile, ...]
     by_day: bool
 
     def within(self, first: date, last: date) -> SourceInput:
-        """Return the input, restricted to the files of these days if it is laid out by day."""
+        """Return the input, restricted to the given days' files if the input is laid out by day."""
         dates = {file.folder_date for file in self.files if file.folder_date is not None}
         return self.of_days({day for day in dates if first <= day <= last})
 
     def of_days(self, days: Container[date]) -> SourceInput:
-        """Return the input, restricted to the files of these days if it is laid out by day."""
+        """Return the input, restricted to the given days' files if the input is laid out by day."""
         if not self.by_day:
             return self
         return replace(self, files=tuple(f for f in self.files if f.folder_date in days))
@@ -137,7 +136,7 @@ class IgnoredEntry(NamedTuple):
 
 
 class Source(dict[str, SourceInput]):
-    """A source's inputs by name, and the entries that look like an input but are not read."""
+    """A source's inputs by name, and the entries that look like inputs but are not read."""
 
     ignored: Sequence[IgnoredEntry] = ()
 
@@ -148,24 +147,26 @@ def discover_source(
     *,
     delimiter: str | None = None,
 ) -> Source:
-    """Return the inputs in a source folder, or at another place, by name; only events is required.
+    """Return the inputs in a source folder, database or URL, keyed by name. Only `events` is required.
 
     An input is a file ``<name>.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``, or
-    a folder ``<name>/`` of such files, flat or laid out by day (``event_date=2025-06-01/``, or
-    ``snapshot_date=2025-06-01/`` for daily dumps of users and accounts), with or without the prefix
-    ``seed_``. Text files may be compressed (``.gz``, ``.zst``). A database or URL (see `databases`) may
-    take the place of the folder; its tables have these names.
+    a folder ``<name>/`` that contains such files. Names may have the prefix ``seed_``. A folder is
+    either flat or laid out by day (``event_date=2025-06-01/`` or, for daily dumps of users and accounts,
+    ``snapshot_date=2025-06-01/``). Text files may be compressed (``.gz``, ``.zst``). In a database or at
+    a URL (see `databases`), tables have the same names.
 
     Args:
         folder: the source folder.
-        errors: if given, the errors of inputs are added to it by input, and these inputs are left out.
-        delimiter: the delimiter of all CSV files, or None to detect it in each file.
+        errors: a dictionary to which errors are added by input name, or None to raise errors. Inputs
+            with errors are left out.
+        delimiter: the delimiter in all CSV files, or None to detect each file's delimiter.
 
     Raises:
-        SourceError: If the folder cannot be listed; events is missing; a file or folder with a similar
-            name could be a missing input; or an input exists twice, mixes day folders with other
-            files, contains a file that is unreadable or has another format, is a table of Delta Lake,
-            Iceberg or Hudi, has a folder with an unreadable date, or points outside the source folder.
+        SourceError: If the folder cannot be listed, `events` is missing, or a file or folder with a
+            similar name could be a missing input. The error is also raised if an input exists twice,
+            mixes day folders with other files, contains an unreadable or unsupported file, is a Delta
+            Lake, Iceberg or Hudi table, contains a folder with an unreadable date, or points outside
+            the source folder.
     """
     if (place := place_of(folder)) is not None:
         return _database_source(place)
@@ -185,8 +186,8 @@ def discover_source(
         with _collected(errors, name):
             if name not in chosen:
                 raise SourceError(
-                    f"The source folder {folder} lacks {name}. Add {name}.csv, {name}.parquet or a "
-                    f"folder {name}/ (the prefix seed_ is allowed)."
+                    f"The source folder {folder} does not contain the input {name}. Add {name}.csv, "
+                    f"{name}.parquet or a folder named {name}. The prefix seed_ is allowed."
                 )
     source = Source()
     for name, entry in chosen.items():
@@ -200,7 +201,7 @@ def discover_source(
 
 @contextmanager
 def _collected(errors: dict[str, SourceError] | None, name: str) -> Iterator[None]:
-    """Keep the first error of an input, or raise it if errors are not collected."""
+    """Collect an input's first error, or raise the error if errors are not collected."""
     try:
         yield
     except SourceError as error:
@@ -219,14 +220,20 @@ def _database_source(place: Place) -> Source:
         if stem in stems:
             found.setdefault(stems[stem], []).append(table)
         elif (name := resembled(stem)) is not None:
-            ignored.append(IgnoredEntry(table.name, f"looks like the input {name}. Rename it."))
+            ignored.append(
+                IgnoredEntry(table.name, f"looks like the input {name}. Rename the table.")
+            )
     for name, tables in found.items():
         if len(tables) > 1:
             names = ", ".join(f"{table.schema}.{table.name}".strip(".") for table in tables)
-            raise SourceError(f"The input {name} exists {len(tables)} times ({names}). Keep one.")
+            raise SourceError(
+                f"The input {name} exists {len(tables)} times ({names}). Keep only one of the tables."
+            )
     if missing := [name for name in REQUIRED_INPUTS if name not in found]:
         kind = "Parquet file or folder" if place.is_url else "table or view"
-        raise SourceError(f"The source {place.shown} lacks a {kind} named {', '.join(missing)}.")
+        raise SourceError(
+            f"The source {place.shown} does not contain a {kind} named {', '.join(missing)}."
+        )
     path = place.path
     stamp = _stamp(path, place.shown) if path else None
     source = Source()
@@ -259,13 +266,13 @@ def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise SourceError(
-            f"The folder {shown} cannot be listed ({error.strerror}). Check its permissions."
+            f"The folder {shown} cannot be listed ({error.strerror}). Check the folder's permissions."
         ) from error
 
 
 def input_format(name: str) -> tuple[str, InputFormat, Compression] | None:
-    """Split a file name into its stem, format and compression, or return None if it is not read."""
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - thousands of names
+    """Split a file name into its stem, format and compression, or return None for unsupported files."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - faster for thousands of names
     if suffix.lower() == ".parquet":
         return stem, InputFormat.PARQUET, Compression.NONE
     compression = _COMPRESSIONS.get(suffix.lower(), Compression.NONE)
@@ -276,7 +283,7 @@ def input_format(name: str) -> tuple[str, InputFormat, Compression] | None:
 
 
 def resembled(name: str) -> str | None:
-    """Return the input that a file or folder name resembles in any case, or None."""
+    """Return the input that a file or folder name resembles, ignoring case, or None."""
     if name.startswith((".", "_")):
         return None
     stem = re.sub("[^a-z]+", "_", name.lower().partition(".")[0]).strip("_")
@@ -286,7 +293,7 @@ def resembled(name: str) -> str | None:
 
 
 def _candidate(name: str, entries: Mapping[str, os.DirEntry[str]]) -> os.DirEntry[str] | None:
-    """Return the file or folder that has the name of an input, or None."""
+    """Return the file or folder that has an input's name, or None."""
     stems = [prefix + name for prefix in _PREFIXES]
     found = []
     for entry in entries.values():
@@ -297,13 +304,14 @@ def _candidate(name: str, entries: Mapping[str, os.DirEntry[str]]) -> os.DirEntr
         elif entry.name.partition(".")[0] in stems and _OTHER_DATA.search(entry.name):
             raise SourceError(
                 f"{entry.name} has the name of the input {name}, but its format is not supported. "
-                f"Save it as {name}.csv or {name}.parquet, or move it out of the source folder."
+                f"Save the data as {name}.csv or {name}.parquet, or move the file out of the source "
+                "folder."
             )
     if len(found) > 1:
         raise SourceError(
             f"The input {name} exists {len(found)} times "
             f"({', '.join(sorted(entry.name for entry in found))}). "
-            "Keep one and move the others out of the source folder."
+            "Keep one entry, and move all other entries out of the source folder."
         )
     return next(iter(found), None)
 
@@ -317,13 +325,13 @@ def _beside(
     if name in chosen:
         yield IgnoredEntry(
             entry.name,
-            f"looks like the input {name}, which is read from {chosen[name].name}. To include its "
-            f"rows, put both into a folder {name}/.",
+            f"looks like the input {name}, which is read from {chosen[name].name}. To read both, move "
+            f"{entry.name} and {chosen[name].name} into a folder named {name}.",
         )
     elif entry.is_dir() or input_format(entry.name) or _OTHER_DATA.search(entry.name):
         raise SourceError(
-            f"{entry.name} looks like the input {name}, which is missing. Name it {name} with the "
-            "extension of its format, or move it out of the source folder."
+            f"{entry.name} looks like the input {name}, which is missing. Rename {entry.name} to "
+            f"{name}, with the extension for its format, or move it out of the source folder."
         )
     else:
         yield IgnoredEntry(entry.name, f"looks like the input {name}, but is not {_READABLE}.")
@@ -347,9 +355,9 @@ def _folder_input(root: Path, name: str, folder: str, ignored: list[IgnoredEntry
     flat = [file for file in files if file.folder_date is None]
     if day_folders and flat:
         raise SourceError(
-            f"The input {name} mixes {key} folders with files outside them, such as "
-            f"{flat[0].relative_path}. Move every file into the folder for its day, or do not "
-            "use such folders."
+            f"The input {name} contains {key} folders and files outside those folders, such as "
+            f"{flat[0].relative_path}. Move every file into the folder for its day, or do not use "
+            f"{key} folders."
         )
     return SourceInput(name, tuple(files), by_day=day_folders and key == _DAY_KEY)
 
@@ -362,7 +370,7 @@ def _walk(
     above: frozenset[Path],
     ignored: list[IgnoredEntry],
 ) -> Iterator[tuple[SourceFile | None, date | None]]:
-    """Yield every folder (without a file) and every data file, each with its folder date."""
+    """Yield each data file with its folder date, and None with each folder's date."""
     here = _inside(root, folder)
     if here in above:
         raise SourceError(f"The folder {folder.as_posix()} links back to itself. Remove the link.")
@@ -383,14 +391,15 @@ def _walk(
         elif entry.is_symlink() or not relative.suffix or _OTHER_DATA.search(entry.name):
             _inside(root, relative)
             raise SourceError(
-                f"{relative.as_posix()} is not {_READABLE}. Convert it, or move it out of the folder."
+                f"{relative.as_posix()} is not {_READABLE}. Convert the file, or move it out of the "
+                "folder."
             )
         else:
             ignored.append(IgnoredEntry(relative.as_posix(), f"is not {_READABLE}."))
 
 
 def _refuse_table(root: Path, folder: Path, names: Container[str]) -> None:
-    """Raise a SourceError if a folder is a table whose metadata lists the current files."""
+    """Raise a SourceError if a folder is a table whose metadata lists the table's current files."""
     is_iceberg = "metadata" in names and any((root / folder / "metadata").glob("*.metadata.json"))
     marks = {"Delta Lake": "_delta_log" in names, "Iceberg": is_iceberg, "Hudi": ".hoodie" in names}
     for kind, is_marked in marks.items():
@@ -398,8 +407,8 @@ def _refuse_table(root: Path, folder: Path, names: Container[str]) -> None:
             name = folder.as_posix()
             how = _TABLE_FORMATS[kind].format(name, folder.parts[0])
             raise SourceError(
-                f"The folder {name} is a table of {kind}, which also keeps files with removed rows. "
-                f"Export its current rows to Parquet, for example {how}, and use that file instead."
+                f"The folder {name} uses the {kind} format, which also keeps files with removed rows. "
+                f"Export the current rows to Parquet, for example {how}, and use that file instead."
             )
 
 
@@ -413,12 +422,13 @@ def _day(folder: Path, key: str, folder_date: date | None) -> date | None:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise SourceError(
-            f"The folder {folder.as_posix()} has no readable date. Name it {key}YYYY-MM-DD."
+            f"The folder {folder.as_posix()} does not have a readable date. Rename the folder to "
+            f"{key}YYYY-MM-DD."
         ) from error
     if folder_date is not None and folder_date != day:
         raise SourceError(
             f"The folder {folder.as_posix()} is inside the folder for another day "
-            f"({folder_date.isoformat()}). Move it out."
+            f"({folder_date.isoformat()}). Move the folder out of the other day's folder."
         )
     return day
 
@@ -432,14 +442,14 @@ def _source_file(
     is_link: bool = True,
 ) -> SourceFile:
     shown = relative.as_posix()
-    if is_link:  # other files are inside, because their folder is
+    if is_link:  # other files are inside the source folder, because their folder is
         _inside(root, relative)
     path = root / relative
     try:
         shown.encode()
     except UnicodeEncodeError as error:
         raise SourceError(
-            f"The name of the file {shown!a} is not UTF-8. Rename the file."
+            f"The file name {shown!a} is not valid UTF-8. Rename the file."
         ) from error
     stamp = _stamp(path, shown)
     try:
@@ -456,12 +466,12 @@ def _inside(root: Path, relative: Path) -> Path:
         real = (root / relative).resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise SourceError(
-            f"{relative.as_posix()} cannot be reached, because it is a broken link or a permission "
-            "is missing. Fix or remove it."
+            f"{relative.as_posix()} cannot be reached, because it is a broken link or you do not have "
+            "permission to read it. Fix the link or the permissions, or remove the file."
         ) from error
     if not real.is_relative_to(root):
         raise SourceError(
-            f"{relative.as_posix()} points outside the source folder (to {real}). Copy its target "
+            f"{relative.as_posix()} points outside the source folder (to {real}). Copy the target "
             "into the source folder."
         )
     return real
@@ -473,12 +483,12 @@ def _stamp(path: Path, shown: str) -> FileStamp:
     except OSError as error:
         raise unreadable(shown, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{shown} is not a regular file. Replace it with one.")
+        raise SourceError(f"{shown} is not a regular file. Replace it with a regular file.")
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
 def unreadable(shown: str, error: OSError) -> SourceError:
     """Return the error for a file that cannot be read."""
     return SourceError(
-        f"{shown} cannot be read ({error.strerror}). Check that it exists and is readable."
+        f"{shown} cannot be read ({error.strerror}). Check that the file exists and is readable."
     )

@@ -17,7 +17,7 @@ from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_li
 from monstera_assets.source.staging import Staging
 
 TEXT = "VARCHAR"
-# DuckDB has no specific error for a damaged file, so any error but these counts as one.
+# DuckDB has no specific error for damaged files, so all errors except these indicate a damaged file.
 NOT_THE_FILE = (duckdb.InterruptException, duckdb.OutOfMemoryException)
 
 _SAME = re.compile(
@@ -31,9 +31,9 @@ _OPTIONS = "binary_as_string = true, hive_partitioning = false"
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file with its columns and their DuckDB types, in file order.
+    """A Parquet file with its column names and DuckDB types, in file order.
 
-    ``copy`` is the staged copy of a database table, which has the same columns and ``_row``.
+    ``copy`` is the staged copy of a database table, which also has the column ``_row``.
     """
 
     file: SourceFile
@@ -41,17 +41,17 @@ class ParquetFile:
     copy: str | None = None
 
     def found(self, wanted: Iterable[str]) -> Mapping[str, tuple[str, str]]:
-        """Return the exact name and the type of each wanted column that the file has."""
+        """Return the exact name and the type of each wanted column that exists in the file."""
         names = [name for name, _ in self.schema]
         found = places(names, wanted, self.file.relative_path)
         return {name: self.schema[place] for name, place in found.items()}
 
 
 def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> ParquetFile:
-    """Read the footer of a Parquet file.
+    """Read a Parquet file's footer.
 
     Raises:
-        SourceError: If the file is not Parquet, is truncated, is missing, or has changed.
+        SourceError: If the file is missing, truncated or not a Parquet file, or has changed.
     """
     file.check_unchanged()
     try:
@@ -69,9 +69,9 @@ def copy_table(staging: Staging, file: SourceFile, wanted: Iterable[str]) -> Par
     """Copy the wanted columns of a database table to the staging area.
 
     Raises:
-        SourceError: If an extension is missing, or the table cannot be read or has changed.
+        SourceError: If an extension is missing, the table cannot be read, or the table has changed.
     """
-    assert file.table is not None  # noqa: S101 - of this format only
+    assert file.table is not None  # noqa: S101 - only tables are copied
     file.check_unchanged()
     with attached(staging.connection, file.table.place) as database:
         relation = file.table.relation(database)
@@ -84,7 +84,7 @@ def copy_table(staging: Staging, file: SourceFile, wanted: Iterable[str]) -> Par
 
 
 def raw_type(kind: str) -> str:
-    """Return the type for a column's raw values: a plain scalar type or VARCHAR."""
+    """Return the type for a column's raw values, which is a plain scalar type or VARCHAR."""
     if _SAME.fullmatch(kind):
         return kind
     return "TIMESTAMP" if kind in _OTHER_TIMESTAMPS else TEXT
@@ -93,14 +93,15 @@ def raw_type(kind: str) -> str:
 def raw_value(name: str, kind: str, target: str) -> str:
     """Return the expression that reads a column as raw values of the type ``target``.
 
-    Instants become naive UTC timestamps, lists of strings are joined by ``|`` (the list notation of
-    sources), and other nested values become JSON. Empty text is null, as in CSV.
+    Instants become UTC timestamps without a time zone. Lists of strings are joined with ``|``, which
+    separates list items in sources. Other nested values become JSON. Empty strings become null, as in
+    CSV files.
     """
     value = identifier(name)
     if kind == _ZONED:
         value = f"timezone('UTC', {value})"
     elif kind == "TIMESTAMP_NS":
-        # A cast rounds, which could move the last instant of a day to the next day.
+        # A cast rounds, which could move the last instant in a day to the next day.
         value = f"make_timestamp(epoch_ns({value}) // 1000)"
     elif kind == f"{TEXT}[]":
         value = f"array_to_string({value}, '|')"
@@ -120,22 +121,23 @@ def parquet_scan(paths: Sequence[Path]) -> str:
 def _broken(file: SourceFile, error: duckdb.Error) -> SourceError:
     """Return the error for a file that cannot be read as Parquet.
 
-    Raise it from None: DuckDB's message may quote a value, which would then be stored with the error.
+    Raise the error from None, because DuckDB's original message may quote a value, which would be
+    stored with the error.
     """
     file.check_unchanged()
     reason = _QUOTED_VALUE.sub("a value", str(error)).strip().partition("\n")[0]
     return SourceError(
-        f"{file.relative_path} cannot be read as Parquet ({reason}). Write the file again."
+        f"{file.relative_path} cannot be read as Parquet ({reason}). Regenerate the file."
     )
 
 
 def check_parquet(
     connection: duckdb.DuckDBPyConnection, files: Iterable[ParquetFile], columns: Iterable[str]
 ) -> None:
-    """Read these columns of each file separately, to find an unreadable file.
+    """Read the given columns of each file separately to find an unreadable file.
 
     Raises:
-        SourceError: If a file cannot be read to its end.
+        SourceError: If a file cannot be read completely.
     """
     for item in files:
         if item.copy is not None:

@@ -1,4 +1,4 @@
-"""Stage one input as temporary tables: its raw rows, and the records that are not rows."""
+"""Stage an input as two temporary tables, which contain the raw rows and the malformed records."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column to read. An optional column is null if a file lacks it.
+    """A column to read. An optional column is null if the column is missing from a file.
 
-    ``name`` is in lowercase. The source can use any case and surrounding spaces.
+    ``name`` is in lowercase. In the source, the name can have any case and surrounding spaces.
     """
 
     name: str
@@ -59,14 +59,15 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class StagedInput:
-    r"""The names of the two temporary tables of an input; ``rows`` may also be a view.
+    r"""The names of an input's two temporary tables. ``rows`` can also be a view.
 
-    ``rows`` has the declared columns, source_file (VARCHAR, relative path), folder_date (DATE,
-    null unless the input is laid out by day) and row_number (BIGINT, ascending in the order of each
-    file's rows). ``malformed`` has one row per record of a text file that is not a row: source_file,
-    line_number (BIGINT, of its first line; the header is line 1), raw_line (VARCHAR, at most 10,000
-    characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a `MalformedReason`) and
-    folder_date.
+    ``rows`` has the declared columns, source_file (VARCHAR, relative path), folder_date (DATE, null
+    unless the input is laid out by day) and row_number (BIGINT, ascending in file order).
+
+    ``malformed`` has one row per malformed record in a text file. The columns are source_file,
+    line_number (BIGINT, the number of the record's first line, where the header is line 1), raw_line
+    (VARCHAR, at most 10,000 characters, with bytes that are not valid UTF-8 in the form ``\xff``),
+    reason (VARCHAR, a `MalformedReason`) and folder_date.
     """
 
     rows: str
@@ -83,19 +84,22 @@ def stage_rows(
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
-    Each record is in exactly one of the two tables. Columns are VARCHAR, and empty values are null.
-    If all files are Parquet and agree on a plain scalar type, a column keeps that type.
+    Each record is in exactly one of the two tables. Columns are VARCHAR, and empty values are null. If
+    all files are Parquet files with the same plain scalar type for a column, the column keeps the type.
 
     Args:
-        connection: may be inside a transaction, which faulty CSV files do not abort.
+        connection: the connection, which may have an open transaction. Faulty CSV files do not abort
+            the transaction.
         source_input: the files to read.
-        columns: the columns to read; others are ignored.
-        name: lowercase letters, digits and underscores; tables of that name are replaced.
-        copy: False to read Parquet-only inputs in place, through the view
-            ``<name>_rows_in_place``. Then call `check_unchanged`, or `explain_failure` on errors.
+        columns: the columns to read. All other columns are ignored.
+        name: the start of the table names, which consists of lowercase letters, digits and
+            underscores. Existing tables with the same names are replaced.
+        copy: whether to copy rows. If False, an input with only Parquet files is read in place through
+            the view ``<name>_rows_in_place``. After reading in place, call `check_unchanged` or, if an
+            error occurs, `explain_failure`.
 
     Raises:
-        SourceError: If a file lacks a required column, cannot be read, is missing, or has changed.
+        SourceError: If a file is missing, cannot be read, is missing a required column, or has changed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} must consist of lowercase letters, digits and underscores.")
@@ -136,9 +140,9 @@ def stage_rows(
 
 
 class FileDescription(NamedTuple):
-    """A file's path, its format as text, and the names in its header.
+    """A file's path, its format as text, and the column names in its header.
 
-    JSON lines and tables of a database have no header, and so no names.
+    JSON files and database tables do not have a header, so their descriptions do not contain names.
     """
 
     path: str
@@ -149,7 +153,7 @@ class FileDescription(NamedTuple):
 def describe_files(
     connection: duckdb.DuckDBPyConnection, source_input: SourceInput, columns: Iterable[str]
 ) -> Iterator[FileDescription]:
-    """Yield the description of each file. The names in `columns` help to detect the delimiter.
+    """Yield a description of each file. The names in `columns` are used to detect the delimiter.
 
     Raises:
         SourceError: If a file cannot be read, is missing, or has changed.
@@ -184,10 +188,10 @@ def explain_failure(
     columns: Sequence[RawColumn],
     error: Exception,
 ) -> None:
-    """Find the file that made reading in place fail, if any.
+    """Find the file that caused an in-place read to fail, if any.
 
     Raises:
-        SourceError: If a file cannot be read to its end, is missing, or has changed.
+        SourceError: If a file is missing, cannot be read completely, or has changed.
     """
     if isinstance(error.__cause__ or error, NOT_THE_FILE):
         return
@@ -219,7 +223,7 @@ def _check_columns(
 def _check_keys(
     files: Sequence[SourceFile], stager: TextStager, columns: Sequence[RawColumn]
 ) -> None:
-    """Stage JSON files. Each required column must occur in at least one object."""
+    """Stage JSON files, and check that each required column occurs in at least one object."""
     keys = stager.stage_json(files)
     if keys:
         _check_required(files[0], keys, columns)
@@ -234,14 +238,14 @@ def _check_required(
     missing = [each.name for each in columns if each.required and each.name not in present]
     if missing:
         raise SourceError(
-            f"{file.relative_path} lacks the required columns {', '.join(missing)}. Add them "
+            f"{file.relative_path} is missing required columns: {', '.join(missing)}. Add columns "
             f"with these names.{_similar(missing, names)}"
         )
 
 
 def _similar(missing: Iterable[str], present: Iterable[str]) -> str:
-    """Return a sentence with the most similar present column for each missing one, if any."""
-    # Without a header, the first row takes its place, and its values may be email addresses.
+    """Return a sentence that lists the most similar existing column for each missing column, if any."""
+    # If a file has no header, its first row is read as the header and may contain email addresses.
     lower = {name.lower(): name for name in present if "@" not in name}
     found = ((name, get_close_matches(name, lower, n=1, cutoff=0.5)) for name in missing)
     pairs = [f"{lower[match[0]]} for {name}" for name, match in found if match]
@@ -251,7 +255,7 @@ def _similar(missing: Iterable[str], present: Iterable[str]) -> str:
 def _common_types(
     columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_text: bool
 ) -> Mapping[str, str]:
-    """Return the type of each column: the type shared by all files, otherwise VARCHAR."""
+    """Return each column's type, which is VARCHAR unless all files have the same plain type."""
     types: dict[str, str] = {}
     names = [column.name for column in columns]
     found = [item.found(names) for item in files]
@@ -290,7 +294,7 @@ def _parquet_rows(
             for column, kind in types.items()
         ]
         scan = parquet_scan([file.path for file in batch])
-        # A column of this name would hide DuckDB's.
+        # A column with this name would hide DuckDB's file_row_number column.
         is_hidden = any(name.lower() == "file_row_number" for name, _ in schema)
         position = "row_number() OVER ()" if is_hidden else "file_row_number"
         table = StagedTable(copy or scan, batch, "_row" if copy else position)
@@ -344,9 +348,9 @@ def _malformed(stager: TextStager, origins: str) -> str:
 def _keep_origins(
     connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], name: str
 ) -> str:
-    """Create a table that maps paths and positions in the input to files and days; return its name."""
+    """Create a table that maps paths and file numbers to files and days, and return its name."""
     origins = f"{name}_origins"
-    # A list of values in the query would take DuckDB a second for a year of hourly files.
+    # For a year of hourly files, a list of values in the query would take DuckDB one second.
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {origins} AS SELECT unnest(?::VARCHAR[]) AS {PATH_COLUMN}, "
         "unnest(?::VARCHAR[]) AS _source_file, unnest(?::DATE[]) AS _folder_date",

@@ -1,8 +1,8 @@
-"""A private staging area in the same DuckDB instance, where statements may fail safely.
+"""Create a private staging area in the same DuckDB instance, where statements can fail safely.
 
-A failed statement aborts its transaction, and the caller's connection may be inside one. Statements
-that can fail on a bad file therefore use a separate connection and write to a separate database,
-from which the caller's connection can copy.
+A failed statement aborts its transaction, and the caller's connection may have an open transaction.
+Statements that can fail because of a bad file therefore use a separate connection and write to a
+separate database, from which the caller's connection can copy rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monstera_assets.source.sql import identifier
 
 @dataclass
 class Staging:
-    """A temporary connection, in-memory database and folder."""
+    """A temporary connection, a temporary in-memory database and a temporary folder."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -36,7 +36,7 @@ class Staging:
         return table
 
     def drop_table(self, table: str) -> None:
-        """Drop a table made by `create_table`."""
+        """Drop a table that `create_table` created."""
         self.connection.execute(f"DROP TABLE {table}")
 
     def new_path(self, name: str) -> Path:
@@ -46,12 +46,12 @@ class Staging:
 
 @contextmanager
 def staging_area(connection: duckdb.DuckDBPyConnection) -> Iterator[Staging]:
-    """Open a staging area next to ``connection`` and remove it on exit."""
+    """Create a staging area for ``connection``, and remove the staging area on exit."""
     database = identifier(f"source_{uuid4().hex}")
     with connection.cursor() as cursor, tempfile.TemporaryDirectory(prefix="monstera-") as folder:
-        # READ_WRITE is needed, because a read-only connection attaches read-only by default.
+        # READ_WRITE is required, because read-only connections attach databases read-only by default.
         cursor.execute(f"ATTACH ':memory:' AS {database} (READ_WRITE)")
-        # Rows must stay in the order of the files.
+        # Rows must stay in file order.
         cursor.execute("SET SESSION preserve_insertion_order = true")
         try:
             yield Staging(cursor, Path(folder), database)

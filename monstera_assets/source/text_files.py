@@ -24,14 +24,14 @@ def open_bytes(file: SourceFile) -> Iterator[BinaryIO]:
     """Open a file to read its decompressed bytes.
 
     Raises:
-        SourceError: If the file is missing, unreadable, or damaged.
+        SourceError: If the file is missing, unreadable or damaged.
     """
     try:
         with _open(file.path, file.compression) as stream:
             yield stream
     except _DAMAGED as error:
         raise SourceError(
-            f"{file.relative_path} cannot be decompressed ({error}). Write the file again."
+            f"{file.relative_path} cannot be decompressed ({error}). Compress the original file again."
         ) from error
     except OSError as error:
         raise gone(file) from error
@@ -39,16 +39,14 @@ def open_bytes(file: SourceFile) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_text(file: SourceFile) -> Iterator[TextIO]:
-    """Open a file to read its text. Bytes that are not UTF-8 become lone surrogates.
+    """Open a file to read its text. Bytes that are not valid UTF-8 become lone surrogates.
 
     Raises:
-        SourceError: If the file is missing, unreadable, damaged, or encoded in UTF-16.
+        SourceError: If the file is missing, unreadable, damaged or encoded in UTF-16.
     """
     with open_bytes(file) as stream:
         if stream.read(2) in _UTF_16_MARKS:
-            raise SourceError(
-                f"{file.relative_path} is encoded in UTF-16. Save it as CSV in UTF-8."
-            )
+            raise SourceError(f"{file.relative_path} is encoded in UTF-16. Save the file in UTF-8.")
         stream.seek(0)
         with io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="") as text:
             yield text
@@ -59,7 +57,9 @@ def gone(*files: SourceFile) -> SourceError:
     for file in files:
         file.check_unchanged()
     names = ", ".join(file.relative_path for file in files)
-    return SourceError(f"{names} cannot be read. Check that it still exists and is readable.")
+    return SourceError(
+        f"{names} cannot be read. Check that each file still exists and is readable."
+    )
 
 
 def _open(path: Path, compression: Compression) -> BinaryIO:

@@ -1,7 +1,8 @@
-"""Generate a synthetic company: people, accounts and events with known rates, for demos and tests.
+"""Generate a synthetic company with people, accounts and events at known rates, for demos and tests.
 
-The package contains the rates, the simulation that they drive, and the writer for the source folder. It
-shares only the source layout with the asset graph, which does not depend on this package.
+The package contains the rates, the simulation that uses the rates, and the writer for the source
+folder. The package shares only the source layout with the asset graph, which does not depend on the
+package.
 """
 
 from datetime import date

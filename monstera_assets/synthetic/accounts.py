@@ -1,15 +1,16 @@
-"""Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
+"""Simulate accounts' trials, contracts, payment failures, pauses, departures and returns day by day.
 
-People have access while their account is on trial or paid. The events that end access are memoryless,
-and access, once ended, is not restored within the 30 days that the hazard covers (see `truth`). The
+People have access while their account is on trial or paid. The events that end access are memoryless.
+After access ends, access is not restored within the 30 days that the hazard covers (see `truth`). The
 hazard can therefore be computed exactly:
 
-- A trial converts with probability `conversion_per_day` on each of its 30 days. If it does not
+- A trial converts with probability `conversion_per_day` on each of its 30 days. If the trial does not
   convert, access ends on day 31.
-- From the day after its first payment, a paid account closes with probability `closing_per_day`: it
-  decides to leave, is paused or stops paying. Any open payment failure is settled first.
+- Starting on the day after its first payment, a paid account closes with probability `closing_per_day`
+  on each day. The account decides to leave, is paused or stops paying. Any open payment failure is
+  resolved first.
 
-A subscription lapses at least 31 days after the account closes, when none of its users are active.
+A subscription lapses at least 31 days after the account closes, when no user in the account is active.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ _GRACE_DAYS = 7
 _SILENT_WITHIN = 90
 _LEAST_SEATS = 2
 
-# Hour at which each kind of fact occurs, which fixes the order of facts within a day.
+# Hour at which each type of fact occurs, which determines the order of facts within a day.
 _RECOVERED, _SECOND, _RESUMED, _STARTED, _CLOSED, _RENEWED, _CHANGED = 3, 5, 6, 8, 10, 12, 20
 
 
 class Phase(IntEnum):
-    """Phase of an account."""
+    """An account's phase."""
 
     UNFOUNDED = 0
     TRIAL = 1
@@ -81,7 +82,7 @@ _CARRIED = {
     "seats_changed": ("seats", "revenue"),
     "tier_changed": ("seats", "revenue", "tier"),
 }
-"""The current account values that each type of fact includes."""
+"""The current account values that each event type includes."""
 
 
 def closing_per_day(rates: Rates) -> float:
@@ -94,7 +95,7 @@ def _fatal_per_day(rates: Rates) -> float:
 
 
 class Accounts:
-    """A company's accounts, as arrays with one row per account. `step` simulates one day."""
+    """A company's accounts, as arrays with one element per account. `step` simulates one day."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.accounts, company.seed
@@ -146,7 +147,7 @@ class Accounts:
         self.phase[accounts] = Phase.TRIAL
 
     def step(self, day: int) -> None:
-        """Simulate one day for the accounts. The people are simulated afterward."""
+        """Simulate one day for all accounts. People are simulated afterward."""
         rates = self.company.rates
         details = draw(self._details, day)
         paid_before = self.phase == Phase.PAID
@@ -166,10 +167,10 @@ class Accounts:
         self._renew(day, details)
 
     def settle_seats(self, day: int, used: Ints) -> None:
-        """Change seats and tiers at the end of a day: buy missing seats and drop spare ones.
+        """Change seats and tiers at the end of a day. Accounts buy missing seats and drop spare seats.
 
-        `used` is the number of people in each account with qualifying use in the 30 days ending on that
-        day.
+        `used` is the number of people in each account with qualifying use in the 30 days that end on
+        the given day.
         """
         rates = self.company.rates
         self.used_seats = used
@@ -200,7 +201,7 @@ class Accounts:
         self.until = np.where(ended, np.where(returns, back, NEVER), self.until)
 
     def _start(self, who: Bools, day: int, details: Keys) -> None:
-        """Start the first subscription, or a new one after a lapse."""
+        """Start the first subscription, or a new subscription after a lapse."""
         low, high = self.company.rates.seat_headroom
         headroom = low + (high - low) * part(details, 2)
         wanted = np.ceil(np.maximum(self.used_seats, 1) * headroom).astype(np.int64)
@@ -238,7 +239,7 @@ class Accounts:
         self.second_failure_on[who] = NEVER
 
     def _close(self, paid: Bools, day: int, details: Keys) -> None:
-        """Let some accounts that were paid on the previous day leave, pause or stop paying."""
+        """Make some accounts that were paid on the previous day leave, pause or stop paying."""
         rates = self.company.rates
         numbers = uniform(draw(self._closing, day))
         leaves = paid & (numbers < rates.leaving_per_day)
@@ -301,12 +302,12 @@ class Accounts:
         self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
-        """Return, for each account, a random second of the day within the given hour."""
+        """Return a random second of the day within the given hour for each account."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record an event for some accounts, with `values` and the account values its type includes."""
+        """Record an event for some accounts, with `values` and the event type's account values."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

@@ -1,4 +1,4 @@
-"""Disturbances that can be added to a company to test how well they are detected."""
+"""Define disturbances that can be added to a company to test anomaly detection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Days:
 
 @dataclass(frozen=True)
 class TrackingOutage(_Days):
-    """On these days, a share of the events goes unrecorded, although people behave as usual."""
+    """A period in which a share of events is not recorded, although people behave as usual."""
 
     missing_share: float
 
@@ -33,7 +33,7 @@ class TrackingOutage(_Days):
 
 @dataclass(frozen=True)
 class ChurnSpike(_Days):
-    """On these days, the daily lapse probability in a country is multiplied by a factor."""
+    """A period in which the daily lapse probability in a country is multiplied by a factor."""
 
     country: str
     factor: float
@@ -45,14 +45,14 @@ class ChurnSpike(_Days):
 
 @dataclass(frozen=True)
 class DoubledLoad:
-    """A day's events are written twice, the second time with different ids."""
+    """A day whose events are written twice, the second time with different ids."""
 
     day: date
 
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """A factor applied to the daily lapse probability grows linearly from 1 and then stays constant."""
+    """A factor for the daily lapse probability that grows linearly from 1 and then stays constant."""
 
     factor: float
 

@@ -1,4 +1,4 @@
-"""The company's products, event types and workflows."""
+"""Define the company's products, event types and workflows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FAMILIES = ("content_creation", "collaboration", "analytics")
 
 @dataclass(frozen=True)
 class Act:
-    """A kind of qualifying event: its type, its catalog node, and its share of the product's events."""
+    """A qualifying event type, with its catalog node and its share of the product's events."""
 
     event_type: str
     node: str
@@ -20,7 +20,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Product:
-    """A product with its features and its acts; the first act activates users.
+    """A product with its features and acts. The first act activates users.
 
     `above` pairs each feature with its parent node.
     """
@@ -130,7 +130,7 @@ EVENT_TYPES = (
         for act in product.acts
     ),
 )
-"""Event types by code."""
+"""Event types, indexed by code."""
 
 CATALOG_COLUMNS = (
     "product_id",
@@ -149,7 +149,7 @@ CATALOG_COLUMNS = (
 
 
 def catalog_rows(first_day: date) -> list[tuple[str | bool | int | None, ...]]:
-    """Return the rows of `product_catalog`. All nodes are created a year before the first day."""
+    """Return the rows of `product_catalog`. All nodes are created one year before the first day."""
     nodes: list[tuple[str, str, str, str | None, tuple[Act, ...]]] = [
         (family, family, "family", None, ()) for family in FAMILIES
     ]

@@ -1,4 +1,4 @@
-"""A company's parameters: size, days, seed, rates and disturbances."""
+"""Define a company by its size, days, seed, rates and disturbances."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ class Company:
     """A company with no history before its first day.
 
     Attributes:
-        users: people who have signed up by the last day.
-        days: number of days up to and including `end`. Days are numbered from 0.
-        seed: seed for the random numbers, at least 0.
+        users: number of people who have signed up by the last day.
+        days: number of days through `end`. Days are numbered from 0.
+        seed: seed for the random numbers, which must be at least 0.
         end: the last day.
-        events: target number of events, met to within 5%; None to use the rate.
-        until: last day to generate; None for all days. It does not affect earlier days.
+        events: target number of events, which is met within 5%, or None to use the rate.
+        until: last day to generate, or None to generate all days. The limit does not affect the
+            generated days.
         rates: probabilities and distributions.
-        anomalies: disturbances.
+        anomalies: disturbances to add.
 
     Raises:
         GenerationError: If an argument is out of bounds.
@@ -98,7 +99,7 @@ class Company:
         return self.first + timedelta(days=day)
 
     def weekday(self, day: int) -> int:
-        """Return a day's weekday, from 0 for Monday to 6 for Sunday."""
+        """Return a day's weekday, from 0 for Monday through 6 for Sunday."""
         return self.date_of(day).weekday()
 
     def whole(self) -> Company:
@@ -106,7 +107,7 @@ class Company:
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """Return each country's lapse probability factor on a day, given the disturbances."""
+        """Return each country's factor for the lapse probability on a day, including disturbances."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):

@@ -1,4 +1,4 @@
-"""The error raised by the generator, in its own module so that it can be imported without NumPy."""
+"""The generator's error, in a separate module so that the error can be imported without NumPy."""
 
 
 class GenerationError(ValueError):

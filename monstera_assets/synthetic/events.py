@@ -1,4 +1,4 @@
-"""Generate a day's events as whole columns from the people who worked or browsed."""
+"""Generate events as whole columns for the people who worked or browsed on a day."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from monstera_assets.synthetic.randomness import (
 from monstera_assets.synthetic.simulation import Simulation
 
 BROWSING_EVENTS = 2
-"""Events of a person who only browses: the login and a page view."""
+"""Number of events for a person who only browses: the login and a page view."""
 LEAST_EVENTS = 2
 """Minimum number of events on an active day: the login and the first qualifying event."""
 
@@ -73,7 +73,7 @@ class EventMaker:
         self._members: tuple[Ints, Ints, Ints] | None = None
 
     def of_day(self, day: int, done: Day) -> Events:
-        """Return a day's events, excluding those lost in an outage."""
+        """Return a day's events, excluding events lost in an outage."""
         people = self._people
         who = np.concatenate([done.working, done.browsing])
         works = np.arange(len(who)) < len(done.working)
@@ -106,7 +106,7 @@ class EventMaker:
         return events
 
     def _counts(self, base: Keys, factor: Floats) -> Ints:
-        """Return event counts: a login, a first qualifying event and a geometric number of others."""
+        """Return event counts: a login, a qualifying event and a geometric number of other events."""
         further = np.maximum(self._mean_events * factor - LEAST_EVENTS, 0.0)
         numbers = uniform(draw(base, 1 << 40))
         return LEAST_EVENTS - 1 + geometric(numbers, 1 / (1 + further)).astype(np.int64)
@@ -126,7 +126,7 @@ class EventMaker:
         first = position == 1
         adopts = first & is_new
         rank = np.where(adopts, latest, rank)
-        # People who only browse view their first product, or the one that they will adopt next.
+        # People who only browse view their first product or the product that they will adopt next.
         further = np.minimum(adopted, len(PRODUCTS) - 1)
         looks = np.where(part(bits, 1) < rates.looking_further, further, 0)
         rank = np.where(works, rank, looks)
@@ -163,7 +163,7 @@ class EventMaker:
         return np.minimum(squeezed, _DAY_SECONDS - 1).astype(np.int64), later
 
     def _targets(self, day: int, user: Ints, numbers: Floats) -> Ints:
-        """Return another member of the account, or -1. The members are updated every 7 days."""
+        """Return another member of each user's account, or -1. Members are updated every 7 days."""
         if self._members is None or day % _MEMBERS_EVERY_DAYS == 0:
             self._members = self._members_on(day)
         members, start, size = self._members
@@ -188,7 +188,7 @@ def mean_events(company: Company) -> float:
     """Return the mean number of events per active day for a person with factor 1.
 
     If `company.events` is set, the company is simulated once to find the mean that yields that
-    total.
+    number of events.
 
     Raises:
         GenerationError: If `company.events` is too low for the number of active days.
@@ -203,7 +203,7 @@ def mean_events(company: Company) -> float:
     least = fixed + LEAST_EVENTS * float(weights.sum())
     if company.events < least or not weights.sum():
         raise GenerationError(
-            f"--events: {company.events:,} is too few, since {company.users:,} users have at least"
+            f"--events: {company.events:,} is too few, because {company.users:,} users have at least"
             f" {least:,.0f} events over {company.days:,} days. Increase --events, or reduce"
             " --users or --days."
         )
@@ -212,7 +212,10 @@ def mean_events(company: Company) -> float:
 
 
 def _solve(events: float, days: Floats, factors: Floats) -> float:
-    """Solve sum(days x max(m x factor, LEAST_EVENTS)) = events for m by bisection, over all kinds."""
+    """Solve sum(days x max(m x factor, LEAST_EVENTS)) = events for m by bisection.
+
+    The sum is over all types of people.
+    """
     low, high = 0.0, events / float((days * factors).sum())
     for _ in range(100):
         middle = (low + high) / 2
@@ -235,7 +238,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """Return, for each rank of the latest adopted product, the cumulative shares of ranks up to it."""
+    """Return the cumulative shares of product ranks, for each rank of the latest adopted product."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

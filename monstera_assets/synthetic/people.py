@@ -1,15 +1,17 @@
-"""Simulate people day by day: a hidden Markov chain (not activated, engaged, lapsed) drives their use.
+"""Simulate people day by day with a hidden Markov chain.
 
-On each day from signup on, in this order:
+The hidden states are not activated, engaged and lapsed. On each day from signup on, the simulation
+applies the following rules in order:
 
 1. A person has access if the account is open and the person has not been deleted.
 2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
    engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
-3. A person with access can work, that is, have qualifying events. Everyone with access works on the
-   day of activation. On other days while engaged, the probability of working is the probability of
-   use times the weekday factor.
+3. A person with access can work, that is, have qualifying events. Every person with access works on
+   the day of activation. On other days while engaged, the probability of working is the probability of
+   use multiplied by the weekday factor.
 
-The hidden state also changes while a person has no access. `truth` computes the resulting hazards.
+The hidden state also changes while a person does not have access. `truth` computes the resulting
+hazards.
 """
 
 from __future__ import annotations
@@ -49,14 +51,14 @@ class State(IntEnum):
 
 
 class Day(NamedTuple):
-    """Indexes of the people who worked on a day and of those who only browsed."""
+    """Indexes of the people who worked on a day and of the people who only browsed."""
 
     working: Ints
     browsing: Ints
 
 
 class People:
-    """A company's people, as arrays with one row per person in order of signup."""
+    """A company's people, as arrays with one element per person in signup order."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.users, company.seed
@@ -64,7 +66,7 @@ class People:
         self._signups(company)
         self.account = np.zeros(number, dtype=np.int64)
         self.founds = np.zeros(number, dtype=np.bool_)
-        # The newest account at the time each person signs up, and whether the person creates it.
+        # The newest account when each person signs up, and whether the person creates the account.
         self.latest_account = np.arange(number) * company.accounts // number
         self.founds[1:] = np.diff(self.latest_account) > 0
         self.founds[0] = True
@@ -162,7 +164,7 @@ class People:
         return Day(np.flatnonzero(works), np.flatnonzero(browses))
 
     def seats_in_use(self, day: int, accounts: int, window_days: int) -> Ints:
-        """Return how many people per account have qualifying use in the window ending on a day."""
+        """Count the people in each account with qualifying use in the window that ends on a day."""
         number = self.signed_up_by(day)
         used = self.last_used[:number] > day - window_days
         return np.bincount(self.account[:number][used], minlength=accounts).astype(np.int64)
@@ -181,7 +183,7 @@ class People:
         self.signup_second = np.minimum(seconds, 86_399)
 
     def _products(self, company: Company) -> None:
-        """Draw each person's product order and adoption days, and which products are kept."""
+        """Draw each person's product order, adoption days and kept products."""
         rates, number = company.rates, company.users
         count = len(PRODUCTS)
         names = [product.product_id for product in PRODUCTS]

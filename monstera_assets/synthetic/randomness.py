@@ -1,8 +1,8 @@
-"""Counter-based random numbers: each is a hash of the seed, the purpose, the entity and a counter.
+"""Generate random numbers as hashes of the seed, the purpose, the entity and a counter.
 
-A number does not depend on earlier draws, so the order and amount of work do not affect it. The hash is
-the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-2014).
+A number does not depend on earlier draws, so the order and the number of draws do not affect results.
+The hash function is the SplitMix64 finalizer (Steele, Lea and Flood, "Fast splittable pseudorandom
+number generators", 2014).
 """
 
 from __future__ import annotations

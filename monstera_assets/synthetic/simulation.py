@@ -1,7 +1,7 @@
-"""Simulate the company day by day: accounts, then signups, work and seats.
+"""Simulate the company's accounts, signups, work and seats day by day.
 
-Each day is computed with operations on whole columns. The time per day depends on the number of
-people, not on the number of past days.
+Each day is computed with operations on whole columns. The computation time per day depends on the
+number of people, not on the number of past days.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Simulation:
         self._joining = keys(company.seed, Purpose.ACCOUNT, company.users)
 
     def run(self) -> Iterator[tuple[int, Day]]:
-        """Yield the number of each day and the people who worked or browsed on that day."""
+        """Yield each day's number and the people who worked or browsed on the day."""
         signed_up = 0
         for day in range(self.company.last_day + 1):
             self.accounts.step(day)

@@ -1,10 +1,11 @@
-"""The true hazard: the probability that a person has no qualifying event in the next 30 days.
+"""Compute the true hazard, the probability that a person has no qualifying event in the next 30 days.
 
-It is computed for each person with access at the end of a day, given the hidden state. Let p be the
-daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily probabilities of
-lapse, return, activation, giving up and deletion. Let g be the daily probability that a paid account
-closes, and c the daily probability that a trial converts. The probability of no events from a day
-onward follows from the next day's probability (marked with '), which is 1 after 30 days:
+The hazard is computed for each person with access at the end of a day, given the person's hidden state.
+Let p be the daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily
+probabilities of lapse, return, activation, giving up and deletion. Let g be the daily probability that
+a paid account closes, and c the daily probability that a trial converts. The probability of no
+qualifying events from a day onward follows from the next day's probability (marked with '), which is 1
+after 30 days:
 
     engaged        E = (1 - h) (1 - p f) E' + h L'
     lapsed         L = r (1 - p f) E' + (1 - r) L'
@@ -13,8 +14,8 @@ onward follows from the next day's probability (marked with '), which is 1 after
     on trial       X = d + (1 - d) (c X of paid + (1 - c) X of trial), or 1 after the trial's 30 days
 
 X is E, L or N. In the last line, "X of paid" is the value before d and g are applied, because an
-account does not close on the day of its first payment. The recursion is exact, because access, once
-ended, is not restored within 30 days and the disturbances to h are known.
+account does not close on the day of its first payment. The recursion is exact, because access is not
+restored within 30 days after access ends, and the disturbances to h are known.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Write a company as a source folder, completely or not at all.
+"""Write a company to a source folder atomically.
 
-DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is
-written by one thread, and its rows have a fixed order. The same company therefore produces the same
-bytes with the same versions of DuckDB and NumPy.
+DuckDB writes the files from NumPy columns, one day at a time, in a second thread. A single thread
+writes each file in a fixed row order. With the same versions of DuckDB and NumPy, the same company
+therefore always produces identical files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Generated:
-    """The folder that was written, and the number of rows per input."""
+    """The source folder that was written and the number of rows per input."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -67,11 +67,11 @@ def generate(
     *,
     with_truth: bool = False,
 ) -> Generated:
-    """Write a company as a source folder, with the true hazards as Parquet if requested.
+    """Write a company to a source folder, with the true hazards as Parquet if `with_truth` is set.
 
     Raises:
-        GenerationError: If the folder is not empty or cannot be written, or `company.events` is too
-            low.
+        GenerationError: If the folder is not empty, writing to the folder fails, or `company.events` is
+            too low.
     """
     with _new_folder(output) as folder:
         rows = _Writer(company, folder, kind).write(with_truth=with_truth)
@@ -80,7 +80,7 @@ def generate(
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder next to the output that becomes the output once all files are written."""
+    """Yield a temporary folder that becomes the output folder after all files are written."""
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
             raise GenerationError(f"--output {output} is not a folder. Choose a different path.")
@@ -92,7 +92,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
         try:
             yield folder
             try:
-                # This replaces an empty folder, and fails if another process has filled it.
+                # An empty folder is replaced. Replacing fails if another process has added files.
                 folder.replace(target)
             except OSError:
                 _require_empty(output)
@@ -102,8 +102,8 @@ def _new_folder(output: Path) -> Iterator[Path]:
     except (OSError, duckdb.IOException) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GenerationError(
-            f"--output {output} cannot be written: {reason}. Nothing was written. Check the"
-            " permissions of the parent folder and the free disk space."
+            f"Cannot write to --output {output}: {reason}. No files were written. Check the parent"
+            " folder's permissions and the free disk space."
         ) from error
 
 
@@ -111,7 +111,7 @@ def _require_empty(output: Path) -> None:
     if output.exists() and any(output.iterdir()):
         raise GenerationError(
             f"--output {output} is not empty, and existing files are never overwritten. Choose a"
-            " different folder, or remove this one first."
+            " different folder, or remove the existing folder first."
         )
 
 
@@ -360,7 +360,7 @@ class _Writer:
         return f"('u' || lpad(({column} + 1)::VARCHAR, {self._users}, '0'))"
 
     def _date(self, column: str) -> str:
-        """Return SQL for the date of a day number, or null if the number is negative."""
+        """Return SQL that converts a day number to a date, or a negative number to null."""
         first = date_literal(self._company.first)
         return f"(CASE WHEN {column} >= 0 THEN {first} + {column}::INTEGER END)"
 
@@ -374,7 +374,7 @@ def _account_id(column: str) -> str:
 
 
 def _pick(texts: Sequence[str | None], column: str) -> str:
-    """Return SQL for the text at a 0-based index, or null if the index is negative."""
+    """Return SQL that selects the text at a zero-based index, or null if the index is negative."""
     listed = ", ".join(_constant(text) for text in texts)
     return f"(CASE WHEN {column} >= 0 THEN (CAST([{listed}] AS VARCHAR[]))[{column} + 1] END)"
 

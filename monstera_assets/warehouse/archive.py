@@ -1,8 +1,8 @@
-"""The retention cutoff: which raw events were deleted and which days can still be recomputed.
+"""Track which raw events were deleted after the retention period and which days can be recomputed.
 
 Tables computed from deleted events are kept. A day can be recomputed only if its raw events and the
-earlier events that its tables and checks read are still stored. Loading an earlier day raises an
-error so that published numbers do not change silently.
+earlier events that its tables and checks read are still stored. Loading a day that cannot be
+recomputed raises an error so that published numbers do not change silently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monstera_assets.warehouse.windows import DateWindow
 _ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
 
 RAW_TABLES = ("bronze_events", "bronze_rejected_events", "silver_events_enriched")
-"""Tables that contain raw events. Their rows are deleted after the retention period."""
+"""Tables that contain raw events, which are deleted after the retention period."""
 
 
 class ArchivedDaysError(WarehouseError):
@@ -28,7 +28,12 @@ class ArchivedDaysError(WarehouseError):
 
 @dataclass(frozen=True)
 class Archive:
-    """Raw events before `removed_before` were deleted. Days from `open_from` on can be recomputed."""
+    """The retention cutoff.
+
+    Attributes:
+        removed_before: the first day whose raw events were not deleted.
+        open_from: the first day that can be recomputed.
+    """
 
     removed_before: date
     open_from: date
@@ -64,10 +69,11 @@ def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> 
 def require_recomputable(
     connection: duckdb.DuckDBPyConnection, table_name: str, window: DateWindow | None
 ) -> None:
-    """Refuse to write raw events for days before the retention cutoff.
+    """Raise an error if raw events would be written for days that cannot be recomputed.
 
     Raises:
-        ArchivedDaysError: If a day cannot be recomputed. The message names the first day that can.
+        ArchivedDaysError: If a day in the window cannot be recomputed. The message includes the first
+            day that can be recomputed.
     """
     if window is None or table_name not in RAW_TABLES:
         return
@@ -80,7 +86,8 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
     """Raise an error if a day is missing because its raw events were deleted.
 
     Raises:
-        ArchivedDaysError: If the raw events were deleted. The message names the first recomputable day.
+        ArchivedDaysError: If the raw events were deleted. The message includes the first day that can
+            be recomputed.
     """
     archived = archive(connection) if table_name in RAW_TABLES else None
     if archived is not None and day < archived.removed_before:
@@ -90,6 +97,6 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
 def _not_recomputable(archived: Archive) -> ArchivedDaysError:
     return ArchivedDaysError(
         f"Raw events before {archived.removed_before} were deleted after the retention period. Days"
-        f" before {archived.open_from} cannot be recomputed without these events."
-        f" Run with --from {archived.open_from} or later."
+        f" before {archived.open_from} depend on deleted events and cannot be recomputed."
+        f" Run the command with --from {archived.open_from} or a later date."
     )

@@ -16,7 +16,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table | str]
-"""Returns a table's rows as an expression or SQL. It may create temporary tables first."""
+"""A function that may create temporary tables and returns a table's rows as an expression or SQL."""
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -27,13 +27,15 @@ class TableBatch:
 
     Args:
         contents: each table's rows, in the order in which the tables are written. Later tables may
-            read earlier ones.
-        counts: the number of rows written, by table name. `contents` may add entries.
-        only_days: the temporary table, created by `contents`, whose only column, `day`, lists the
-            days to replace. If None, all days in the window are replaced.
-        before: called before any rows are computed or replaced.
-        after: called in the same transaction after all tables are written.
-        explain: called when DuckDB or a write fails. It may raise a more specific error.
+            read earlier tables.
+        counts: the number of rows written, by table name. The functions in `contents` may add entries.
+        only_days: the name of a temporary table with a single column, `day`, that lists the days to
+            replace. A function in `contents` creates the temporary table. If None, all days in the
+            window are replaced.
+        before: a function to call before any rows are computed or replaced.
+        after: a function to call in the same transaction after all tables are written.
+        explain: a function to call if DuckDB raises an error or a write fails. The function may raise a
+            more specific error.
     """
 
     contents: Mapping[Table, Rows]
@@ -62,7 +64,7 @@ class TableBatch:
 
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
-            # Create all tables first, since one table's rows may depend on another's stored rows.
+            # Create all tables first, since one table's rows may depend on another table's stored rows.
             writer.prepare(connection, table)
         if self.before is not None:
             self.before(connection)
@@ -86,14 +88,17 @@ def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: st
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary view from a query. Its rows are computed on each read."""
+    """Create a temporary view from a query. The view's rows are computed on each read."""
     _drop_other(connection, name, "TABLE")
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def _drop_other(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> None:
-    """Drop the temporary table or view of this name, if any; DuckDB replaces only the same kind."""
+    """Drop the temporary relation with this name and kind, if any.
+
+    DuckDB cannot replace a view with a table or a table with a view.
+    """
     catalog = f"duckdb_{kind.lower()}s()"
     query = f"SELECT 1 FROM {catalog} WHERE temporary AND {kind.lower()}_name = ?"
     if connection.execute(query, [name]).fetchall():

@@ -1,8 +1,8 @@
-"""Compute a large range in batches that each fit in memory.
+"""Compute a large range of days in batches that each fit in memory.
 
 Batches by date: If each day depends only on the same day in its inputs, the days can be computed
-separately. For large data, that is faster than computing all days at once, because the hash tables
-for a few days fit in memory, while those for a year spill to disk.
+separately. With a lot of data, computing days in batches is faster than computing all days at once,
+because the hash tables for a few days fit in memory, while the hash tables for a year spill to disk.
 
 Batches by key: Facts marked with `by_key` are computed once and written to temporary tables, sorted
 by the key's hash. Each batch covers a range of hashes and reads one contiguous part of each table.
@@ -28,7 +28,7 @@ ROWS_PER_KEY_BATCH = 400_000
 """Facts per batch. A year of activity levels uses up to 2 KB of memory per fact."""
 
 _HASHES = 2**63
-"""Number of hash values. The compiler's `visit_Hash` returns 0 to 2**63 - 1."""
+"""Number of hash values. The compiler's `visit_Hash` returns values from 0 through 2**63 - 1."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class DateBatches:
     """How to split a range of independent days into batches.
 
     Attributes:
-        inputs: the tables from which a day reads only rows for the same day.
-        parameters: returns the query parameters for the days in a batch.
+        inputs: the tables from which each day's computation reads only rows for the same day.
+        parameters: a function that returns the query parameters for the days in a batch.
     """
 
     inputs: Sequence[Table]
@@ -46,7 +46,7 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """Split the range into equal-length batches of at most about `ROWS_PER_DATE_BATCH` rows."""
+        """Split the range into batches of similar length with about `ROWS_PER_DATE_BATCH` rows each."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 
@@ -67,9 +67,9 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 
 @contextmanager
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
-    """Yield an iterator over the queries, one per batch of keys.
+    """Yield an iterator over the queries, with one query per batch of keys.
 
-    Run each query before requesting the next, since the queries differ only in their bound
+    Run each query before requesting the next one, since the queries differ only in their bound
     parameters. The temporary fact tables exist until the context exits.
     """
     rows = 0

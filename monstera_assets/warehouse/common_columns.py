@@ -1,4 +1,4 @@
-"""Columns shared by several tables."""
+"""Define columns shared by several tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from monstera_assets.warehouse.tables import Column, Reference
 
 
 def nullable(name: str, dtype: str, description: str) -> Column:
-    """Return a nullable column. Its description must say when the value is null."""
+    """Return a nullable column. The description must specify when the value is null."""
     return Column(name, dtype, description, nullable=True)
 
 
@@ -23,7 +23,7 @@ def column_names(columns: Iterable[Column]) -> list[str]:
 
 
 PRODUCT = Reference("bronze_product_catalog", "product_id")
-"""A product, feature or sub-feature in the catalog."""
+"""A reference to a product, feature or sub-feature in the catalog."""
 
 ACCOUNT = Reference("bronze_accounts", "account_id")
 
@@ -34,37 +34,40 @@ ACCOUNT_ID = Column("account_id", "string", "The account's id.", references=ACCO
 ACCOUNT_OF_USER = Column("account_id", "string", "The user's account id.", references=ACCOUNT)
 PRODUCT_ID = product_column("product_id", "The product's id.")
 ACTIVITY_DATE = Column("activity_date", "date", "Local date of the events.")
-SNAPSHOT_DATE = Column("snapshot_date", "date", "Local day; values are as of the end of the day.")
-METRIC_DATE = Column("metric_date", "date", "Local day; values are as of the end of the day.")
+SNAPSHOT_DATE = Column("snapshot_date", "date", "Local day. Values are as of the end of the day.")
+METRIC_DATE = Column("metric_date", "date", "Local day. Values are as of the end of the day.")
 AS_OF_DATE = Column("as_of_date", "date", "Latest date for which history exists.")
-STATE_SINCE = Column("state_since", "date", "First day of the unbroken period in this state.")
-STATE_UPDATED_AT = Column("state_updated_at", "timestamp", "End of the as-of date, UTC.")
+STATE_SINCE = Column("state_since", "date", "First day of the uninterrupted period in this state.")
+STATE_UPDATED_AT = Column("state_updated_at", "timestamp", "End of the as-of date in UTC.")
 QUALIFYING_EVENTS = Column("qualifying_events", "int64", "Number of qualifying events.")
 TOTAL_QUALIFYING_EVENTS = Column(
-    "total_qualifying_events", "int64", "Number of qualifying events through the day."
+    "total_qualifying_events", "int64", "Number of qualifying events through the end of the day."
 )
 LAST_QUALIFYING_EVENT_AT = nullable(
-    "last_qualifying_event_at", "timestamp", "Time of the last qualifying event, UTC; null if none."
+    "last_qualifying_event_at",
+    "timestamp",
+    "Time of the last qualifying event in UTC, or null if there is none.",
 )
 ACTIVATION_DATE = nullable(
-    "activation_date", "date", "Date of the first activation event; null if none."
+    "activation_date", "date", "Date of the first activation event, or null if there is none."
 )
 DAYS_SINCE_SIGNUP = Column("days_since_signup", "int64", "Days since signup.")
 DAYS_SINCE_LAST_QUALIFYING_EVENT = nullable(
     "days_since_last_qualifying_event",
     "int64",
-    "Days since the last qualifying event; null if none.",
+    "Days since the last qualifying event, or null if there is none.",
 )
 WORKFLOW_ID = Column("workflow_id", "string", "The workflow's id.")
 STEP_NUMBER = Column("step_number", "int64", "The step's number.")
 REJECTED_ROW = (
-    Column("rejection_reason", "string", "First rule that the row breaks."),
+    Column("rejection_reason", "string", "The first rule that the row breaks."),
     nullable(
         "rejection_detail",
         "string",
-        "For a rejected user or account, the reason for that rejection. For an unknown id, a known id"
-        " that differs only in case, surrounding spaces or a trailing .0. Otherwise null.",
+        "If the row refers to a rejected user or account, the reason for that rejection. If the row"
+        " contains an unknown id, a known id that differs only in case, surrounding spaces or a"
+        " trailing .0. Otherwise, null.",
     ),
-    Column("source_file", "string", "Path of the file, relative to the source folder."),
-    Column("raw_row", "string", "The row as JSON, or the raw line if it cannot be parsed."),
+    Column("source_file", "string", "File path relative to the source folder."),
+    Column("raw_row", "string", "The row as JSON, or the raw line if the row cannot be parsed."),
 )

@@ -1,7 +1,7 @@
 """Rewrite the warehouse file to remove deleted rows from its free pages.
 
 DuckDB marks blocks of deleted rows as free, but leaves their contents in the file until it reuses
-them. Erased and expired rows must not remain there.
+them. Erased and expired rows must not remain in the file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def request_compaction(connection: duckdb.DuckDBPyConnection) -> None:
 def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     """Rewrite the file if a request is pending and return whether it was rewritten.
 
-    Once the new file is complete, it replaces the old one atomically. If the process is killed
-    before that, the old file stays in use and the next call starts over.
+    Once the new file is complete, it atomically replaces the old file. If the process is killed
+    before the replacement, the old file stays in use, and the next call starts over.
 
     Raises:
-        WarehouseError: If the database remains locked, or the disk has no space for a second copy.
-            The old file stays in use.
+        WarehouseError: If the database remains locked, or the disk does not have enough space for a
+            second copy. The old file stays in use.
     """
     path = database.absolute()
     incoming = path.with_name(path.name + _SUFFIX)
@@ -44,7 +44,7 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             str(database),
             {},
             lock_timeout_seconds=lock_timeout_seconds,
-            # The lock keeps writers out, and closing a read-only connection does not touch the new
+            # The lock keeps writers out, and closing a read-only connection does not modify the new
             # file.
             read_only=True,
         ) as connection:
@@ -65,9 +65,9 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     except (OSError, duckdb.Error, WarehouseError) as error:
         _remove(incoming)
         raise WarehouseError(
-            f"The rows were deleted from the tables, but {database} could not be rewritten, so its"
-            f" free pages may still contain them: {error} Free up disk space for a copy of the"
-            " file, then run the same command again."
+            f"The rows were deleted from the tables, but {database} could not be rewritten. The file's"
+            f" free pages may still contain the deleted rows: {error} Free up disk space for a copy of"
+            " the file, then run the same command again."
         ) from error
     return True
 
@@ -90,7 +90,7 @@ def _remove(path: Path) -> None:
 
 
 def synchronize(path: Path) -> None:
-    """Flush a file or a folder's entries to disk."""
+    """Flush a file's contents or a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

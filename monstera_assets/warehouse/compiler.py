@@ -34,14 +34,14 @@ HASH = "hash_of_key"
 
 @dataclass(frozen=True)
 class Query:
-    """The SQL for an expression, which is the same in every run.
+    """An expression's SQL, which is the same in every run.
 
     Attributes:
         select: the query over all rows.
         columns: the DuckDB type of each column, in order.
         parameters: the names of the parameters in the SQL. `bind` sets their values.
-        facts: the query for each temporary table of facts marked with `by_key`.
-        batch: the query over one range of hashes in these temporary tables.
+        facts: the query for each temporary table of facts marked with `by_key`, by table name.
+        batch: the query over one range of hashes in the temporary fact tables.
     """
 
     select: str
@@ -71,7 +71,7 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_DropColumns(  # noqa: N802
         self, op: ops.DropColumns, *, parent: Any, columns_to_drop: frozenset[str]
     ) -> Any:
-        """Sort the columns. Ibis stores them in a set, so the SQL would differ between processes."""
+        """Sort the columns, which Ibis stores in a set whose order differs between processes."""
         return super().visit_DropColumns(op, parent=parent, columns_to_drop=sorted(columns_to_drop))
 
     def visit_PartitionedByKey(  # noqa: N802
@@ -101,7 +101,8 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
 
 
 _COMPILER = WarehouseCompiler()
-# DuckDB merges nested selections itself. Merging them in Python took a quarter of the compile time.
+# DuckDB merges nested selections itself. Merging selections in Python took a quarter of the compile
+# time.
 ibis.options.sql.fuse_selects = False
 _MARKS = (ops.SelfReference, PartitionedByKey)
 
@@ -165,7 +166,7 @@ def _hashed(facts: PartitionedByKey) -> ir.Table:
 
 
 def _over_all_keys(batch: str, facts: Mapping[str, str]) -> str:
-    """Return a query that covers all keys in one batch and computes the facts in CTEs."""
+    """Return a query that covers all keys in a single batch and computes the facts in CTEs."""
     for name, bound in ((FIRST_HASH, 0), (LAST_HASH, 2**63 - 1)):
         batch = batch.replace(f"GETVARIABLE('{name}')", str(bound))
     named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in facts.items())
@@ -188,7 +189,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """Rebuild a node from its rewritten inputs and replace a shared node with a stage's table."""
+        """Rebuild a node from its rewritten inputs, and replace a shared node with a stage's table."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten
@@ -207,8 +208,8 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 def gc_disabled() -> Iterator[None]:
     """Disable garbage collection while expressions are being built and compiled.
 
-    Garbage collection would take a tenth of the time and free nothing, since every object in an
-    expression is needed until its SQL is complete.
+    Garbage collection would take a tenth of the compile time and free nothing, since every object in
+    an expression is needed until the expression's SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Connect to the DuckDB file with a single configuration, wait for its lock, and explain errors.
+"""Connect to the DuckDB file with a single configuration, wait for the file lock and explain errors.
 
 DuckDB allows only one writing process per file and requires all connections in a process to use the
 same configuration. All code that opens the file therefore uses this module.
@@ -24,7 +24,7 @@ _LOCKED = "Could not set lock on file"
 _RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
 
 _connections: Counter[str] = Counter()
-"""Number of this process's open connections, by database. Each one holds the lock."""
+"""Number of open connections in this process, by database. Each connection holds the file lock."""
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -36,7 +36,7 @@ def connection_config(
 ) -> dict[str, str | int | bool]:
     """Return DuckDB settings for the warehouse.
 
-    Insertion order is not preserved so that large inserts can run in parallel with limited memory.
+    Insertion order is not preserved, so that large inserts can run in parallel with limited memory.
     """
     config: dict[str, str | int | bool] = {
         "preserve_insertion_order": False,
@@ -62,12 +62,13 @@ def connect(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Wait until the database is unlocked, open it, and close it on exit.
 
-    The first connection upgrades a file with an older layout.
+    The first connection in a process upgrades a file with an older layout.
 
     Raises:
         WarehouseLockedError: If the lock was not released within `lock_timeout_seconds`.
         WarehouseError: If the disk is full, or the file cannot be opened, is not a DuckDB database,
-            has a newer layout, or has an older layout and the connection is read-only.
+            has a layout that is newer than supported, or has an older layout and the connection is
+            read-only.
     """
     _check_name(database)
     if not read_only:
@@ -81,17 +82,17 @@ def connect(
     except duckdb.IOException as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
-            " free space for the database and its temporary files, then run again."
+            " free space for the database and its temporary files, then run the command again."
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise WarehouseError(
-            f"{database}: {error}. The interrupted write was rolled back. Raise memory_limit, or set"
-            " temp_directory to a disk with more space, then run again."
+            f"{database}: {error}. The interrupted write was rolled back. Increase memory_limit, or"
+            " set temp_directory to a folder on a disk with more space, then run the command again."
         ) from error
     except (duckdb.FatalException, duckdb.InternalException) as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
-            " free space and that the file is not damaged, then run again in a new process."
+            " free space and that the file is not damaged, then run the command again in a new process."
         ) from error
     finally:
         connection.close()
@@ -104,8 +105,8 @@ def _check_name(database: str) -> None:
     name = Path(database).name.split(".")[0].lower()
     if name in _RESERVED_NAMES:
         raise WarehouseError(
-            f"{database}: a database file cannot have the name of one of its schemas"
-            f" ({', '.join(sorted(_RESERVED_NAMES))}). Choose another name with --database or"
+            f"{database}: a database file cannot have the same name as one of its schemas"
+            f" ({', '.join(sorted(_RESERVED_NAMES))}). Choose a different name with --database or"
             " MONSTERA_DATABASE."
         )
 
@@ -118,8 +119,8 @@ def _create_folder(database: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WarehouseError(
-            f"The database folder {folder} cannot be created: {error.strerror}."
-            " Choose another path with --database or MONSTERA_DATABASE."
+            f"Cannot create the database folder {folder}: {error.strerror}."
+            " Choose a different path with --database or MONSTERA_DATABASE."
         ) from error
 
 
@@ -133,15 +134,15 @@ def _open(
         except duckdb.IOException as error:
             if _LOCKED not in str(error):
                 raise WarehouseError(
-                    f"{database} cannot be opened: {error}. Check the path and its permissions, and"
-                    " that the file is a DuckDB database."
+                    f"Cannot open {database}: {error}. Check the path and its permissions, and"
+                    " check that the file is a DuckDB database."
                 ) from error
             if time.monotonic() >= deadline:
                 raise WarehouseLockedError(
                     f"{database} was locked by another process for {lock_timeout_seconds:g} s. Wait"
-                    " until its run has finished, or close the program that holds the file, then run"
-                    f" again. ({error})"
+                    " for the other process to finish, or close the program that has the file open,"
+                    f" then run the command again. ({error})"
                 ) from error
             time.sleep(_RETRY_SECONDS)
         except duckdb.Error as error:
-            raise WarehouseError(f"{database} cannot be opened: {error}.") from error
+            raise WarehouseError(f"Cannot open {database}: {error}.") from error

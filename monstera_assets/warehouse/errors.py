@@ -10,7 +10,7 @@ class WarehouseLockedError(WarehouseError):
 
 
 class SchemaMismatchError(WarehouseError):
-    """The delivered or stored columns differ from the table's declaration."""
+    """The returned or stored columns differ from the table's declaration."""
 
 
 class MissingTableError(WarehouseError):

@@ -1,4 +1,4 @@
-"""The dagster-duckdb IO manager, extended with atomic writes, declared types and ranges of days.
+"""Extend the dagster-duckdb IO manager with atomic writes, declared types and ranges of days.
 
 An asset returns a pandas DataFrame or a query that runs inside DuckDB. An input is loaded as a
 DataFrame, or as a table and the days to read. Reading days that were never materialized raises an
@@ -56,7 +56,7 @@ READS = "monstera/reads"
 """Input metadata key for the days that an asset reads from a daily table."""
 
 AS_OF_DATE = "as_of_date"
-"""The column in current tables with the date that they describe. It is also a metadata key."""
+"""The column with the date that a current table describes, which is also a metadata key."""
 
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
@@ -65,11 +65,11 @@ _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 class Reads(StrEnum):
     """The days that an asset reads from an input. All of these days must be materialized."""
 
-    MAPPED_DAYS = "the days of the partition mapping"
-    ALL_DAYS = "from the first partition to the latest materialized day"
-    STORED_DAYS = "the days that are stored, even if earlier ones have expired"
+    MAPPED_DAYS = "the days in the partition mapping"
+    ALL_DAYS = "the days from the first partition through the latest materialized day"
+    STORED_DAYS = "the stored days, even if earlier days have expired"
     LATEST_DAY = "the latest materialized day"
-    UP_TO_AS_OF = "an unpartitioned table whose as-of date is not before the computed days"
+    UP_TO_AS_OF = "an unpartitioned table whose as-of date is on or after the computed days"
 
 
 _NO_DAYS = (date.max, date.min)
@@ -81,9 +81,9 @@ class InputRows:
 
     Attributes:
         table: the table.
-        days: first and last day to read from a daily table. If there are no days to read, the last
-            day is before the first.
-        from_opening: whether the first of these days is the first partition.
+        days: the first and last day to read from a daily table. If there are no days to read, the
+            last day is before the first day.
+        from_opening: whether the first day to read is the first partition.
     """
 
     table: Table
@@ -99,7 +99,7 @@ class Computed:
         rows: a query, an expression or the rows themselves.
         parameters: query parameter values by name.
         previews: the previews, each with its query.
-        batches: how to compute the days in batches, or None if days depend on each other.
+        batches: how to divide the days into batches, or None if the days depend on each other.
     """
 
     rows: Query | ir.Table | pd.DataFrame
@@ -109,9 +109,9 @@ class Computed:
 
 
 class WarehouseIOManager(DuckDBIOManager):
-    """Write assets to the warehouse and read them from it.
+    """Write assets to the warehouse and read assets from the warehouse.
 
-    An asset key consists of the schema and table names, which identify the table's declaration.
+    An asset key consists of a schema name and a table name, which identify the table's declaration.
     """
 
     lock_timeout_seconds: float = Field(
@@ -119,17 +119,17 @@ class WarehouseIOManager(DuckDBIOManager):
         description="Seconds to wait for another process to release the database file.",
     )
     recorded_settings: dict[str, str] = Field(
-        default={}, description="The settings on which the rows of daily tables depend."
+        default={}, description="The settings on which the rows in daily tables depend."
     )
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        """Return handlers for queries, batches of tables and pandas DataFrames."""
+        """Return handlers for queries, table batches and pandas DataFrames."""
         return [IbisTypeHandler(), BatchTypeHandler(), DeclaredPandasTypeHandler()]
 
     @staticmethod
     def default_load_type() -> type | None:
-        """Load inputs without a type annotation as Ibis tables."""
+        """Return the Ibis table type, which is used for inputs without a type annotation."""
         handler: type = ir.Table
         return handler
 
@@ -152,7 +152,7 @@ class WarehouseIOManager(DuckDBIOManager):
         processes could write between steps.
 
         Raises:
-            ChangedSettingsError: If the stored days were computed with other settings.
+            ChangedSettingsError: If the stored days were computed with different settings.
         """
         with (
             connect(
@@ -174,7 +174,7 @@ class WarehouseClient(DuckDbClient):
     def connect(
         context: OutputContext | InputContext, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Connect. For an output, start a transaction that also records the materialization."""
+        """Connect to the database and, for an output, record the materialization in a transaction."""
         config: Mapping[str, Any] = context.resource_config or {}
         with connect(
             config["database"],
@@ -193,14 +193,14 @@ class WarehouseClient(DuckDbClient):
     def ensure_schema_exists(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Create the schema and table from the declaration, or verify the stored table."""
+        """Create the schema and table from the declaration, or verify the existing table."""
         writer.prepare(connection, declaration(table_slice))
 
     @staticmethod
     def delete_table_slice(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Do nothing. The handlers delete rows, since a batch may read or keep stored rows."""
+        """Do nothing, since the handlers delete rows. A batch may read or keep stored rows."""
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
@@ -243,7 +243,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> InputRows:
-        """Return the upstream table and the days to read, after verifying that they exist.
+        """Return the upstream table and the days to read, after verifying that both exist.
 
         Raises:
             MissingTableError: If the table or a mapped partition was never materialized.
@@ -258,7 +258,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
 
 
 class BatchTypeHandler(DbTypeHandler[TableBatch]):
-    """Write several tables in one transaction, such as a load's accepted and rejected rows."""
+    """Write several tables in one transaction, such as the accepted and rejected rows from a load."""
 
     def handle_output(
         self,
@@ -279,7 +279,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         connection: duckdb.DuckDBPyConnection,
     ) -> TableBatch:
         """Raise an error, since batches can only be written."""
-        raise SchemaMismatchError("A batch of tables cannot be an input. Name one of its tables.")
+        raise SchemaMismatchError("A table batch cannot be an input. Specify one of its tables.")
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
@@ -299,8 +299,9 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
     ) -> Mapping[str, RawMetadataValue]:
         """Insert the DataFrame's rows.
 
-        Missing values (NaN, NaT, None) become null. Since pandas lacks nullable integers and dates,
-        whole floats in integer columns and midnight timestamps in date columns are converted.
+        Missing values (NaN, NaT, None) become null. By default, pandas does not have nullable integers
+        or dates, so whole floats in integer columns and midnight timestamps in date columns are
+        converted.
 
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
@@ -337,8 +338,8 @@ def rows_to_read(
     Raises:
         MissingTableError: If the table or a day to read was never materialized.
         MissingPartitionsError: If the table's as-of date is before the days to compute.
-        SchemaMismatchError: If the table was written with a different declaration, or no asset
-            produces it.
+        SchemaMismatchError: If the table was written with a different declaration, or if no asset
+            produces the table.
     """
     upstream = context.upstream_output
     if upstream is None:
@@ -370,14 +371,15 @@ def _insert(
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
-    """Insert the result, in batches of days if it is large, and return the row count."""
+    """Insert the result, in batches of days if the result is large, and return the row count."""
     if isinstance(computed.rows, Query):
         query = computed.rows
     else:
         query = writer.compile_verified(table, computed.rows)
     if missing := set(query.parameters) - computed.parameters.keys():
         raise WarehouseError(
-            f"{table.qualified_name}: the query parameters {', '.join(sorted(missing))} have no value."
+            f"{table.qualified_name}: no value is set for the query parameters"
+            f" {', '.join(sorted(missing))}."
         )
     bind(connection, computed.parameters)
     if computed.batches is None or window is None or len(window) == 1:
@@ -404,13 +406,13 @@ def _replace_by_frame(
     writer.verify_schema(table, _delivered_schema(connection, table))
     writer.delete(connection, table, window)
     rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
-    # Not in a `finally` block: after an error, the transaction accepts no further statements.
+    # This call is not in a `finally` block, since a failed transaction accepts no further statements.
     connection.unregister(_FRAME)
     return rows
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with empty columns set to None, since their types are arbitrary."""
+    """Return the DataFrame with empty columns set to None, since their types are arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None
@@ -420,7 +422,7 @@ def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """Return a DataFrame's types, treating floats in declared integer columns as integers."""
+    """Return the DataFrame's types, treating floats in declared integer columns as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():
@@ -471,7 +473,7 @@ def _first_partition(partitions: PartitionsDefinition | None) -> date | None:
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count under Dagster's metadata key, or a different key for a range of days."""
+    """Return the row count under Dagster's metadata key, or under a different key for several days."""
     if window is None:
         return {"dagster/row_count": rows}
     if len(window) == 1:
@@ -481,7 +483,7 @@ def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, Raw
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
-    """Return a current table's as-of date as metadata. Other tables have none."""
+    """Return a current table's as-of date as metadata, or an empty mapping for other tables."""
     if not any(column.name == AS_OF_DATE for column in table.columns):
         return {}
     [(latest,)] = connection.execute(
@@ -504,7 +506,8 @@ def _require_as_of(
     if as_of is not None and str(as_of) < last:
         raise MissingPartitionsError(
             f"{table.qualified_name} describes days through {as_of}, but days through {last} are"
-            f" required. Materialize it first, for example with: monstera run --from {last} --to {last}"
+            " required. Materialize the table first, for example with: monstera run"
+            f" --from {last} --to {last}"
         )
 
 

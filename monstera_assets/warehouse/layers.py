@@ -1,11 +1,11 @@
-"""The warehouse's schemas. This module imports neither Ibis nor Dagster."""
+"""Define the warehouse's schemas without importing Ibis or Dagster."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 OPERATIONS_SCHEMA = "operations"
-"""The bookkeeping schema, which contains no declared tables."""
+"""The bookkeeping schema, which does not contain declared tables."""
 
 
 class Layer(StrEnum):

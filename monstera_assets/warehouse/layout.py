@@ -1,8 +1,8 @@
 """Version the warehouse file's layout and upgrade older files.
 
 The layout consists of the names and types of stored tables and columns. A change that makes
-existing tables unreadable requires a step in `STEPS`. A new table does not, since the next run
-creates it.
+existing tables unreadable requires a step in `STEPS`. A new table does not require a step, since the
+next run creates the table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
 
 @dataclass(frozen=True)
 class _Added:
-    """A column that a step adds, with the SQL expression for its values in the stored rows."""
+    """A column that an upgrade step adds, and the SQL expression for the column in stored rows."""
 
     table: str
     column: str
@@ -37,7 +37,7 @@ class _Added:
 
 
 def _date_of(table: str, column: str, moment: str) -> _Added:
-    # All older days are UTC days.
+    # Days in older files are UTC days.
     return _Added(table, column, "DATE", f"CAST({moment} AS DATE)")
 
 
@@ -89,9 +89,10 @@ WHERE rows.segment_dimension = 'account_tier' AND rows.segment_value = tiers.seg
 
 
 def _upgrade_to_3(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add local dates, faults and details of rejections, and allow nulls in optional columns.
+    """Add local dates, faults and rejection details, and allow nulls in optional columns.
 
-    A tier has rows only from the first date on which an account has it.
+    Rows for an account tier are deleted if they are older than the first day on which an account had
+    that tier.
     """
     stored = connection.execute(
         "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
@@ -109,13 +110,16 @@ def _upgrade_to_3(connection: duckdb.DuckDBPyConnection) -> None:
     read = {("gold.gold_accounts_active_monthly",), ("silver.silver_account_state_history",)}
     if read <= set(stored):
         connection.execute(_TIERS_NOT_YET_HELD)
-    # All older days are UTC days.
+    # Days in older files are UTC days.
     create_bookkeeping(connection)
     connection.execute(f"INSERT INTO {OPERATIONS_SCHEMA}.settings VALUES ('timezone', 'UTC')")
 
 
 STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3)
-"""The first step upgrades from version 1 to 2, and so on. Steps run in the caller's transaction."""
+"""Upgrade steps in version order, starting with the step from version 1 to version 2.
+
+Steps run in the caller's transaction.
+"""
 
 
 def bring_up_to_date(
@@ -127,18 +131,18 @@ def bring_up_to_date(
 ) -> None:
     """Apply any missing upgrade steps and record the version in one transaction.
 
-    Unless the connection is read-only, also create the tables in the `operations` schema.
+    Unless the connection is read-only, also create any missing tables in the `operations` schema.
 
     Args:
         connection: the connection. After an error, the caller must close it to roll back the
             transaction.
-        database: the path to the file, for messages.
+        database: the path to the file, for error messages.
         read_only: whether the connection is read-only.
         steps: the upgrade steps.
 
     Raises:
-        WarehouseError: If the file's layout is newer than supported, or older on a read-only
-            connection, or if a step fails. The file is unchanged.
+        WarehouseError: If the file's layout is newer than supported, if the layout is older and the
+            connection is read-only, or if a step fails. The file is unchanged.
     """
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)
@@ -152,7 +156,7 @@ def bring_up_to_date(
     if version is not None and version > current:
         raise WarehouseError(
             f"{database} has layout {version}, but this version of Monstera supports layouts up to"
-            f" {current}. Install the version that wrote the file, or a newer one."
+            f" {current}. Install the version that wrote the file, or a newer version."
         )
     if read_only:
         raise WarehouseError(
@@ -175,7 +179,7 @@ def bring_up_to_date(
 
 
 def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Return an open file's layout version, or None if the file is empty."""
+    """Return the connected file's layout version, or None if the file is empty."""
     tables = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name = ? AND table_name IN ('layout', 'materializations') ORDER BY ALL",
@@ -188,7 +192,7 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create any missing tables in the `operations` schema that the writer uses."""
+    """Create the `operations` tables that the writer uses, unless they exist."""
     connection.execute(
         f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"

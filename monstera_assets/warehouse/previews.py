@@ -1,7 +1,7 @@
-"""Table previews in the Dagster UI.
+"""Show table previews in the Dagster UI.
 
-A preview is a Markdown table with a few rows and optional bars. It is declared with the asset and
-queried from the whole table after each write.
+A preview is a Markdown table with a few rows and optional bars. Each asset declares its previews,
+which are queried from the whole table after each write.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Preview:
 
     Attributes:
         title: the preview's title.
-        rows: selects the rows to show from the whole table, in order.
-        bar: the column whose non-negative numbers are drawn as bars, or None for no bars.
+        rows: a function that selects the rows to show from the whole table, in order.
+        bar: the column whose non-negative numbers are shown as bars, or None for no bars.
         is_share: whether fractional numbers are shares, which are shown as percentages.
     """
 
@@ -41,11 +41,11 @@ class Preview:
     is_share: bool = False
 
     def query(self, relation: ir.Table) -> Query:
-        """Return the query for the rows. It fetches one more row than is shown."""
+        """Return the query for the rows, which fetches one more row than is shown."""
         return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
 
     def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
-        """Return the preview as Markdown, with at most `_MAX_ROWS` rows and a note if more exist."""
+        """Return the preview as Markdown with up to `_MAX_ROWS` rows and a note if more rows exist."""
         cursor = connection.execute(query.select)
         names = [column[0] for column in cursor.description]
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
@@ -75,7 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """Return a preview with entity counts per column value, for a table with one row per entity."""
+    """Return a preview of entity counts by column value for a table with one row per entity."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})

@@ -1,9 +1,10 @@
-"""Cache compiled queries on disk, one per table, policy and code version.
+"""Cache compiled queries on disk, with one query per table, policy and code version.
 
-If a query is in the cache, its expression does not have to be built. The user's cache folder has a
-subfolder for each fingerprint of everything that the SQL depends on, with one file per query. Files
-therefore never become outdated. Files are written atomically and shared by all processes. If the
-folder is not writable, each process compiles the queries it needs.
+If a query is in the cache, its expression does not have to be built. Each subfolder of the user's
+cache folder is named after a fingerprint of everything that the SQL depends on, so cached queries
+never become outdated. A subfolder contains one file per query. Files are written atomically and
+shared by all processes. If the folder is not writable, each process compiles the queries that it
+needs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _FINGERPRINTS_KEPT = 8
 
 
 class QueryCache:
-    """A query cache, keyed by name, in memory and optionally on disk.
+    """A cache of queries by name, in memory and optionally on disk.
 
     Args:
         folder: the folder for the files (see `open_cache`), or None to cache only in memory.
@@ -46,8 +47,8 @@ class QueryCache:
         """Return the query with this name, compiling it if it is not cached.
 
         Args:
-            name: a table name, optionally with a suffix, which becomes the file name.
-            compile_it: compiles the query.
+            name: the file name without its extension: a table name, optionally with a suffix.
+            compile_it: a function that compiles the query.
             keep: whether to cache the query on disk. The fingerprint must cover everything that the
                 query depends on.
         """
@@ -67,9 +68,9 @@ class QueryCache:
         """Return the SQL for an expression that also depends on values known only during a run.
 
         Args:
-            name: the file name prefix.
-            build: builds the expression.
-            depends_on: these values, such as schemas and dates, identified by their `repr`.
+            name: the prefix of the file name.
+            build: a function that builds the expression.
+            depends_on: the values, such as schemas and dates, which are compared by their `repr`.
         """
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
         return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
@@ -106,7 +107,7 @@ def cache_folder() -> Path | None:
 
 
 def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
-    """Return a digest of the source files, compiler library versions and other text."""
+    """Return a digest of the source files, the compiler library versions and the given strings."""
     digest = hashlib.sha256()
     parts = [
         sys.version,
@@ -123,7 +124,7 @@ def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
 
 
 def _read(path: Path) -> Query | None:
-    """Return the query in a file, or None if the file is missing, damaged or writable by others."""
+    """Return the query in a file, or None if the file is missing, damaged or not private."""
     try:
         if not _is_private(path):
             return None
@@ -152,7 +153,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a path belongs to this user, is writable only by this user, and is not a link."""
+    """Return whether a path belongs to this user, is writable only by this user and is not a link."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()
@@ -162,7 +163,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _prune(root: Path) -> None:
-    """Delete the queries for older code and settings, except for the most recent ones."""
+    """Delete the queries for older code or settings, except for the most recent versions."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
         shutil.rmtree(folder, ignore_errors=True)

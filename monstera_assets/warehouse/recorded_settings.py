@@ -1,4 +1,4 @@
-"""Record the settings used to compute the stored days, so that a history never mixes settings."""
+"""Record the settings used to compute the stored days so that a history never mixes settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
 
 REBUILD = "monstera run --rebuild"
-"""The command that computes all days again."""
+"""The command that recomputes all days."""
 
 _SETTINGS = f"{OPERATIONS_SCHEMA}.settings"
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
@@ -19,17 +19,17 @@ _ENTITIES = ("accounts", "product_catalog", "users", "subscription_events", "wor
 
 
 class ChangedSettingsError(WarehouseError):
-    """The stored days were computed with other settings."""
+    """The stored days were computed with different settings."""
 
 
 def require_same_settings(
     connection: duckdb.DuckDBPyConnection, database: str, settings: Mapping[str, str]
 ) -> None:
-    """Compare settings with those used for the stored days, and record any new settings.
+    """Compare settings with the settings used for the stored days, and record any new settings.
 
     Raises:
-        ChangedSettingsError: If a value differs. The message names the settings, both values and the
-            command that computes all days again.
+        ChangedSettingsError: If a value differs. The message lists each changed setting with both
+            values and includes the command that recomputes all days.
     """
     [(stored_days,)] = connection.execute(
         f"SELECT count(partition_date) FROM {_MATERIALIZATIONS}"
@@ -44,8 +44,8 @@ def require_same_settings(
     ]
     if changed:
         raise ChangedSettingsError(
-            f"{database} was computed with other settings: {'; '.join(changed)}. Restore the earlier"
-            f" values, or compute all days again with: {REBUILD}"
+            f"{database} was computed with different settings: {'; '.join(changed)}. Restore the"
+            f" earlier values, or recompute all days with: {REBUILD}"
         )
     missing = [[name, value] for name, value in settings.items() if name not in recorded]
     if missing:
@@ -56,14 +56,14 @@ def delete_all_days(connection: duckdb.DuckDBPyConnection) -> None:
     """Delete all computed tables in the caller's transaction. Entity tables are kept.
 
     Raises:
-        ChangedSettingsError: If raw events were deleted after the retention period, because their days
-            cannot be computed again.
+        ChangedSettingsError: If raw events were deleted after the retention period, since their days
+            cannot be recomputed.
     """
     archived = archive(connection)
     if archived is not None:
         raise ChangedSettingsError(
             f"Raw events before {archived.removed_before} were deleted after the retention period, so"
-            " their days cannot be computed again. Restore the earlier values, or choose a new file"
+            " their days cannot be recomputed. Restore the earlier settings, or specify a new file"
             " with --database."
         )
     kept = [f"bronze_{name}" for name in _ENTITIES]

@@ -1,8 +1,8 @@
 """Record source changes and find the tables and days that must be recomputed.
 
-A load that finds changed rows records the first affected day in its own transaction. A partition
-that was last materialized before that record is out of date, even if the run was killed right after
-the load.
+A load that finds changed rows records the first affected day in the load's transaction. A partition
+that was last materialized before the change was recorded is out of date, even if the run was killed
+right after the load.
 
 The bronze and operations packages detect the changes.
 """
@@ -52,9 +52,10 @@ class OutOfDate:
     """The days and tables that were last computed before their inputs changed.
 
     Attributes:
-        days: days in daily tables, in order.
-        whole_tables: names of unpartitioned tables.
-        noted_at: the time at which the latest source change was recorded.
+        days: the days in daily tables, in order.
+        whole_tables: the names of unpartitioned tables.
+        noted_at: the time at which the latest source change was recorded, or None if no change is
+            recorded.
     """
 
     days: tuple[date, ...]
@@ -63,13 +64,13 @@ class OutOfDate:
 
 
 def latest_day(table_name: str) -> ir.DateScalar:
-    """Return a daily table's latest materialized day, or null if it has none."""
+    """Return a daily table's latest materialized day, or null if no day is materialized."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     return days.aggregate(day=days.partition_date.max()).as_scalar()
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """Return the days of a table that were computed before events or entities changed."""
+    """Return a table's days that were computed before events or entities changed."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,
@@ -79,7 +80,7 @@ def days_out_of_date(table_name: str) -> ir.Table:
 
 
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
-    """Record a change in the caller's transaction."""
+    """Record a source change in the caller's transaction."""
     moment = next_moment(connection)
     # The new record makes existing records for the same day or later days redundant.
     connection.execute(
@@ -98,10 +99,10 @@ def out_of_date(
     """Return the days and tables that were not recomputed after their inputs or the source changed.
 
     Args:
-        connection: may be read-only.
+        connection: the connection, which may be read-only.
         tables: the tables to examine.
-        inputs: for each table, the names of the tables from which it is computed.
-        causes: for each table, the loads that it depends on, directly or indirectly.
+        inputs: for each table, the names of the tables from which the table is computed.
+        causes: for each table, the loads that the table depends on, directly or indirectly.
         window: the days that should exist.
     """
     if not _exists(connection, "materializations"):
@@ -115,7 +116,7 @@ def out_of_date(
     _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
     notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
     # For a daily input, only the same day is compared. If that day was recomputed from unchanged
-    # inputs, later days are still up to date. Otherwise, a recorded change covers them.
+    # inputs, later days are still up to date. Otherwise, a recorded change covers the later days.
     days = connection.execute(
         f"""
         WITH calendar AS (

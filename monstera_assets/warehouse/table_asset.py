@@ -1,13 +1,13 @@
 """Build a Dagster asset from a declared table and a pure function.
 
 A silver or gold module declares its `Table` and decorates one function with `@table_asset`.
-Positional parameters are named after the tables that the function reads. They receive Ibis tables,
-or DataFrames if annotated with `pd.DataFrame`. Keyword-only parameters are optional: `policy` (the
-thresholds), `timezone` (which defines days), `window` (the days to compute, for a daily table) and
-`as_of` (the latest day of the input read with `ALL_DAYS`).
+Each positional parameter is named after a table that the function reads and receives an Ibis table,
+or a DataFrame if the parameter is annotated with `pd.DataFrame`. Keyword-only parameters are
+optional: `policy` (the thresholds), `timezone` (which defines days), `window` (the days to compute
+for a daily table) and `as_of` (the latest day in the input read with `ALL_DAYS`).
 
 If the return annotation is an Ibis table, the function is called once per policy, time zone and code
-version, and its SQL is cached with the days as parameters. Any other function is called in each run
+version, and the SQL is cached with the days as parameters. Any other function is called in each run
 with actual dates and returns a pandas DataFrame or an Ibis expression.
 """
 
@@ -59,7 +59,7 @@ warnings.filterwarnings(
 IO_MANAGER_KEY = "io_manager"
 
 _SINCE_THE_FIRST_DAY = 36_600
-"""A hundred years in days. The partition mapping clips the range to the first partition."""
+"""A hundred years in days. The partition mapping limits the range to existing partitions."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Days:
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
     before_first_partition: bool = False
-    """Whether to compute the days before the first partition, which are not stored."""
+    """Whether to compute days before the first partition, since those days are not stored."""
 
     @property
     def back(self) -> int:
@@ -78,11 +78,11 @@ class Days:
 
 
 def last_days(count: int, *, before_first_partition: bool = True) -> Days:
-    """Read `count` days for each computed day: the day itself and those before it.
+    """Read `count` days for each computed day: the day itself and the days before it.
 
     Args:
         count: the number of days.
-        before_first_partition: whether to compute the days of the input before its first partition.
+        before_first_partition: whether to compute the input's days before its first partition.
     """
     mapping = TimeWindowPartitionMapping(
         start_offset=1 - count, allow_nonexistent_upstream_partitions=True
@@ -91,11 +91,11 @@ def last_days(count: int, *, before_first_partition: bool = True) -> Days:
 
 
 SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
-"""The computed days."""
+"""The days that are computed."""
 UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY, before_first_partition=False)
-"""From the first partition through the last computed day."""
+"""The days from the first partition through the last computed day."""
 ALL_DAYS = Days(Reads.ALL_DAYS)
-"""For unpartitioned tables: from the first partition through the latest materialized day."""
+"""For unpartitioned tables: the days from the first partition through the latest materialized day."""
 STORED_DAYS = Days(Reads.STORED_DAYS)
 """For unpartitioned tables: the stored days. Earlier days may have expired."""
 LATEST_DAY = Days(Reads.LATEST_DAY)
@@ -123,7 +123,7 @@ class TableAsset:
         if self.batch_by_date and not (independent and SAME_DAYS in self.days.values()):
             raise ValueError(
                 f"{self.table.name}: `batch_by_date` requires a query that reads at least one input"
-                " with SAME_DAYS. All other inputs with days must use SAME_DAYS or UP_TO_DAY."
+                " with SAME_DAYS. All other daily inputs must use SAME_DAYS or UP_TO_DAY."
             )
 
     @property
@@ -143,11 +143,11 @@ class TableAsset:
 
     @property
     def reads_policy(self) -> bool:
-        """Whether the function takes the thresholds."""
+        """Whether the function has a `policy` parameter."""
         return "policy" in inspect.signature(self.function).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function directly, as in unit tests. A `DateWindow` becomes literals."""
+        """Call the pure function directly, as in unit tests. Convert a `DateWindow` to literals."""
         window = kwargs.get("window")
         if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)
@@ -160,14 +160,14 @@ class TableAsset:
         timezone: str = UTC,
         assets: Mapping[str, "TableAsset"] | None = None,
     ) -> Query:
-        """Compile the table's query. The days of the table and its inputs are parameters.
+        """Compile the table's query, with the days to compute and read as query parameters.
 
         Args:
             relations: the input tables, by name.
             policy: the thresholds.
-            timezone: the time zone of days.
-            assets: all table assets by name, to also compute the days of inputs that are before the
-                first partition; None if the query reads only stored days.
+            timezone: the time zone that defines days.
+            assets: all table assets by name, which are used to compute input days before the first
+                partition, or None if the query reads only stored days.
 
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
@@ -199,9 +199,10 @@ class TableAsset:
         timezone: str,
         assets: Mapping[str, "TableAsset"],
     ) -> ir.Table:
-        """Return the table's rows on days before the first partition, computed from the facts.
+        """Return the table's rows for days before the first partition, computed from the facts.
 
-        The arguments are those of `query`. Facts from before the first partition are stored in it.
+        The arguments are the same as for `query`. Facts from earlier days are stored in the first
+        partition.
         """
 
         def rows_of(name: str) -> ir.Table:
@@ -243,10 +244,11 @@ class TableAsset:
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries. If the function reads the policy, the cache must
-                be for that policy.
-            timezone: the time zone of days.
-            assets: all table assets by name, to compute days before the first partition.
+            queries: the cache of compiled queries. If the function has a `policy` parameter, the cache
+                must contain queries for that policy.
+            timezone: the time zone that defines days.
+            assets: all table assets by name, which are used to compute days before the first
+                partition.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()
@@ -296,7 +298,7 @@ class TableAsset:
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """The latest day of the input read with `ALL_DAYS`, or None if there is not exactly one."""
+        """The latest day of the only input read with `ALL_DAYS`, or None if there is no such input."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
@@ -329,7 +331,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return the parameters: the first and last day of the window or batch and of each input."""
+        """Return the query parameters: the first and last day of each input and of the window."""
         ends = []
         takes_earlier = window is not None and window.is_opening and self.table.takes_earlier_rows
         if window is not None:
@@ -377,8 +379,8 @@ def table_asset(
         table: the declaration.
         days: for each partitioned input, the days that the function reads.
         previews: the previews to show in the Dagster UI.
-        batch_by_date: whether to compute large ranges in batches of days. Set this if groups or
-            joins are as large as the inputs read with `SAME_DAYS`.
+        batch_by_date: whether to compute large ranges in batches of days. Set this option if groups
+            or joins are as large as the inputs read with `SAME_DAYS`.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
@@ -388,7 +390,7 @@ def table_asset(
 
 
 def _days_of(table: Table) -> ir.Table:
-    """Return a table as an expression, restricted to the days that its parameters span."""
+    """Return a table as an expression, restricted to the days specified by its query parameters."""
     if table.partition_column is None:
         return table.relation
     days, window = table.relation[table.partition_column], Window.parameters(table.name)
@@ -396,7 +398,7 @@ def _days_of(table: Table) -> ir.Table:
 
 
 def asset_key(table_name: str) -> AssetKey:
-    """Return a table's asset key: its layer (the prefix of its name) and its name."""
+    """Return a table's asset key, which consists of the layer (the name's prefix) and the name."""
     return AssetKey([Layer(table_name.split("_", 1)[0]).value, table_name])
 
 
@@ -423,7 +425,7 @@ def describe(table: Table) -> str:
 
 
 def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dict[str, Any]:
-    """Return the `@asset` arguments that follow from the table's declaration."""
+    """Return the `@asset` arguments that the table's declaration determines."""
     return {
         "key": asset_key(table.name),
         "group_name": str(table.layer),

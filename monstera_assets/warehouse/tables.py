@@ -1,4 +1,4 @@
-"""Table declarations.
+"""Declare tables and their columns.
 
 Each `Table` determines the DDL, the casts on write, the column schema in the Dagster UI, the
 contract checks and the data dictionary.
@@ -54,7 +54,7 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """For trend flags: the flag is true on the table's latest date and this many days before it."""
+    """For a trend flag: the number of days before the table's latest date on which the flag is true."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
@@ -87,7 +87,7 @@ TREND_FLAGS = (
     Column(
         "is_current_day",
         "boolean",
-        "True on the table's latest date; updated on each write.",
+        "True on the table's latest date. The flag is updated on each write.",
         days_before_latest=0,
     ),
     Column(
@@ -97,10 +97,10 @@ TREND_FLAGS = (
         days_before_latest=89,
     ),
 )
-"""Columns for trend charts. The writer sets them, since they depend on the table's latest date."""
+"""Columns for trend charts, set by the writer because they depend on the table's latest date."""
 
 _DECLARED: dict[str, Table] = {}
-"""Declarations by qualified name. Dagster passes only the asset key to an IO manager."""
+"""Declarations by qualified name, since Dagster passes only the asset key to an IO manager."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Table:
 
     Attributes:
         grain: what one row represents.
-        key: the columns that identify a row. They may be nullable.
+        key: the columns that identify a row, which may be nullable.
         partition_column: a daily table's DATE column.
-        takes_earlier_rows: whether the first partition also contains the rows of earlier days, as in
-            tables of facts.
+        takes_earlier_rows: whether the first partition also contains the rows for earlier days, as in
+            fact tables.
     """
 
     layer: Layer
@@ -134,7 +134,7 @@ class Table:
         }
         if unknown:
             raise ValueError(
-                f"{self.name}: key or partition columns {sorted(unknown)} are missing."
+                f"{self.name}: key or partition columns {sorted(unknown)} are not declared."
             )
         days = [column for column in self.columns if column.name == self.partition_column]
         if any(column.nullable or not column.dtype.is_date() for column in days):
@@ -145,7 +145,7 @@ class Table:
         if not days and any(column.days_before_latest is not None for column in self.columns):
             raise ValueError(f"{self.name} has trend flags, so it needs a partition column.")
         if not self.name.startswith(f"{self.layer}_"):
-            raise ValueError(f"{self.name} must begin with its layer, {self.layer}_.")
+            raise ValueError(f"{self.name} must start with its layer, {self.layer}_.")
 
     @property
     def qualified_name(self) -> str:
@@ -159,12 +159,12 @@ class Table:
 
     @property
     def data_columns(self) -> tuple[Column, ...]:
-        """The columns that an asset returns: all columns except the trend flags."""
+        """The columns that an asset returns, which are all columns except the trend flags."""
         return tuple(column for column in self.columns if column.days_before_latest is None)
 
     @property
     def trend_flags(self) -> Mapping[str, int]:
-        """The number of days before the latest date for each trend flag."""
+        """The number of days before the latest date on which each trend flag is true, by flag name."""
         return {
             column.name: column.days_before_latest
             for column in self.columns
@@ -207,7 +207,7 @@ def register(table: Table) -> None:
 
 
 def declared(qualified_name: str) -> Table | None:
-    """Return a table's registered declaration, or None if it is not registered."""
+    """Return a table's registered declaration, or None if the table is not registered."""
     return _DECLARED.get(qualified_name)
 
 

@@ -1,4 +1,4 @@
-"""Windows of consecutive days, the unit for reading and writing partitions."""
+"""Windows of consecutive days, which are used to read and write partitions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import date, timedelta
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
-"""Dagster's tags for a run's partitions: the ends of a range or a single partition."""
+"""Dagster's tags for a run's partitions: the first and last in a range, or a single partition."""
 
 
 @dataclass(frozen=True, order=True)
 class DateWindow:
     """The days from `first` through `last`.
 
-    `is_opening` is true if the first day is the first partition, which in tables of facts also contains
-    the rows of earlier days.
+    `is_opening` is true if the first day is the first partition. In fact tables, the first partition
+    also contains the rows for earlier days.
     """
 
     first: date
@@ -26,7 +26,7 @@ class DateWindow:
 
     def __post_init__(self) -> None:
         if self.last < self.first:
-            raise ValueError(f"A window cannot end ({self.last}) before it begins ({self.first}).")
+            raise ValueError(f"A window cannot end ({self.last}) before it starts ({self.first}).")
 
     def __iter__(self) -> Iterator[date]:
         return (self.first + timedelta(days=n) for n in range(len(self)))
@@ -59,15 +59,15 @@ def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
 
 
 def as_text(windows: Iterable[DateWindow]) -> str:
-    """Return windows as text, such as `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
+    """Return windows as a string, such as `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
     return ",".join(f"{window.first}/{window.last}" for window in windows)
 
 
 def from_text(text: str) -> Sequence[DateWindow]:
-    """Parse text returned by `as_text`.
+    """Parse a string returned by `as_text`.
 
     Raises:
-        ValueError: If the text has a different format.
+        ValueError: If the string has a different format.
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

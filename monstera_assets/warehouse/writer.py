@@ -1,8 +1,8 @@
-"""The transactional writer, which atomically replaces a table or a range of partitions.
+"""Replace a table or a range of partitions atomically.
 
-All writes to warehouse tables go through it. A single transaction creates a missing table from its
-declaration, deletes the old slice, inserts the new rows by column name with the declared types,
-records the materialization and updates the trend flags.
+All writes to warehouse tables go through this module. A single transaction creates a missing table
+from its declaration, deletes the old slice, inserts the new rows by column name with the declared
+types, records the materialization and updates the trend flags.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def replace(
 ) -> int:
     """Replace the table, or its partitions in `window`, in the caller's transaction.
 
-    Return the number of inserted rows. If `only_days` names a temporary table, only the window's
-    days that are in its `day` column are replaced.
+    If `only_days` is the name of a temporary table, replace only the window's days that are in that
+    table's `day` column. Return the number of inserted rows.
 
     Raises:
         SchemaMismatchError: If the stored table or the rows' columns differ from the declaration.
@@ -106,8 +106,8 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     stored = stored_columns(connection, table)
     if not stored:
         raise MissingTableError(
-            f"{table.qualified_name} is required but was never materialized. Materialize it first,"
-            " for example with: monstera run"
+            f"{table.qualified_name} is required but was never materialized. Materialize the table"
+            " first, for example with: monstera run"
         )
     _verify_stored(table, stored)
 
@@ -118,7 +118,7 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
         *(f"{name} is missing" for name in declared.keys() - stored.keys()),
         *(f"{name} is not declared" for name in stored.keys() - declared.keys()),
         *(
-            f"{name} is {stored[name]}, declared {declared[name]}"
+            f"{name} is {stored[name]} but is declared as {declared[name]}"
             for name in declared.keys() & stored.keys()
             if not same_type(stored[name], declared[name])
         ),
@@ -126,13 +126,13 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
     if differences:
         raise SchemaMismatchError(
             f"{table.qualified_name} was written with a different declaration:"
-            f" {'; '.join(sorted(differences))}. Drop the table (or start a new database file) and"
-            " materialize all of its partitions again."
+            f" {'; '.join(sorted(differences))}. Drop the table or start a new database file, then"
+            " materialize all of the table's partitions again."
         )
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Return the stored columns and their DuckDB types, or an empty dict if there is no such table."""
+    """Return the stored columns and their DuckDB types, or an empty dict if the table is missing."""
     return dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -148,7 +148,7 @@ def delete(
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> None:
-    """Delete the table's rows, or only those in the partitions of `window` (see `replace`).
+    """Delete the table's rows, or only the rows in the window's partitions (see `replace`).
 
     Raises:
         ArchivedDaysError: If the rows are raw events from days that cannot be recomputed.
@@ -176,8 +176,8 @@ def insert(
     SQL query's types are not verified.
 
     Raises:
-        SchemaMismatchError: If a declared column is missing, or a column is not declared.
-        WarehouseError: If a row's partition date is outside `window`, a non-nullable column is
+        SchemaMismatchError: If a declared column is missing, or if a column is not declared.
+        WarehouseError: If a row's partition date is outside `window`, a non-nullable column contains
             null, or a value cannot be cast without loss.
     """
     if isinstance(rows, ir.Table):
@@ -225,7 +225,7 @@ def _insert(
 def _order(table: Table, window: DateWindow | None) -> str:
     """Return an ORDER BY clause for the key so that lookups by key skip most row groups.
 
-    A range of days is not sorted, since sorting would take as long as writing the rows.
+    The rows for a range of days are not sorted, since sorting would take as long as writing.
     """
     is_day_of_keys = window is not None and len(window) == 1 and table.partition_column in table.key
     if table.key and (window is None or is_day_of_keys):
@@ -240,16 +240,16 @@ def _described(connection: duckdb.DuckDBPyConnection, table: Table, select: str)
 
 
 def verify_columns(table: Table, delivered: list[str]) -> None:
-    """Compare the delivered columns with the declaration.
+    """Compare the returned columns with the declaration.
 
     Raises:
-        SchemaMismatchError: If a column is missing, undeclared or delivered twice.
+        SchemaMismatchError: If a column is missing, undeclared or returned twice.
     """
     expected = [column.name for column in table.data_columns]
     problems = [
-        *(f"lacks {name}" for name in expected if name not in delivered),
-        *(f"delivers {name}, which is not declared" for name in delivered if name not in expected),
-        *(f"delivers {name} twice" for name in {n for n in delivered if delivered.count(n) > 1}),
+        *(f"does not return {name}" for name in expected if name not in delivered),
+        *(f"returns {name}, which is not declared" for name in delivered if name not in expected),
+        *(f"returns {name} twice" for name in {n for n in delivered if delivered.count(n) > 1}),
     ]
     if problems:
         raise SchemaMismatchError(
@@ -262,13 +262,13 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
-        SchemaMismatchError: If columns are missing, undeclared or of the wrong type. The message
-            names each one.
+        SchemaMismatchError: If columns are missing, undeclared or of the wrong type. The message lists
+            each of these columns.
     """
     verify_columns(table, list(delivered))
     declared = table.relation.schema()
     wrong = [
-        f"{column.name} is {delivered[column.name]}, declared {declared[column.name]}"
+        f"{column.name} is {delivered[column.name]} but is declared as {declared[column.name]}"
         for column in table.data_columns
         if not delivered[column.name].castable(declared[column.name].copy(nullable=True))
     ]
@@ -312,7 +312,7 @@ def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWind
 
 
 def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
-    """Return the time for a new record: now, or just after the latest record if that is later.
+    """Return the time for a new record: now or just after the latest record, whichever is later.
 
     Bronze, silver and gold tables do not depend on this time.
     """
@@ -326,7 +326,7 @@ def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
 
 
 def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> DateWindow | None:
-    """Return the window from a daily table's first to last materialized day, or None if it has none."""
+    """Return the window that spans a daily table's materialized days, or None if there are none."""
     first, last = _one(
         connection,
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
@@ -355,8 +355,8 @@ def require_partitions(
     wrong.
 
     Raises:
-        MissingPartitionsError: If days are missing. The message contains the command that loads
-            them.
+        MissingPartitionsError: If days are missing. The message includes the command that
+            materializes the missing days.
         ArchivedDaysError: If days are missing because their raw events were deleted.
     """
     missing = connection.execute(
@@ -374,7 +374,7 @@ def require_partitions(
     named = ", ".join(map(str, gaps[:5])) + (" and more" if len(gaps) > 5 else "")
     raise MissingPartitionsError(
         f"{table.qualified_name} has no partitions for {named} ({len(missing)} days)."
-        f" Materialize these required days first, for example with: monstera run --from"
+        f" Materialize the missing days first, for example with: monstera run --from"
         f" {gaps[0].first} --to {gaps[-1].last}"
     )
 
@@ -400,7 +400,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """Return SQL for the column that raises an error for a day outside `window` or a lossy cast."""
+    """Return the column's SQL, which raises an error for a day outside `window` or a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
@@ -408,9 +408,9 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
             f"a row for a day other than {window}"
         )
     if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
-        faults[f"{value} <> trunc({value})"] = "a fraction where integers are declared"
+        faults[f"{value} <> trunc({value})"] = "a fraction instead of an integer"
     if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):
-        faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
+        faults[f"{value} <> date_trunc('day', {value})"] = "a time of day instead of a date"
     if not faults:
         return value
     shown = f"coalesce(CAST({value} AS VARCHAR), 'null')"
@@ -423,12 +423,12 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
 
 def _partition_column(table: Table) -> str:
     if table.partition_column is None:
-        raise SchemaMismatchError(f"{table.qualified_name} declares no partition column.")
+        raise SchemaMismatchError(f"{table.qualified_name} does not declare a partition column.")
     return quote(table.partition_column)
 
 
 def _in_window(table: Table, window: DateWindow) -> str:
-    """Return the condition for the rows of the partitions in a window."""
+    """Return the SQL condition for the rows in a window's partitions."""
     column = _partition_column(table)
     if window.is_opening and table.takes_earlier_rows:
         return f"{column} <= {_literal(window.last)}"

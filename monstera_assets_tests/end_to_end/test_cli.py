@@ -435,7 +435,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     [alert] = processes.inbox.received
     assert alert.title == "[P2] Monstera: bronze_rejected_events.nothing_is_rejected fails"
     assert "  Owner: team:data-platform\n" in alert.text
-    assert "  Expected: No row of the source was rejected.\n" in alert.text
+    assert "  Expected: No event row was rejected.\n" in alert.text
     # The two events of a missing user.
     assert re.search(r"^unknown_user +2 +events\.csv$", alert.text, re.MULTILINE)
     assert alert.text.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
@@ -510,7 +510,7 @@ def test_missing_column_is_source_error(
     assert run.code == 2
     [line] = lines_of(run.err)
     assert line.startswith(
-        f"monstera: {step}seed_events.csv lacks the required columns event_type."
+        f"monstera: {step}seed_events.csv is missing required columns: event_type."
     )
     computed = {name for name in run.tables if not name.startswith("bronze.")}
     assert computed <= {  # which read no events
@@ -571,7 +571,7 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = in_this_process(monkeypatch, tmp_path / "here", "run", source=incomplete)
     assert (outcome.code, outcome.out) == (2, "")
     [line] = lines_of(outcome.err)
-    assert "lacks events. Add events.csv" in line
+    assert "does not contain the input events. Add events.csv" in line
 
 
 def test_invalid_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -646,8 +646,8 @@ def test_changed_without_a_change_does_nothing(
 def test_changed_computes_what_a_late_event_affects(processes: Processes) -> None:
     killed = lines_of(processes.changed.result()["killed"].out)
     assert killed[:2] == [
-        "Days of events changed: 2025-06-13",
-        "To do: load events of 2025-06-13, recompute 2025-06-13 to 2025-06-30 (18 days)",
+        "Event days changed: 2025-06-13",
+        "To do: load events for 2025-06-13, recompute 2025-06-13 to 2025-06-30 (18 days)",
     ]
 
 

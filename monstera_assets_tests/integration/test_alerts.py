@@ -60,7 +60,7 @@ def test_a_failing_non_blocking_check_of_a_successful_run_is_reported(
     assert message.kind == "warning"
     head, rows, end = message.text.split("\n\n", 3)[1:]
     first, *others = head.split("\n")
-    assert first.startswith("- `silver_facts.no_remarks` has failed since ")
+    assert first.startswith("- `silver_facts.no_remarks` has been failing since ")
     assert others == [
         "  Owner: team:facts",
         "  Expected: No fact has a remark.",
@@ -115,11 +115,11 @@ def test_a_continuing_failure_is_reported_weekly_and_a_recovery_once(
         "[P2 recovered] Monstera: silver_facts.no_remarks recovered",
     ]
     first, reminder, recovery = (message.text for message in receiver.received)
-    since = first.split("has failed since ")[1].split("\n")[0]
+    since = first.split("has been failing since ")[1].split("\n")[0]
     link = f"[run {first_run[:8]}](http://127.0.0.1:3000/runs/{first_run})"
-    assert f"still fails; first failure at {since} ({link}, for 2025-01-01)\n" in reminder
+    assert f"still fails after first failing at {since} ({link}, for 2025-01-01)\n" in reminder
     assert (
-        "- `silver_facts.no_remarks` passes again for 2025-01-10; it first failed at"
+        "- `silver_facts.no_remarks` passes again for 2025-01-10 after first failing at"
         f" {since} ({link}, for 2025-01-01)\n"
     ) in recovery
     assert receiver.received[2].kind == "success"
@@ -138,7 +138,7 @@ def test_a_failing_step_is_reported_with_its_reason(house: House, receiver: Serv
         "[P0 recovered] Monstera: step silver_facts recovered",
     ]
     text = receiver.received[0].text
-    assert "- `step silver_facts` has failed since" in text
+    assert "- `step silver_facts` has been failing since" in text
     assert "  Owner: team:facts\n" in text
     assert "  Observed: `RuntimeError: the disk is full`\n" in text
 
@@ -373,7 +373,7 @@ def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Ser
     run_id = house.run(note="odd")
     [said] = house.command_line(run_id)
     assert said.startswith(f"The alert file {path} cannot be used: file is not a database.")
-    assert "move it elsewhere" in said
+    assert "move the file elsewhere" in said
     assert f"The alert file {path} cannot be used" in house.tick(OF_SUCCEEDED)
     kept.replace(path)
     house.tick()
@@ -399,10 +399,10 @@ def test_a_late_day_is_reported_once_and_once_when_complete(
         check_lateness(house, later)
         check_lateness(house, later + timedelta(hours=1))
     [message] = receiver.received
-    assert message.title == "[P2] Monstera: freshness check of the daily tables fails"
+    assert message.title == "[P2] Monstera: freshness check for the daily tables fails"
     assert "  Owner: team:facts\n" in message.text
     assert "  Expected: 2025-01-02 is materialized by 2025-01-03 07:00 UTC.\n" in message.text
-    assert "  Observed: `the latest day of silver_facts is 2025-01-01`" in message.text
+    assert "  Observed: `the latest day in silver_facts is 2025-01-01`" in message.text
     assert message.text.endswith("Checked 2025-01-03 07:00 UTC: <http://127.0.0.1:3000/assets>")
     for number in (2, 3):
         house.run(day(number), names=names)
@@ -410,10 +410,10 @@ def test_a_late_day_is_reported_once_and_once_when_complete(
     check_lateness(house, datetime(2025, 1, 4, 10, 10, tzinfo=UTC))
     _, recovered = receiver.received
     assert recovered.title == (
-        "[P2 recovered] Monstera: freshness check of the daily tables recovered"
+        "[P2 recovered] Monstera: freshness check for the daily tables recovered"
     )
     assert (
-        "passes again for 2025-01-03; it first failed at 2025-01-03 07:00 UTC (for 2025-01-02)"
+        "passes again for 2025-01-03 after first failing at 2025-01-03 07:00 UTC (for 2025-01-02)"
         in recovered.text
     )
 

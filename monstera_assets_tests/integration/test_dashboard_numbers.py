@@ -513,7 +513,7 @@ ACCOUNTS: Expected = {
         str, str, money, count, number, lambda value: f"{value:.0f}%", str, str,
     ),
     "Accounts, Health, Latest Day, by Band": query_rows(
-        "SELECT label, count(account_id) FROM (VALUES (1, 'Excellent, 90 and more', 90, 101),"
+        "SELECT label, count(account_id) FROM (VALUES (1, 'Excellent, 90 or more', 90, 101),"
         " (2, 'Good, 70 to 90', 70, 90), (3, 'Fair, 50 to 70', 50, 70),"
         " (4, 'Poor, 30 to 50', 30, 50), (5, 'Critical, below 30', 0, 30)) AS b(n, label, low, high)"
         " LEFT JOIN silver.silver_account_current_state ON health_score >= low"
@@ -769,7 +769,7 @@ def test_drawings_say_what_their_tables_say(site: Site, name: str) -> None:
             if not plots:  # bars: names and values
                 assert [*columns[1]] == texts[len(data.rows) :], title
                 for shown, heading in zip(texts, columns[0], strict=False):
-                    whole = heading if shown.endswith("…") else shown.partition(", of ")[0]
+                    whole = heading if shown.endswith("…") else shown.partition(" (")[0]
                     assert whole == heading, title
                     assert heading.startswith(shown.rstrip("…")[:9]), title
             elif plots[0][3] < 50:  # sparklines: names, then latest values

@@ -374,16 +374,16 @@ def test_load_without_the_key_is_refused(erased: Erased, tmp_path: Path) -> None
     with graph.instance:
         result = graph.run(only=ENTITIES)
         assert not result.success
-        assert "is missing. It is the key that identifies erased people" in str(
+        assert "is missing. Without the key that identifies erased people" in str(
             result.failure_data_for_node("load_entities")
         )
         wrong = key_path(database)
         wrong.write_text("00" * 32)
         wrong.chmod(0o644)
-        with pytest.raises(ForgottenKeyError, match="can be read by other users"):
+        with pytest.raises(ForgottenKeyError, match="is readable by other users"):
             forget_person(Settings(database=database), "u005", TABLES)
         wrong.chmod(0o600)
-        with pytest.raises(ForgottenKeyError, match="is the key of another warehouse"):
+        with pytest.raises(ForgottenKeyError, match="belongs to another warehouse"):
             forget_person(Settings(database=database), "u005", TABLES)
     assert graph.contents_of(["bronze_users"]) == {"bronze_users": erased.again["bronze_users"]}
 

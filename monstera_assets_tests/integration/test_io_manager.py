@@ -254,7 +254,12 @@ def test_missing_and_extra_columns_are_named(database: Path, deliver: Deliver) -
     assert errors(run(database, delivering(FACTS, facts_of), days=day(1))) == {}
     before = everything(database)
     message = errors(run(database, delivering(FACTS, renamed), days=day(1)))["SchemaMismatchError"]
-    for named in ("lacks right_amount", "lacks seen_at", "delivers wrong", "delivers other"):
+    for named in (
+        "does not return right_amount",
+        "does not return seen_at",
+        "returns wrong",
+        "returns other",
+    ):
         assert named in message
     assert "silver.silver_facts" in message
     assert everything(database) == before
@@ -266,17 +271,17 @@ def test_column_delivered_twice_is_named(database: Path) -> None:
         return pd.concat([delivered, delivered[["note"]]], axis=1)
 
     message = errors(run(database, delivering(FACTS, doubled), days=day(1)))["SchemaMismatchError"]
-    assert "delivers note twice" in message
+    assert "returns note twice" in message
 
 
 @pytest.mark.parametrize(
     ("column", "of_type", "value", "complaint"),
     [
-        ("left_amount", "string", "7", "left_amount is string, declared int64"),
-        ("left_amount", "boolean", True, "left_amount is boolean, declared int64"),
-        ("fact_date", "string", "2025-01-01", "fact_date is string, declared date"),
-        ("note", "int64", 7, "note is int64, declared string"),
-        ("seen_at", "int64", 7, "seen_at is int64, declared timestamp"),
+        ("left_amount", "string", "7", "left_amount is string but is declared as int64"),
+        ("left_amount", "boolean", True, "left_amount is boolean but is declared as int64"),
+        ("fact_date", "string", "2025-01-01", "fact_date is string but is declared as date"),
+        ("note", "int64", 7, "note is int64 but is declared as string"),
+        ("seen_at", "int64", 7, "seen_at is int64 but is declared as timestamp"),
     ],
 )
 def test_wrong_types_are_named(
@@ -300,7 +305,7 @@ def test_wrong_types_are_named(
 @pytest.mark.parametrize(
     ("column", "value", "complaint"),
     [
-        ("left_amount", 7.5, "a fraction where integers are declared in"),
+        ("left_amount", 7.5, "a fraction instead of an integer in"),
         ("fact_date", pd.Timestamp("2025-01-01 10:00"), "a day other than 2025-01-01"),
     ],
 )
@@ -328,7 +333,7 @@ def test_time_of_day_is_refused_where_dates_are_declared(database: Path, deliver
         frame(table, noon) if deliver is frame else expression({"some_day": "timestamp"}, noon)
     )
     result = run(database, delivering(table, lambda _: delivered))
-    assert "a time of day where dates are declared" in errors(result)["WarehouseError"]
+    assert "a time of day instead of a date" in errors(result)["WarehouseError"]
 
 
 def _redeclared(*columns: Column) -> Table:
@@ -364,7 +369,7 @@ def test_table_stored_with_an_older_declaration(database: Path, deliver: Deliver
     assert "silver.silver_facts was written with a different declaration" in message
     assert "colour is missing" in message
     assert "note is not declared" in message
-    assert "left_amount is BIGINT, declared VARCHAR" in message
+    assert "left_amount is BIGINT but is declared as VARCHAR" in message
     assert "right_amount" not in message
     assert "Drop the table" in message
     assert everything(database) == before
@@ -813,7 +818,7 @@ def test_write_waits_for_a_lock_and_then_fails(database: Path) -> None:
         result = run(database, asset, days=day(1), lock_timeout_seconds=0.3)
         message = errors(result)["WarehouseLockedError"]
     assert f"{database} was locked by another process for 0.3 s" in message
-    assert "close the program that holds the file" in message
+    assert "close the program that has the file open" in message
     assert everything(database) == before
 
 
@@ -839,7 +844,7 @@ def test_error_in_a_folder_called_lock_is_not_reported_as_a_lock(tmp_path: Path)
     folder = tmp_path / "locks"
     folder.mkdir()
     with (
-        pytest.raises(WarehouseError, match="cannot be opened") as caught,
+        pytest.raises(WarehouseError, match="Cannot open ") as caught,
         connect(str(folder), connection_config()),
     ):
         pass
@@ -874,9 +879,9 @@ def _below_a_file(path: Path) -> Path:
     ("make", "complaint"),
     [
         (_corrupt, "not a valid DuckDB database file"),
-        (_damaged_header, "cannot be opened"),
+        (_damaged_header, "Cannot open "),
         (_folder, "Is a directory"),
-        (_below_a_file, "cannot be created: "),
+        (_below_a_file, "Cannot create the database folder "),
     ],
 )
 def test_file_that_cannot_be_opened(
@@ -909,12 +914,12 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
     database = unprivileged_folder / "warehouse.duckdb"
     unprivileged_folder.chmod(0o500)
     with (
-        pytest.raises(WarehouseError, match=r"warehouse.duckdb cannot be opened: .*permissions"),
+        pytest.raises(WarehouseError, match=r"Cannot open .*warehouse.duckdb: .*permissions"),
         connect(str(database), connection_config()),
     ):
         pass
     with (
-        pytest.raises(WarehouseError, match=r"The database folder .*below cannot be created"),
+        pytest.raises(WarehouseError, match=r"Cannot create the database folder .*below: "),
         connect(str(unprivileged_folder / "below" / "warehouse.duckdb"), connection_config()),
     ):
         pass
@@ -923,7 +928,7 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
         connection.execute("CREATE TABLE t AS SELECT 1 AS x")
     database.chmod(0o400)
     with (
-        pytest.raises(WarehouseError, match=r"warehouse.duckdb cannot be opened: .*permissions"),
+        pytest.raises(WarehouseError, match=r"Cannot open .*warehouse.duckdb: .*permissions"),
         connect(str(database), connection_config()),
     ):
         pass
@@ -934,7 +939,7 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
 @pytest.mark.parametrize("name", ["silver.duckdb", "Gold.v2.db", "operations"])
 def test_database_named_like_one_of_its_schemas(tmp_path: Path, name: str) -> None:
     result = run(tmp_path / name, delivering(FACTS, facts_of), days=day(1))
-    assert "cannot have the name of one of its schemas" in errors(result)["WarehouseError"]
+    assert "cannot have the same name as one of its schemas" in errors(result)["WarehouseError"]
     assert not (tmp_path / name).exists()
 
 
@@ -961,7 +966,7 @@ def test_too_little_memory_is_reported_and_changes_nothing(database: Path) -> No
     tight = {"memory_limit": "20MB", "max_temp_directory_size": "1MB"}
     result = run(database, delivering(FACTS, _large), days=day(2), config=tight)
     message = errors(result)["WarehouseError"]
-    assert "The interrupted write was rolled back. Raise memory_limit" in message
+    assert "The interrupted write was rolled back. Increase memory_limit" in message
     assert everything(database) == before
 
 
@@ -1015,7 +1020,7 @@ def test_trend_flags_are_not_delivered_by_an_asset() -> None:
         ((Column("d", "timestamp", "."),), "d", "must be a non-nullable date"),
         ((Column("d", "date", ".", nullable=True),), "d", "must be a non-nullable date"),
         ((Column("d", "date", "."), *TREND.columns[2:]), None, "needs a partition column"),
-        ((Column("d", "date", "."),), "e", "are missing"),
+        ((Column("d", "date", "."),), "e", "are not declared"),
         ((Column("d", "date", "."), Column("d", "date", ".")), None, "declares a column twice"),
     ],
 )

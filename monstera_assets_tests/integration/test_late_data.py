@@ -205,9 +205,9 @@ def test_only_changed_days_are_found(tmp_path: Path, by_day: bool) -> None:
     assert changes.rebuild == DateWindow(date.fromisoformat(gone), CALENDAR.last)
     assert {at for days in changes.load for at in days} == changes.events.every
     said = list(describe_changes(changes))
-    assert f"Days of events removed: {gone}" in said
-    assert f"Days of events changed: {edited}" in said
-    assert f"Days of events added: {quiet}" in said
+    assert f"Event days removed: {gone}" in said
+    assert f"Event days changed: {edited}" in said
+    assert f"Event days added: {quiet}" in said
     assert bronze.compare().key == changes.key, "The key of a change must not vary."
     row["location"] = "desktop_app"
     source.write_events()

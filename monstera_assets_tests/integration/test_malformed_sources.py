@@ -419,7 +419,7 @@ def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
         f"Parquet: {name}",
         spoil,
         loads=ENTITIES,
-        error=("seed_accounts.parquet cannot be read as Parquet (", "). Write the file again."),
+        error=("seed_accounts.parquet cannot be read as Parquet (", "). Regenerate the file."),
     )
 
 
@@ -430,19 +430,19 @@ ENCODINGS = [
         "UTF-16",
         "accounts",
         text_of("accounts", str, "utf-16"),
-        "is encoded in UTF-16. Save it as CSV in UTF-8",
+        "is encoded in UTF-16. Save the file in UTF-8",
     ),
     refused(
         "UTF-16 without a mark",
         "users",
         text_of("users", str, "utf-16-le"),
-        "is not UTF-8 text. Save it as CSV in UTF-8",
+        "is not UTF-8 text. Save the file as CSV in UTF-8",
     ),
     refused(
         "UTF-32",
         "events",
         text_of("events", str, "utf-32"),
-        "Save it as CSV in UTF-8",
+        "Save the file in UTF-8",
     ),
     unchanged(
         "a byte order mark", "events", bytes_of("events", lambda content: b"\xef\xbb\xbf" + content)
@@ -462,7 +462,7 @@ ENCODINGS = [
         bytes_of(
             "accounts", lambda content: content.replace(b"is_trial", b"is_trial,gr\xf6\xdfe", 1)
         ),
-        "is not UTF-8 text. Save it as CSV in UTF-8",
+        "is not UTF-8 text. Save the file as CSV in UTF-8",
     ),
     rejected_row(
         "half of a surrogate pair",
@@ -607,7 +607,7 @@ SIZES = [
         "50,000 columns",
         "users",
         wider("users", 50_000),
-        "names 50,007 columns",
+        "contains 50,007 columns",
         "Remove the columns that are not needed",
     ),
 ]
@@ -619,7 +619,7 @@ COLUMNS = [
         "two columns with the same name",
         "users",
         sub("users", "plan_type", "country"),
-        "names country more than once. Rename or remove one",
+        "contains the column country more than once. Rename or remove",
     ),
     Case(
         "two optional columns missing",
@@ -635,7 +635,7 @@ COLUMNS = [
         "a renamed column",
         "events",
         sub("events", "event_type", "type"),
-        "lacks the required columns event_type",
+        "is missing required columns: event_type",
     ),
     unchanged("a column in capitals", "users", sub("users", "user_id", "USER_ID")),
     unchanged("columns in another order", "events", backwards("events")),
@@ -657,9 +657,12 @@ COLUMNS = [
         more={"events": -40},
         lost={"events": {f"evt_{number:03}" for number in range(41)}},
     ),
-    refused("an empty file", "users", bytes_of("users", lambda _: b""), "has no header"),
+    refused("an empty file", "users", bytes_of("users", lambda _: b""), "does not have a header"),
     refused(
-        "a file of line ends", "events", bytes_of("events", lambda _: b"\n\n"), "has no header"
+        "a file of line ends",
+        "events",
+        bytes_of("events", lambda _: b"\n\n"),
+        "does not have a header",
     ),
 ]
 
@@ -1157,7 +1160,7 @@ FILES = [
         "no events",
         removed("events"),
         loads=ENTITIES,
-        error=("lacks events. Add events.csv, events.parquet",),
+        error=("does not contain the input events. Add events.csv, events.parquet",),
     ),
     Case(
         "a compressed copy",
@@ -1180,7 +1183,7 @@ FILES = [
         "an unusual file name in a message",
         then(folder_of("events", "a.csv"), written("seed_events/b\n\x1b[31m.csv", b"")),
         loads=EVENTS,
-        error=(r"seed_events/b\n\x1b[31m.csv has no header",),
+        error=(r"seed_events/b\n\x1b[31m.csv does not have a header",),
     ),
     refused(
         "a link to elsewhere",
@@ -1208,20 +1211,24 @@ FILES = [
         "a folder with a file's name",
         "users",
         folder_for("users"),
-        "is not a regular file. Replace it with one",
+        "is not a regular file. Replace it with a regular file",
     ),
-    refused("a pipe", "users", pipe("users"), "is not a regular file. Replace it with one"),
+    refused(
+        "a pipe", "users", pipe("users"), "is not a regular file. Replace it with a regular file"
+    ),
     Case(
         "a folder without a valid date",
         then(by_day("events"), written("seed_events/event_date=2025-02-30/a.csv", b"")),
         loads=EVENTS,
-        error=("seed_events/event_date=2025-02-30 has no readable date. Name it event_date=YYYY",),
+        error=(
+            "seed_events/event_date=2025-02-30 does not have a readable date. Rename the folder",
+        ),
     ),
     Case(
         "a file outside the day folders",
         then(by_day("events"), written("seed_events/a.csv", b"")),
         loads=EVENTS,
-        error=("mixes event_date= folders with files outside them, such as seed_events/a.csv",),
+        error=("and files outside those folders, such as seed_events/a.csv",),
     ),
 ]
 
@@ -1243,7 +1250,7 @@ PARQUET = [
         "Parquet with a CSV name",
         "users",
         then(parquet("users"), moved("seed_users.parquet", "seed_users.csv")),
-        "Save it as CSV in UTF-8",
+        "Save the file as CSV in UTF-8",
     ),
     Case(
         "Parquet: text that is not UTF-8",
@@ -1448,7 +1455,7 @@ def bound_by_permissions() -> None:
         (
             text_of("events", str, "utf-16"),
             {},
-            "monstera: seed_events.csv is encoded in UTF-16. Save it as CSV in UTF-8.",
+            "monstera: seed_events.csv is encoded in UTF-16. Save the file in UTF-8.",
         ),
         (
             then(parquet("users"), written("seed_users.parquet", b"PAR1 no more PAR1")),

@@ -60,7 +60,7 @@ def test_the_error_names_the_settings_and_the_command(graph: Callable[..., Graph
     assert "timezone was UTC and is now Europe/Berlin" in message
     assert "policy.active_days was 30 and is now 31" in message
     assert "policy.segments.power_min_events was 20 and is now 21" in message
-    assert message.endswith("compute all days again with: monstera run --rebuild")
+    assert message.endswith("recompute all days with: monstera run --rebuild")
 
 
 def test_thresholds_of_alerts_can_change(graph: Callable[..., Graph]) -> None:

@@ -71,7 +71,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
         assert f"Raw events before {REMOVED_BEFORE} were deleted" in message
-        assert f"Run with --from {OPEN_FROM} or later" in message
+        assert f"Run the command with --from {OPEN_FROM} or a later date" in message
         assert_same(graph.contents_of(KEPT), before)
 
         # All tables and all checks, which count raw events again.
@@ -84,7 +84,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
             only=["silver_user_segment_history"],
         )
         assert not alone.success
-        assert f"Run with --from {OPEN_FROM} or later" in str(
+        assert f"Run the command with --from {OPEN_FROM} or a later date" in str(
             alone.failure_data_for_node("silver__silver_user_segment_history")
         )
         assert_same(graph.contents_of(KEPT), before)

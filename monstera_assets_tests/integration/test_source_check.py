@@ -82,7 +82,7 @@ def test_a_rejection_has_an_example_and_a_remedy(faults: SourceCheck) -> None:
     assert found.share == pytest.approx(3 / 63)
     assert found.example_file == "events.csv"
     assert json.loads(found.example or "")["entity_id"] == "101.0"
-    assert found.remedy == "Write the id as 101 in all inputs."
+    assert found.remedy == "Use the id 101 in all inputs."
 
 
 def test_rows_are_counted_by_input(faults: SourceCheck) -> None:
@@ -157,7 +157,7 @@ def test_errors_of_inputs_do_not_hide_other_findings(tmp_path: Path) -> None:
     texts = [each.message for each in findings]
     assert "exists 2 times (accounts.csv, accounts.parquet)" in texts[0]
     assert texts[1].endswith(
-        "lacks the required columns user_id, user_created_at. Add them with these names."
+        "is missing required columns: user_id, user_created_at. Add columns with these names."
         " Similar columns: user id for user_id, created_at for user_created_at."
     )
     assert "workflows.parquet cannot be read as Parquet" in texts[2]
@@ -194,8 +194,11 @@ def test_the_time_zone_of_the_night(tmp_path: Path, timezone: str, *, warns: boo
     findings = checked(source(tmp_path, events=events), timezone=timezone).findings
     assert [each.kind for each in findings] == ["timezone"] * warns
     if warns:
-        assert "begin at 10:00 UTC and have 0.0% of the events" in findings[0].message
-        assert "likely to be the night of a time zone near UTC-8" in findings[0].message
+        assert "start at 10:00 UTC and contain 0.0% of the events" in findings[0].message
+        assert (
+            "A likely reason is that most users are in a time zone near UTC-8"
+            in findings[0].message
+        )
 
 
 def test_events_before_and_after_the_range(tmp_path: Path) -> None:
@@ -251,7 +254,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ' "event_type": "video_created", "timestamp": "2025-06-20 10:00:00", "location": "web_app",'
         ' "is_qualifying_event": "true", "is_activation_event": "true", "product_id": "video",'
         ' "metadata": "{\\"to\\": \\"[email]\\"}"}',
-        "Remedy: Write the id as ada in all inputs.",
+        "Remedy: Use the id ada in all inputs.",
         "",
         "event type events share users days qualifies",
         "video_created 2 100.0% 1 2 yes (catalog list)",
@@ -320,7 +323,7 @@ def test_json_has_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "share": 0.5,
         "example_file": "events.csv",
         "message": "1 of 2 rows (50.0%) rejected: unknown_location",
-        "remedy": "Use web_app, mobile_app, desktop_app or api, or leave the column empty.",
+        "remedy": "Use web_app, mobile_app, desktop_app or api, or leave location empty.",
     }
 
 
@@ -348,9 +351,21 @@ def test_a_run_that_rejects_most_rows_starts_with_the_findings(tmp_path: Path) -
     lines = [line.strip() for line in shown.splitlines()]
     assert lines[:2] == ["2", "events: 9 of 9 rows (100.0%) rejected: unknown_user"]
     assert lines[2].startswith('Example in events.csv: {"event_id": "ADA_0", "entity_id": "ADA"')
-    assert lines[3] == "Remedy: Write the id as ada in all inputs."
-    assert lines[4] == "events: No event is accepted."
+    assert lines[3] == "Remedy: Use the id ada in all inputs."
+    assert lines[4] == "events: No events were accepted."
     assert lines[6].split()[:2] == ["table", "rows"]
+
+
+def test_a_run_with_one_event_in_the_wrong_year_shows_the_finding_first(tmp_path: Path) -> None:
+    rows = [*events_of(FIRST, RUN_DAYS), {**EVENT, "timestamp": "2025-10-01 00:00:00"}]
+    run = monstera(tmp_path, "run", source=source(tmp_path, events=rows))
+    assert run.code == 0, run.out
+    _, _, shown = run.out.partition("Findings: ")
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[1].startswith(
+        "events: The last day with events, 2025-10-01 (events: 1), is 114 days"
+    )
+    assert lines[2].startswith("Remedy: ")
 
 
 def test_a_run_that_cannot_read_the_source_starts_with_all_findings(
@@ -359,17 +374,19 @@ def test_a_run_that_cannot_read_the_source_starts_with_all_findings(
     folder = source(tmp_path, users=[{"name": "ada"}], events=[{**EVENT, "location": "moon"}])
     run = in_this_process(monkeypatch, tmp_path, "run", source=folder)
     assert run.code == 2
-    assert run.out.startswith("Findings: 3\n  users: users.csv lacks the required columns")
+    assert run.out.startswith("Findings: 3\n  users: users.csv is missing required columns")
     assert "events: 1 of 1 rows (100.0%) rejected: unknown_location" in run.out
     [line] = run.err.splitlines()
-    assert line.startswith("monstera: users.csv lacks the required columns user_id")
+    assert line.startswith("monstera: users.csv is missing required columns: user_id")
 
 
 def test_a_file_next_to_the_input_is_named(tmp_path: Path) -> None:
     folder = write_source(source(tmp_path), {"events_2025_07": events_of(FIRST, 1)})
     [found] = checked(folder).findings
     assert found.kind == "ignored_file"
-    assert found.message.startswith("events_2025_07.csv is not read: looks like the input events")
+    assert found.message.startswith(
+        "events_2025_07.csv is not read: it looks like the input events"
+    )
 
 
 def test_a_delta_table_does_not_hide_other_findings(tmp_path: Path) -> None:
@@ -382,7 +399,7 @@ def test_a_delta_table_does_not_hide_other_findings(tmp_path: Path) -> None:
         ("rejected", "accounts"),
         ("rejected", "users"),
     ]
-    assert "is a table of Delta Lake" in findings[0].message
+    assert "uses the Delta Lake format" in findings[0].message
 
 
 def test_a_missing_column_is_named_with_the_most_similar_one(tmp_path: Path) -> None:
@@ -394,8 +411,8 @@ def test_a_missing_column_is_named_with_the_most_similar_one(tmp_path: Path) -> 
     found = [each for each in checked(folder).findings if each.kind == "similar_column"]
     assert [(each.message, each.remedy) for each in found] == [
         (
-            "events.csv has a column product-id, which is not read, and no column product_id.",
-            "If it contains these values, rename it to product_id.",
+            "The column product-id in events.csv is not read, and the column product_id is missing.",
+            "If product-id contains the values for product_id, rename the column to product_id.",
         )
     ]
 

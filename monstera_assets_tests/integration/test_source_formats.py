@@ -200,13 +200,13 @@ def test_a_url(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("sqlite:shop.db", ["sqlite:shop.db needs DuckDB's extension sqlite", "INSTALL sqlite"]),
-        ("postgres:host=x password=geheim", ["postgres: needs", "extension postgres"]),
-        ("postgresql://me:geheim@host/shop", ["postgres: needs", "INSTALL postgres"]),
-        ("s3://geheim/folder", ["s3: needs DuckDB's extension httpfs", "INSTALL httpfs"]),
-        ("https://me:geheim@host/folder", ["https: needs", "INSTALL httpfs"]),
+        ("sqlite:shop.db", ["sqlite:shop.db requires DuckDB's sqlite extension", "INSTALL sqlite"]),
+        ("postgres:host=x password=geheim", ["postgres: requires", "postgres extension"]),
+        ("postgresql://me:geheim@host/shop", ["postgres: requires", "INSTALL postgres"]),
+        ("s3://geheim/folder", ["s3: requires DuckDB's httpfs extension", "INSTALL httpfs"]),
+        ("https://me:geheim@host/folder", ["https: requires", "INSTALL httpfs"]),
         ("duckdb:nowhere.duckdb", ["duckdb:nowhere.duckdb cannot be read", "does not exist"]),
-        ("file:///nowhere", ["file: lacks a Parquet file or folder named events"]),
+        ("file:///nowhere", ["file: does not contain a Parquet file or folder named events"]),
     ],
 )
 def test_a_place_that_cannot_be_read(
@@ -227,7 +227,7 @@ def test_a_database_without_events_or_with_two(tmp_path: Path) -> None:
     database = tmp_path / "shop.duckdb"
     with duckdb.connect(str(database)) as shop:
         shop.execute("CREATE TABLE users AS SELECT 1 AS user_id")
-    with pytest.raises(SourceError, match="lacks a table or view named events"):
+    with pytest.raises(SourceError, match="does not contain a table or view named events"):
         discover_source(Path(f"duckdb:{database}"))
     with duckdb.connect(str(database)) as shop:
         shop.execute("CREATE TABLE events AS SELECT 1 AS x; CREATE SCHEMA old")
@@ -279,7 +279,7 @@ def test_values_of_json(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -
 
 def test_json_without_a_required_key(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     saved("events.jsonl", b'{"event_id": 1}\n{"entity_id": 2}\n')(tmp_path)
-    with pytest.raises(SourceError, match="lacks the required columns timestamp"):
+    with pytest.raises(SourceError, match="is missing required columns: timestamp"):
         stage(connection, discover_source(tmp_path)["events"])
 
 
@@ -290,7 +290,7 @@ def test_a_damaged_array_is_refused(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, content: bytes
 ) -> None:
     saved("events.json", content)(tmp_path)
-    with pytest.raises(SourceError, match=r"events\.json is a damaged JSON array"):
+    with pytest.raises(SourceError, match=r"events\.json contains an invalid JSON array"):
         stage(connection, discover_source(tmp_path)["events"])
 
 

@@ -124,7 +124,7 @@ def test_missing_inputs_are_all_named(folder: Path) -> None:
     (folder / "users.csv").unlink()
     assert "users" not in discover_source(folder)
     (folder / "events.csv").unlink()
-    expect(folder, "lacks events. Add events.csv, events.parquet or a folder events/")
+    expect(folder, "does not contain the input events. Add events.csv, events.parquet or a folder")
 
 
 @pytest.mark.parametrize("second", ["seed_events.csv", "events.parquet", "events/a.csv"])
@@ -154,7 +154,7 @@ def test_text_in_any_form(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["a.xlsx", "a.parquet.gz", "part-0001", "a.avro"])
 def test_another_file_type_inside_an_input(folder: Path, name: str) -> None:
     write(folder, f"workflows/{name}")
-    expect(folder, f"workflows/{name}", "is not CSV, JSON lines or Parquet. Convert it")
+    expect(folder, f"workflows/{name}", "is not CSV, JSON lines or Parquet. Convert the file")
 
 
 def test_other_files_inside_an_input_are_named(folder: Path) -> None:
@@ -203,13 +203,13 @@ def test_notes_about_a_missing_input_are_named(folder: Path) -> None:
 def test_a_table_format_is_refused(folder: Path, mark: str, kind: str, how: str) -> None:
     write(folder, "workflows/part-0.parquet")
     write(folder, f"workflows/{mark}")
-    expect(folder, f"The folder workflows is a table of {kind}", "Export its current rows", how)
+    expect(folder, f"The folder workflows uses the {kind} format", "Export the current rows", how)
 
 
 def test_files_by_day_mixed_with_others(folder: Path) -> None:
     write(folder, "workflows/event_date=2025-06-01/a.csv")
     write(folder, "workflows/b.csv")
-    expect(folder, "workflows mixes", "workflows/b.csv")
+    expect(folder, "workflows contains event_date= folders", "workflows/b.csv")
 
 
 @pytest.mark.parametrize("day", ["2025-13-01", "20250601", "2025-6-1", "", "2025-W01-1"])

@@ -189,7 +189,7 @@ def expect(
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\na,b,c\n"])
 def test_no_header(connection: duckdb.DuckDBPyConnection, tmp_path: Path, content: bytes) -> None:
-    expect(connection, tmp_path, content, "no header")
+    expect(connection, tmp_path, content, "does not have a header")
 
 
 def test_unreadable_headers(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_unreadable_headers(connection: duckdb.DuckDBPyConnection, tmp_path: Pat
 def test_missing_columns_are_all_named(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    expect(connection, tmp_path, b"B,x,y\n", "lacks the required columns a, c")
+    expect(connection, tmp_path, b"B,x,y\n", "is missing required columns: a, c")
 
 
 def test_latin_1_costs_only_the_rows_that_need_it(
@@ -458,7 +458,7 @@ def test_parquet_without_a_required_column(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     path = parquet(connection, tmp_path / "a.parquet", "SELECT 1 AS x, 2 AS B")
-    with pytest.raises(SourceError, match=r"a\.parquet lacks the required columns a, c"):
+    with pytest.raises(SourceError, match=r"a\.parquet is missing required columns: a, c"):
         stage(connection, source(path))
 
 

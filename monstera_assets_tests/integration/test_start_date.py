@@ -200,7 +200,7 @@ def test_expired_events_of_earlier_days_close_the_first_partition(
         closed = graph.run(DateWindow(START, LAST), only=EVENTS)
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
-        assert f"Run with --from {START + timedelta(days=1)} or later" in message
+        assert f"Run the command with --from {START + timedelta(days=1)} or a later date" in message
         assert graph.run(DateWindow(START + timedelta(days=1), LAST)).success
 
 

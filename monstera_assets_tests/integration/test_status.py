@@ -218,7 +218,7 @@ def test_while_another_process_holds_the_database(
     assert daily.failing_checks == {"shifts": "P2"}
     assert whole.rows == 4
     assert shown(status)[1] == (
-        "A run has locked the database. Row counts of daily tables are unknown until it finishes."
+        "A run has locked the database. Row counts for daily tables are unknown until the run finishes."
     )
     # Both are identical, except for what only the file or only Dagster records.
     opened = read_status(instance, settings, ON_TIME)

@@ -92,8 +92,8 @@ def test_who_is_listed_why_and_with_what_at_stake() -> None:
     # Only reasons that raise the risk are listed.
     assert found.why.tolist() == [
         "at risk: subscription lapsed",
-        "churn risk high: health 40; 3 days to renewal",
-        "frozen: payment failed; churn risk high: health 40",
+        "high churn risk: health 40; 3 days to renewal",
+        "frozen: payment failed; high churn risk: health 40",
         "contracting: contract smaller than 30 days ago",
     ]
     assert found.users_scored.tolist() == [0, 3, 0, 0]

@@ -168,10 +168,10 @@ def test_steps_that_fail_for_one_reason_are_one_block() -> None:
     text = message(*steps, item("step t", level="P0", note="other")).body(UI)
     assert text == (
         "**P0**\n\n"
-        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more have failed"
-        " since 1970-01-01 00:00 UTC\n"
+        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more have been"
+        " failing since 1970-01-01 00:00 UTC\n"
         "  Observed: `locked`\n\n"
-        "- `step t` has failed since 1970-01-01 00:00 UTC\n"
+        "- `step t` has been failing since 1970-01-01 00:00 UTC\n"
         "  Observed: `other`\n\n"
         "Run of `job`, ended 1970-01-01 00:00 UTC: <http://127.0.0.1:3000/runs/abc>"
     )
@@ -186,7 +186,7 @@ def test_a_message_of_many_is_bounded_and_counts_what_it_leaves_out(limit: int) 
     assert text.endswith("/runs/abc>")
     shown = text.count("- `table.check_")
     assert 0 < shown < 300
-    assert f"… and {300 - shown} more. Open the run to see them." in text
+    assert f"… and {300 - shown} more. Open the run to see all results." in text
     assert text.count("```") % 2 == 0
 
 

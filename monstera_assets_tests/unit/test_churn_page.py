@@ -26,5 +26,5 @@ def test_the_page_lists_all_settings() -> None:
 @pytest.mark.parametrize("prefix", ["", "account_"])
 def test_medium_risk_does_not_begin_above_high_risk(prefix: str) -> None:
     ChurnPolicy(**{f"{prefix}medium_risk_from": 0.2, f"{prefix}high_risk_from": 0.2})
-    with pytest.raises(ValueError, match=rf"{prefix}medium_risk_from \(0\.3\) must not be above"):
+    with pytest.raises(ValueError, match=rf"{prefix}medium_risk_from \(0\.3\) must not exceed"):
         ChurnPolicy(**{f"{prefix}medium_risk_from": 0.3, f"{prefix}high_risk_from": 0.2})

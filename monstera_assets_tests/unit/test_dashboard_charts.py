@@ -97,9 +97,9 @@ def test_long_series_are_shown_by_week() -> None:
     assert resolution(548, 2) == 7
     assert MAX_POINTS >= -(-548 // 7) * 8
     long = [date(2024, 1, 1) + timedelta(days=n) for n in range(501)]
-    with pytest.raises(ValueError, match="1002 points; the limit is 1000"):
+    with pytest.raises(ValueError, match=r"1002 points\. The limit is 1000"):
         line_chart(long, [Series("a", [1.0] * 501), Series("b", [1.0] * 501)], Unit.USERS)
-    with pytest.raises(ValueError, match="4 lines; the limit is 3"):
+    with pytest.raises(ValueError, match=r"4 lines\. The limit is 3"):
         line_chart(DAYS, [Series(name, [1.0] * 90) for name in "abcd"], Unit.USERS)
     with pytest.raises(ValueError, match="at least one day"):
         line_chart([], [Series("a", [])], Unit.USERS)

@@ -29,44 +29,44 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
         (
             MONTHLY,
             [812, 915, 901],
-            "Users Active Monthly rose from 812 to 901 (+11.0%) in 2 days; the highest value was 915"
+            "Users Active Monthly rose from 812 to 901 (+11.0%) in 2 days. The highest value was 915"
             " on 2025-04-03.",
         ),
         (
             STICKINESS,
             [0.3, None, 0.25],
-            "Users Active Stickiness Monthly fell from 30.0% to 25.0% (-5.0 points) in 2 days;"
-            " the highest value was 30.0% on 2025-04-02.",
+            "Users Active Stickiness Monthly fell from 30.0% to 25.0% (-5.0 points) in 2 days."
+            " The highest value was 30.0% on 2025-04-02.",
         ),
         (
             MONTHLY,
             [None, 5, 9, 5, None],
-            "Users Active Monthly is 5, the same as 2 days earlier; the highest value was 9 on"
+            "Users Active Monthly is 5, the same as 2 days earlier. The highest value was 9 on"
             " 2025-04-04. No value is known after 2025-04-05.",
         ),
         (
             STICKINESS,
             [0.0361, 0.04, 0.0362],
-            "Users Active Stickiness Monthly is 3.6%, the same as 2 days earlier; the highest value"
+            "Users Active Stickiness Monthly is 3.6%, the same as 2 days earlier. The highest value"
             " was 4.0% on 2025-04-03.",
         ),
         (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
         (
             MONTHLY,
             [0, 4],
-            "Users Active Monthly rose from 0 to 4 in 1 day; the highest value was 4 on 2025-04-03.",
+            "Users Active Monthly rose from 0 to 4 in 1 day. The highest value was 4 on 2025-04-03.",
         ),
         (
             MONTHLY,
             [None, 7],
             "Users Active Monthly was 7 on 2025-04-03, the only day with a value.",
         ),
-        (MONTHLY, [None], "Users Active Monthly has no known value on these days."),
+        (MONTHLY, [None], "Users Active Monthly has no known values in this period."),
         (
             REVENUE_CLOSING,
             [Decimal("1620.00"), Decimal("3000.00")],
-            "Revenue Closing Daily rose from 1,620.00 to 3,000.00 (+85.2%) in 1 day;"
-            " the highest value was 3,000.00 on 2025-04-03.",
+            "Revenue Closing Daily rose from 1,620.00 to 3,000.00 (+85.2%) in 1 day."
+            " The highest value was 3,000.00 on 2025-04-03.",
         ),
     ],
 )
@@ -82,15 +82,15 @@ def test_a_brief_trend_summary_omits_the_highest_value() -> None:
 
 def test_total() -> None:
     assert total(CREATED, points([1, 4, 2]), "day") == (
-        "Users Created Daily totals 7 over 3 days; the highest value was 4 on 2025-04-03."
+        "Users Created Daily totals 7 over 3 days. The highest value was 4 on 2025-04-03."
     )
     assert total(CREATED, points([1, None, 3], 7), "week") == (
-        "Users Created Daily totals 4 over 2 weeks;"
-        " the highest value was 3 in the week ending 2025-04-16."
+        "Users Created Daily totals 4 over 2 weeks."
+        " The highest value was 3 in the week ending 2025-04-16."
     )
     assert total(CREATED, points([0]), "week") == "Users Created Daily totals 0 over 1 week."
     assert total(CREATED, points([None]), "day") == (
-        "Users Created Daily has no known value on these days."
+        "Users Created Daily has no known values in this period."
     )
 
 
@@ -112,7 +112,7 @@ def test_total() -> None:
             True,
             "Most users: A, B, C and 2 more, with 1 (20%) each.",
         ),
-        ([("A", 2, "2"), ("B", 0, "0")], False, "Most users: A with 2; none elsewhere."),
+        ([("A", 2, "2"), ("B", 0, "0")], False, "Most users: A with 2 and none elsewhere."),
         ([("A", 0, "0")], False, "There are no users."),
         ([], True, "There are no users."),
     ],
@@ -123,7 +123,7 @@ def test_ranking(bars: list[tuple[str, float, str]], share: bool, sentence: str)
 
 def test_ranking_on_a_day() -> None:
     assert ranking("users", [("A", 2, "2")], on=FIRST) == (
-        "On 2025-04-02, most users: A with 2; none elsewhere."
+        "On 2025-04-02, most users: A with 2 and none elsewhere."
     )
 
 

@@ -374,7 +374,7 @@ def test_thresholds_out_of_order_are_refused() -> None:
         ("adoption_days", "retention_days"),
     ):
         above = {"value_high_above": 0.75}.get(upper, getattr(SegmentPolicy(), upper) + 1)
-        with pytest.raises(ValidationError, match=f"{lower} .* must not be above {upper}"):
+        with pytest.raises(ValidationError, match=f"{lower} .* must not exceed {upper}"):
             SegmentPolicy(**{lower: above})
 
 

@@ -132,7 +132,7 @@ def test_thresholds_of_segments_from_file_and_environment(monkeypatch: pytest.Mo
 
 def test_thresholds_of_segments_must_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONSTERA_POLICY__SEGMENTS__REGULAR_MIN_EVENTS", "21")
-    assert "regular_min_events (21) must not be above power_min_events (20)" in message()
+    assert "regular_min_events (21) must not exceed power_min_events (20)" in message()
 
 
 def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_dormant_below_active(
         monkeypatch.setenv(f"MONSTERA_POLICY__{name}", value)
     write(text)
     assert message() == (
-        f"Invalid setting: policy (from {origin}): dormant_days (60) must not be below active_days"
+        f"Invalid setting: policy (from {origin}): dormant_days (60) must not be less than active_days"
         " (61)"
     )
 
@@ -319,7 +319,7 @@ def test_renamed_settings_lead_to_settings_that_there_are() -> None:
 
 def test_unknown_variable_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONSTERA_QQ", "hunter2")
-    assert message() == "Unknown environment variable MONSTERA_QQ. Rename or unset it."
+    assert message() == "Unknown environment variable MONSTERA_QQ. Rename or unset the variable."
 
 
 def test_secret_in_the_wrong_place_is_not_shown() -> None:
@@ -345,12 +345,12 @@ def test_file_that_is_no_text() -> None:
 
 def test_file_that_is_a_folder() -> None:
     Path(SETTINGS_FILE).mkdir()
-    assert message() == "monstera.toml cannot be read: Is a directory. Correct it."
+    assert message() == "monstera.toml cannot be read: Is a directory. Correct the file."
 
 
 def test_file_that_is_a_broken_link() -> None:
     Path(SETTINGS_FILE).symlink_to("gone.toml")
-    assert message() == "monstera.toml is a broken link. Remove or fix it."
+    assert message() == "monstera.toml is a broken link. Remove or fix the link."
 
 
 def test_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,4 +360,4 @@ def test_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert message() == "monstera.toml cannot be read: Permission denied. Correct it."
+    assert message() == "monstera.toml cannot be read: Permission denied. Correct the file."

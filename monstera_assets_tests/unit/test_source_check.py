@@ -38,7 +38,7 @@ def test_days_without_events_are_grouped_the_longest_run_first() -> None:
     for number in (3, 16, 17, 18):
         del days[number]
     kind = "days_without_events"
-    text = "There are no events on {}. The same weekdays usually have 40."
+    text = "There are no events for {}. The same weekdays usually have at least 40 events."
     assert found(days) == [
         (kind, text.format("2025-06-18 to 2025-06-20"), None),
         (kind, text.format("2025-06-05"), None),
@@ -62,7 +62,8 @@ def test_a_last_day_far_from_the_others() -> None:
     [(kind, message, rows)] = found({**daily(), 34 + 15: 1})
     assert (kind, rows) == ("isolated_last_day", 1)
     assert message == (
-        "The last day with events, 2025-07-21 (events: 1), is 15 days after the day before it."
+        "The last day with events, 2025-07-21 (events: 1), is 15 days after the previous day with"
+        " events."
     )
 
 
@@ -75,14 +76,14 @@ def test_fourteen_days_are_not_too_far() -> None:
 def test_a_first_day_far_from_the_others() -> None:
     [(kind, message, rows)] = found({**daily(), -500: 2})
     assert (kind, rows) == ("isolated_first_day", 2)
-    assert "2024-01-19 (events: 2), is 500 days before the next" in message
+    assert "2024-01-19 (events: 2), is 500 days before the next day" in message
 
 
 def test_events_of_tomorrow_and_not_of_today() -> None:
     assert found(daily(), today=day(34)) == []
     [(kind, message, rows)] = found(daily(), today=day(32))
     assert (kind, rows) == ("future_events", 80)
-    assert message == "80 events are dated after today, through 2025-07-06."
+    assert message == "80 events are dated after today. The latest date is 2025-07-06."
 
 
 def by_hour(quiet_from: int, quiet: int, each: int = 63, in_quiet: int = 0) -> list[int]:

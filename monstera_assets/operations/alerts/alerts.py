@@ -38,7 +38,7 @@ class _Channel:
 
     @property
     def label(self) -> str:
-        """The name for logs, which must not contain the URL."""
+        """The channel's name in logs, which must not contain the URL."""
         return f"alert URL {self.entry.position} ({self.service.name})"
 
 
@@ -55,7 +55,7 @@ class Alerts:
         """Parse the URLs without connecting. `clock` returns seconds since the Unix epoch.
 
         Raises:
-            SettingsError: If a URL is invalid, or its route names an unknown owner.
+            SettingsError: If a URL is invalid or its route contains an unknown owner.
         """
         self._settings = settings
         self._tables = list(tables)
@@ -71,7 +71,7 @@ class Alerts:
         return bool(self._channels)
 
     def process_run(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
-        """Queue the message for a finished run unless it has already been processed.
+        """Queue the message for a finished run unless the run has already been processed.
 
         Returns:
             The message, or None if there is nothing to report.
@@ -89,7 +89,7 @@ class Alerts:
     def process_missed_runs(
         self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool]
     ) -> list[Message]:
-        """Process recent finished runs that were missed and for which `ours` is true.
+        """Process missed runs that finished recently and for which `ours` returns true.
 
         A run is missed if its process was killed or could not write to the alert file.
 
@@ -136,7 +136,7 @@ class Alerts:
         """Send each channel's queued messages in order.
 
         Returns:
-            One line for each channel that refused a message. Refusals do not delay other channels.
+            One line for each channel that refused a message. A refusal does not delay other channels.
 
         Raises:
             AlertStateError: If the alert file cannot be used.
@@ -144,7 +144,7 @@ class Alerts:
         if not self._channels:
             return []
         state = self._state(instance)
-        # A URL that is configured with several routes receives everything that any of them accepts.
+        # A URL that is configured with several routes receives all items that any route accepts.
         by_id: dict[str, list[_Channel]] = {}
         for channel in self._channels:
             by_id.setdefault(state.channel_id(channel.entry.url), []).append(channel)

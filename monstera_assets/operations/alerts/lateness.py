@@ -17,7 +17,7 @@ from monstera_assets.operations.jobs import Due
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
 
-_SUBJECT = "freshness check of the daily tables"
+_SUBJECT = "freshness check for the daily tables"
 _NAMED = 5
 
 
@@ -68,4 +68,4 @@ def _latest_day(late: Sequence[Table], days: Sequence[Collection[str]]) -> str:
     latest = max((max(of_table) for of_table in days if of_table), default="none")
     names = ", ".join(table.name for table in late[:_NAMED])
     more = len(late) - _NAMED
-    return f"the latest day of {names}{f' and {more} other tables' if more > 0 else ''} is {latest}"
+    return f"the latest day in {names}{f' and {more} other tables' if more > 0 else ''} is {latest}"

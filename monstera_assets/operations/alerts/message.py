@@ -28,14 +28,14 @@ class AlertEvent(StrEnum):
     NEW = "new"
     """The failure is new, or more urgent than when it was last reported."""
     REMINDER = "reminder"
-    """The failure persists, and the last report is a week old."""
+    """The failure persists, and the last report is at least a week old."""
     RECOVERED = "recovered"
-    """The check, step or run passes after failing before."""
+    """The check, step or run passes again after a failure."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An outcome to report, the reason, and the first failure's time, days and run."""
+    """An outcome to report, the reason for reporting it, and the first failure's time, days and run."""
 
     news: AlertEvent
     outcome: Outcome
@@ -70,7 +70,7 @@ class Message:
         return cls(run.run_id, run.job, run.days, run.ended_at, tuple(ordered))
 
     def only(self, accepts: Callable[[Item], bool]) -> Message | None:
-        """Return the message with only the accepted items, or None if there are none."""
+        """Return the message with only the accepted items, or None if no items are accepted."""
         items = tuple(item for item in self.items if accepts(item))
         return replace(self, items=items) if items else None
 
@@ -107,7 +107,9 @@ class Message:
         for number, (block, short) in enumerate(blocks):
             text = block if len(block) + 2 <= left else short
             if len(text) + 2 > left:
-                shown.append(f"… and {len(blocks) - number:,} more. Open the run to see them.")
+                shown.append(
+                    f"… and {len(blocks) - number:,} more. Open the run to see all results."
+                )
                 break
             shown.append(text)
             left -= len(text) + 2
@@ -118,7 +120,7 @@ class Message:
         return f" for {self.days}" if self.days else ""
 
     def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
-        """Return the items at each level, then the recoveries, both in full and as one line."""
+        """Return the items at each level, then the recoveries, each in full and as one line."""
         for heading, group in groupby(
             _merged(self.items),
             key=lambda item: item.outcome.level if item.failing else "Recovered",
@@ -138,11 +140,13 @@ class Message:
         if item.news is not AlertEvent.NEW:
             since += f" ({_first(ui_url, item)})"
         if not item.failing:
-            line = f"{head} passes again{self._for_days}; it first failed at {since}"
+            line = f"{head} passes again{self._for_days} after first failing at {since}"
             return line, line
         has, fails = ("have", "fail") if item.also else ("has", "fails")
         is_reminder = item.news is AlertEvent.REMINDER
-        verb = f"still {fails}; first failure at" if is_reminder else f"{has} failed since"
+        verb = (
+            f"still {fails} after first failing at" if is_reminder else f"{has} been failing since"
+        )
         lines = [f"{head} {verb} {since}"]
         if outcome.owners:
             lines.append(f"  Owner: {', '.join(outcome.owners)}")

@@ -32,7 +32,7 @@ OBSERVATION = "observation:"
 """The run id prefix for observations, which are not Dagster runs."""
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
-"""The run statuses to report. Canceled runs are omitted, since someone canceled them on purpose."""
+"""The run statuses to report. Canceled runs are omitted, since cancellation is intentional."""
 
 _READ = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -48,7 +48,7 @@ _EXAMPLES = 5
 class Outcome:
     """The outcome of a check, step or run, with cleaned and shortened text.
 
-    `subject` identifies the check, step or job and is the same in every run. `at` is its end time,
+    `subject` identifies the check, step or job and is the same in every run. `at` is the end time,
     in seconds since the Unix epoch. `examples` contains a header and some of the violating rows.
     """
 
@@ -99,7 +99,7 @@ class Catalog:
         )
 
     def owners_of_step(self, name: str) -> tuple[str, ...]:
-        """Return the owners of the table that a step computes or checks, if there is only one table."""
+        """Return the owners of a step's table, or an empty tuple if the step covers several tables."""
         return self.owners.get(name.removeprefix("check_"), ())
 
 

@@ -1,7 +1,7 @@
 """The daemon's alert sensors.
 
-Two sensors process runs when they finish. The third sends queued messages and processes missed
-runs, and the fourth checks for late days.
+Two sensors process runs when they finish. The third sensor sends queued messages and processes
+missed runs, and the fourth sensor checks for late days.
 
 Dagster advances a run status sensor's cursor even when a tick fails. The third sensor therefore
 looks for runs that were not processed, including command-line runs.
@@ -37,7 +37,7 @@ OF_SUCCEEDED, OF_FAILED, OF_LATENESS, UNSENT = (
     "alerts_of_lateness",
     "alerts_unsent",
 )
-# Setting a URL is enough to get alerts. Without one, the sensors only write to their own logs.
+# Setting a URL is enough to get alerts. Without a URL, the sensors only write to their own logs.
 _STATUS = DefaultSensorStatus.RUNNING
 _LATENESS_INTERVAL_SECONDS = 300
 

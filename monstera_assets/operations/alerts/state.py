@@ -2,7 +2,7 @@
 
 Each method runs in one transaction that acquires the write lock immediately. Concurrent processes
 therefore take turns, and a killed process leaves no partial changes. The file identifies a channel
-(an alert URL, called a sink in the tables) by a slow, salted hash. It never contains the URL.
+(an alert URL, called a sink in the tables) by a slow, salted hash. The file never contains the URL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 FILE = "alerts.sqlite"
 
 REMIND_AFTER_DAYS = 7
-"""Calendar days between reminders, so that a run that starts a minute early still sends one."""
+"""Calendar days between reminders. A run that starts a minute early still sends a reminder."""
 CATCH_UP_DAYS = 7
 """Maximum age, in days, of undelivered messages for a new channel and of missed runs to process."""
 KEEP_DAYS = 30
@@ -156,7 +156,7 @@ class AlertState:
                 )
 
     def lease(self, channel: str) -> str | None:
-        """Reserve a channel for this process if it has queued messages and can be tried now.
+        """Reserve a channel for this process if the channel has queued messages and can be tried now.
 
         Returns:
             A token for the other methods, or None if nothing is due or another process has the lease.
@@ -240,9 +240,9 @@ class AlertState:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise AlertStateError(
-                f"The alert file {self._path} cannot be used: {error}. Check its permissions and the"
-                " free disk space. If it is damaged, move it elsewhere. Monstera then creates a new one"
-                " and reports all failures again."
+                f"The alert file {self._path} cannot be used: {error}. Check the file's permissions"
+                " and the free disk space. If the file is damaged, move the file elsewhere. Monstera"
+                " then creates a new file and reports all failures again."
             ) from error
 
     def _ensure_tables(self, connection: sqlite3.Connection) -> None:
@@ -252,8 +252,9 @@ class AlertState:
         if version:
             raise AlertStateError(
                 f"The alert file {self._path} has format version {version}, but this version of"
-                f" Monstera uses {_VERSION}. Use the version of Monstera that wrote it, or move it"
-                " elsewhere. Monstera then creates a new one and reports all failures again."
+                f" Monstera uses version {_VERSION}. Use the version of Monstera that wrote the file,"
+                " or move the file elsewhere. Monstera then creates a new file and reports all"
+                " failures again."
             )
         # `executescript` would commit the open transaction.
         for statement in _SCHEMA.split(";"):
@@ -278,7 +279,7 @@ def _record(
     ).fetchone()
     failed, level, seen_at, reported_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
-        return None  # runs may be processed in a different order than they finished
+        return None  # runs may not be processed in the order in which they finished
     if not failed:
         first = [outcome.at, run.days, run.run_id]
     news = None
