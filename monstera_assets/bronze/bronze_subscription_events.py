@@ -35,7 +35,7 @@ _FROM_METADATA = (
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue after the change in the company's currency.",
+        "Monthly recurring revenue after the change, in the company's currency.",
         nullable=True,
     ),
     ma.Column(
