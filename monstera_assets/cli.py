@@ -38,7 +38,9 @@ _PLAIN = str | int | float | date | time | Path
 
 _OPTION_GROUPS: Mapping[str | None, str] = {
     **dict.fromkeys(("source", "database"), "Source and warehouse"),
-    **dict.fromkeys(("first", "last", "changed", "rebuild", "days", "end", "until"), "Days"),
+    **dict.fromkeys(
+        ("first", "last", "changed", "rebuild", "reset_versions", "days", "end", "until"), "Days"
+    ),
     **dict.fromkeys(("users", "events", "seed"), "Company"),
     **dict.fromkeys(("output", "kind", "names", "no_open", "as_json", "with_truth"), "Output"),
 }
@@ -197,6 +199,12 @@ def main(ctx: click.Context) -> None:
     help="Delete and recompute all computed days. A rebuild is required after you change a setting"
     " that affects stored days, such as MONSTERA_TIMEZONE.",
 )
+@click.option(
+    "--reset-versions",
+    is_flag=True,
+    help="Delete the recorded versions of users and accounts, and recompute all days. The current"
+    " rows in the source then apply to all days.",
+)
 @_findings_first
 def run(
     settings: Settings,
@@ -204,6 +212,7 @@ def run(
     last: datetime | None,
     changed: bool,
     rebuild: bool,
+    reset_versions: bool,
 ) -> None:
     """Compute all tables and checks for a range of days.
 
@@ -222,6 +231,10 @@ def run(
         raise SettingsError("--changed determines the days to compute. Remove --from and --to.")
     if rebuild and (first or last or changed):
         raise SettingsError("--rebuild recomputes all days. Remove --from, --to and --changed.")
+    if reset_versions and (first or last or changed):
+        raise SettingsError(
+            "--reset-versions recomputes all days. Remove --from, --to and --changed."
+        )
     # Delay slow imports until the source and the requested days have been checked.
     discover_source(settings.source)
     console = _console()
@@ -262,6 +275,10 @@ def run(
     if not changed and last is None and in_source().last > window.last:
         latest = in_source().last
         show(f"The source has dates through {latest}, but {window.last} is the last complete day.")
+    if reset_versions:
+        from monstera_assets.bronze.load_entities import RESET_VERSIONS
+
+        tags = {**tags, RESET_VERSIONS: "true"}
     job = runs.whole_graph(definitions)
     alerts = build_alerts(settings)
     with home.open_instance(settings) as instance:

@@ -28,6 +28,7 @@ from monstera_assets.bronze.versions import (
     UPDATED_AT,
     VALID_FROM,
     Versioning,
+    current_versions,
     faults_of_day,
     settle_versions,
     with_stated_day,

@@ -44,8 +44,8 @@ def bronze_source_faults(
     """Count the faults that are recorded in accepted rows."""
     events = (("events", bronze_events), ("subscription_events", bronze_subscription_events))
     entities = (
-        ("users", bronze_users, "user_id"),
-        ("accounts", bronze_accounts, "account_id"),
+        ("users", ma.current_versions(bronze_users, "user_id"), "user_id"),
+        ("accounts", ma.current_versions(bronze_accounts, "account_id"), "account_id"),
         ("product_catalog", bronze_product_catalog, "product_id"),
     )
     found = ibis.union(

@@ -1,13 +1,12 @@
 """Determine which computed days are affected by changes to the inputs that are loaded in full.
 
-The latest user and account rows also apply to past days, so a changed or removed row can affect any
-day. An added row cannot affect days before the row's date. Users have no state before signup, accounts
-have no state before creation or first payment, and billing facts do not apply before their date. An
-added user can affect earlier days in two cases: events that were rejected because the user was unknown
-become valid, and a new segment value adds rows on every date.
+A new version of a user or account affects only the days on which it applies. A change to the first
+version affects all days since the entity's creation. An added row cannot affect days before its date:
+users have no state before signup, accounts have none before creation or first payment, and billing
+facts count only from their date. An added user has one more effect: events that were rejected because
+the user was unknown become valid.
 
-The product catalog and workflows determine how all events are interpreted, so a change to either
-input can affect any day.
+The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from monstera_assets.bronze import (
     bronze_workflows,
 )
 from monstera_assets.bronze.bronze_subscription_events import USER_EVENT_TYPES
+from monstera_assets.bronze.versions import Versioning
 from monstera_assets.warehouse.tables import Table
 
 COMPARED = (
@@ -41,8 +41,6 @@ COMPARED = (
 
 Named = Callable[[Table], str]
 """Function that returns a table's SQL name in one of two versions."""
-
-_SEGMENTS = ("country", "plan_type", "acquisition_source", "subscription_tier")
 
 
 @dataclass(frozen=True)
@@ -80,27 +78,61 @@ def entity_effect(
     accounts, users = bronze_accounts.TABLE, bronze_users.TABLE
     billing = bronze_subscription_events.TABLE
     catalog, workflows = bronze_product_catalog.TABLE, bronze_workflows.TABLE
+
+    def constant(column: str, table: Table) -> str:
+        """Return the query for the values of a column that is equal in all versions, if changed."""
+        key = table.key[0]
+        both = [f"(SELECT DISTINCT {key}, {column} FROM {of(table)})" for of in (before, after)]
+        return " UNION ALL ".join(
+            f"SELECT {column} AS day FROM ({one} EXCEPT {other})"
+            for one, other in (both, both[::-1])
+        )
+
+    def versions(table: Table, versioning: Versioning, created: str) -> str:
+        """Return the query for the first days of versions that are only in one of the tables."""
+        key = table.key[0]
+        columns = ", ".join((key, "valid_from", created, *versioning.varying))
+        both = [
+            # The first version also applies to all earlier days.
+            f"(SELECT {columns}, valid_from = min(valid_from) OVER (PARTITION BY {key}) AS is_first"
+            f" FROM {of(table)})"
+            for of in (before, after)
+        ]
+        # The day on which a first version starts has no effect.
+        kept = "* REPLACE (CASE WHEN NOT is_first THEN valid_from END AS valid_from)"
+        one, other = (f"(SELECT {kept} FROM {each})" for each in both)
+        return " UNION ALL ".join(
+            f"SELECT coalesce(valid_from, {created}) AS day FROM ({this} EXCEPT {that})"
+            for this, that in ((one, other), (other, one))
+        )
+
     affects_every_day = (
-        *(change(table) for table in (catalog, workflows) for change in (removed, added)),
-        removed(accounts),
-        removed(users),
-        f"{_segments(after)} EXCEPT {_segments(before)}",
+        change(table) for table in (catalog, workflows) for change in (removed, added)
     )
     if any(map(count, affects_every_day)):
         return EntityEffect(every_day=True)
     days = connection.execute(
-        f"SELECT signup_date FROM {added(users)}"
-        f" UNION ALL SELECT created_date FROM {added(accounts)}"
-        f" UNION ALL SELECT first_paid_date FROM {added(accounts)}"
-        f" UNION ALL SELECT event_date FROM {added(billing)}"
-        f" UNION ALL SELECT event_date FROM {removed(billing)}"
+        " UNION ALL ".join(
+            (
+                versions(users, bronze_users.VERSIONS, "signup_date"),
+                versions(accounts, bronze_accounts.VERSIONS, "created_date"),
+                constant("signup_date", users),
+                constant("created_date", accounts),
+                constant("first_paid_date", accounts),
+                f"SELECT event_date FROM {added(billing)}",
+                f"SELECT event_date FROM {removed(billing)}",
+            )
+        )
     ).fetchall()
     dates = [day for (day,) in days if day is not None]
     deletes = f"WHERE list_contains({list(USER_EVENT_TYPES)}, event_type)"
     of_users = connection.execute(
         f"""
         WITH people AS (
-            SELECT user_id FROM {added(users)}
+            SELECT user_id FROM (
+                SELECT DISTINCT user_id, signup_date FROM {after(users)}
+                EXCEPT SELECT DISTINCT user_id, signup_date FROM {before(users)}
+            )
             UNION SELECT entity_id FROM {added(billing)} {deletes}
             UNION SELECT entity_id FROM {removed(billing)} {deletes}
         ), rows AS (
@@ -115,13 +147,3 @@ def entity_effect(
     event_days = tuple(day for (day,) in of_users)
     first = min([*dates, *event_days], default=None)
     return EntityEffect(affects_from=first, event_days=event_days)
-
-
-def _segments(version: Named) -> str:
-    people = (
-        f"{version(bronze_users.TABLE)} JOIN {version(bronze_accounts.TABLE)} USING (account_id)"
-    )
-    values = " UNION ALL ".join(
-        f"SELECT '{name}' AS dimension, {name} AS value FROM {people}" for name in _SEGMENTS
-    )
-    return f"(SELECT * FROM ({values}))"

@@ -56,6 +56,10 @@ from monstera_assets.warehouse.windows import DateWindow, window_of_run
 from monstera_assets.warehouse.writer import quote, stored_columns
 
 TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
+RESET_VERSIONS = "monstera/reset_versions"
+"""Tag of runs that delete the versions from earlier loads."""
+VERSIONED = (bronze_users.TABLE, bronze_accounts.TABLE)
+"""The tables with versions. The view `<table>_current` contains each entity's latest version."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,8 @@ class _Entity:
         if self.versions is None:
             return accepted(self.table, name)
         stored = f"{self.table.name}_stored"
-        known = f"FROM {self.table.qualified_name}"
-        temporary_table(
-            connection,
-            stored,
-            f"{known} WHERE false" if load.derived_before(connection, self) else known,
-        )
+        condition = "true" if load.keeps_versions(connection, self) else "false"
+        temporary_table(connection, stored, f"FROM {self.table.qualified_name} WHERE {condition}")
         return merged_versions(self.table, self.versions, name, stored, load.last_day(connection))
 
     @property
@@ -163,6 +163,7 @@ class _EntityLoad:
     reading: Reading
     queries: QueryCache
     window: DateWindow | None
+    keep_versions: bool = True
     judged: list[str] = field(default_factory=list)
 
     @property
@@ -196,19 +197,25 @@ class _EntityLoad:
         [(stored,)] = connection.execute(
             f"SELECT max(partition_date) FROM {OPERATIONS_SCHEMA}.materializations"
         ).fetchall()
-        days = [day for day in (stored, self.window and self.window.last) if day is not None]
-        return max(days, default=self.reading.first_day)
+        days = [stored or self.reading.first_day]
+        if self.window is not None:
+            days.append(self.window.last)
+        return max(days)
 
-    def derived_before(self, connection: duckdb.DuckDBPyConnection, entity: _Entity) -> bool:
-        """Return whether the stored rows of an entity table include rows derived from events.
+    def keeps_versions(self, connection: duckdb.DuckDBPyConnection, entity: _Entity) -> bool:
+        """Return whether to keep the versions from earlier loads.
 
-        Derived rows follow their events, so they have no versions.
+        Rows derived from events follow their events, so derived rows have no versions.
         """
         derived = (
             f"FROM {bronze_entity_loads.TABLE.qualified_name} WHERE rows_derived > 0"
             f" AND input_name = '{entity.input_name}'"
         )
-        return entity.input_name not in self.inputs or count_rows(connection, derived) > 0
+        return (
+            self.keep_versions
+            and entity.input_name in self.inputs
+            and count_rows(connection, derived) == 0
+        )
 
     def adds_accounts(self, module: ModuleType) -> bool:
         """Return whether derived users get accounts in addition to the source's accounts."""
@@ -326,7 +333,14 @@ def build_load_entities(
         inputs = discover_source(source, delimiter=reading.delimiter)
         for path, reason in inputs.ignored:
             context.log.warning(f"{path} is not read: it {reason}")
-        batch = entity_load(inputs, reading, queries, window_of_run(context.run.tags))
+        tags = context.run.tags
+        batch = entity_load(
+            inputs,
+            reading,
+            queries,
+            window_of_run(tags),
+            keep_versions=RESET_VERSIONS not in tags,
+        )
         first, *others = (table.name for table in TABLES)
         yield MaterializeResult(asset_key=asset_key(first), value=batch)
         for name in others:
@@ -341,12 +355,14 @@ def entity_load(
     reading: Reading,
     queries: QueryCache | None = None,
     window: DateWindow | None = None,
+    *,
+    keep_versions: bool = True,
 ) -> TableBatch:
     """Return the result of `entity_batch`, extended to record the days that the changes affect."""
     return replace(
-        entity_batch(inputs, reading, queries, window),
+        entity_batch(inputs, reading, queries, window, keep_versions=keep_versions),
         before=_remember_entities,
-        after=_note_what_changed,
+        after=_finish,
     )
 
 
@@ -355,6 +371,8 @@ def entity_batch(
     reading: Reading,
     queries: QueryCache | None = None,
     window: DateWindow | None = None,
+    *,
+    keep_versions: bool = True,
 ) -> TableBatch:
     """Return the batch that loads all entity tables.
 
@@ -364,8 +382,10 @@ def entity_batch(
         queries: cache of compiled queries.
         window: the days of the run. Rows for which the source specifies no day are versions from its
             last day on, or from the last stored day on if that is later.
+        keep_versions: whether to keep the versions from earlier loads.
     """
-    return _EntityLoad(inputs, reading, queries or QueryCache(), window).batch()
+    known = queries or QueryCache()
+    return _EntityLoad(inputs, reading, known, window, keep_versions=keep_versions).batch()
 
 
 def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
@@ -373,6 +393,15 @@ def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_before(table)} AS FROM {table.qualified_name}"
         )
+
+
+def _finish(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in VERSIONED:
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {table.qualified_name}_current AS FROM {table.qualified_name}"
+            f" QUALIFY valid_from = max(valid_from) OVER (PARTITION BY {table.key[0]})"
+        )
+    _note_what_changed(connection)
 
 
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:

@@ -83,6 +83,13 @@ def settle_versions(rows: ir.Table, key: str, content: Sequence[str]) -> ir.Tabl
     return rows.mutate(**{REASON: reason}).drop("wins", "wins_content")
 
 
+def current_versions(versions: ir.Table, key: str) -> ir.Table:
+    """Return the latest version of each entity."""
+    latest = ibis.window(group_by=key, order_by=ibis.desc("valid_from"))
+    ranked = versions.mutate(place=ibis.row_number().over(latest))
+    return ranked.filter(ranked.place == 0).drop("place")
+
+
 @dataclass(frozen=True)
 class Versioning:
     """The columns of a table with versions.

@@ -10,5 +10,5 @@ from monstera_assets.dashboards.model import *
 from monstera_assets.dashboards.reading import WEEK, Daily, Frame, Reader
 from monstera_assets.dashboards.structure import *
 from monstera_assets.gold.published_ids import TOTAL
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS
 from monstera_assets.lifecycle.states import AccountState, HealthBand, ProductState, UserState
+from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS

@@ -17,7 +17,6 @@ from monstera_assets.gold.metrics import (
 from monstera_assets.gold.published_ids import NONE, TOTAL, published_ids
 from monstera_assets.gold.segments import (
     SEGMENT,
-    SEGMENT_DIMENSIONS,
     counted_by_dimension,
     segment_columns,
     segment_grid,

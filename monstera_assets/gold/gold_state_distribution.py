@@ -62,8 +62,8 @@ TABLE = ma.metric_table(
     description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, as of the date."
-    " Product relationships are counted by product, and accounts only in total. A segment value has rows"
-    " starting on the first date on which a user has the value.",
+    " Product relationships are counted by product, and accounts only in total. A segment value has"
+    " rows starting on the first date on which a user has the value.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,

@@ -355,7 +355,6 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """Return one row per account and event or new version, with the values that apply after it.
 
-
     Columns: `account_id`, `event_id`, `step` (the row's position among the account's rows),
     `term` (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next
     event), `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`,

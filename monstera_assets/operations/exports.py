@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import duckdb
 
+from monstera_assets.bronze.load_entities import VERSIONED
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
@@ -33,6 +34,7 @@ from monstera_assets.warehouse.tables import Layer, Table
 MANIFEST = "manifest.json"
 EXPORTED_AT = "exported_at.json"
 _REGISTER_SUFFIX = ".exports"
+_PRIVATE = ("email", "account_name")
 
 
 class ExportError(WarehouseError):
@@ -55,12 +57,18 @@ class ExportReport:
 
 
 def exportable(tables: Sequence[Table]) -> list[Table]:
-    """Return the tables that can be exported: gold tables and unpartitioned silver tables.
+    """Return the tables that can be exported: gold tables, unpartitioned silver tables and versions.
 
-    Bronze tables contain email addresses. Daily silver tables either contain raw event metadata or
-    are aggregated in gold tables.
+    The versions of users and accounts cannot all be loaded from the source again. They are exported
+    without email addresses and names, which never leave the bronze layer. Daily silver tables either
+    contain raw event metadata or are aggregated in gold tables.
     """
-    return [
+    versions = [
+        replace(table, columns=tuple(each for each in table.columns if each.name not in _PRIVATE))
+        for table in tables
+        if table in VERSIONED
+    ]
+    return versions + [
         table
         for table in tables
         if table.layer is Layer.GOLD
@@ -80,7 +88,8 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
             reason = "does not exist"
             if any(table.name == name for table in tables):
                 reason = (
-                    "cannot be exported. Only gold and unpartitioned silver tables can be exported"
+                    "cannot be exported. Only gold tables, unpartitioned silver tables, bronze_users"
+                    " and bronze_accounts can be exported"
                 )
             raise SettingsError(
                 f"--table {name} {reason}. Choose from {', '.join(sorted(allowed))}."

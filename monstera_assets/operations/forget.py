@@ -265,10 +265,14 @@ def _erase(
     if _REJECTED_ENTITIES in stored:
         _erase_rejected_users(connection, forgotten)
     if _USERS in stored:
-        rows = f"(SELECT user_id AS old_id, user_id, email FROM {_USERS} WHERE {of_person})"
+        rows = (
+            "(SELECT DISTINCT user_id AS old_id, email AS old_email, user_id, email"
+            f" FROM {_USERS} WHERE {of_person})"
+        )
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {forgotten.users_sql(rows)}")
         connection.execute(
             f"UPDATE {_USERS} AS t SET email = r.email FROM {_ROWS} AS r WHERE t.user_id = r.old_id"
+            " AND t.email = r.old_email"
         )
     for name in sessions:
         connection.execute(

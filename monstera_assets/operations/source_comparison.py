@@ -49,7 +49,7 @@ from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_da
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow, windows_of
-from monstera_assets.warehouse.writer import quote, require_table
+from monstera_assets.warehouse.writer import prepare, quote, require_table
 
 _EVENTS = "events"
 _DAYS_NOW = "compared_days"
@@ -156,7 +156,7 @@ def compare_source(
         days = DateWindow(first, last)
         events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
         changed_inputs, effect = _compare_entities(
-            connection, reading(settings, first), inputs, prints
+            connection, reading(settings, first), inputs, prints, days
         )
         unfinished = out_of_date(
             connection,
@@ -380,6 +380,7 @@ def _compare_entities(
     reads: Reading,
     inputs: Mapping[str, SourceInput],
     prints: Prints,
+    days: DateWindow,
 ) -> tuple[tuple[str, ...], EntityEffect]:
     """Return the inputs whose files differ from the ledger, and the days that these inputs affect."""
     names = [_input_name(table) for table in COMPARED]
@@ -407,7 +408,14 @@ def _compare_entities(
     connection.execute(f"USE {_CANDIDATE}")
     create_bookkeeping(connection)
     try:
-        load_entities.entity_batch(inputs, reads).write(connection, None)
+        stored = (*load_entities.VERSIONED, bronze_entity_loads.TABLE)
+        for table in stored:
+            prepare(connection, table)
+            connection.execute(
+                f"INSERT INTO {table.qualified_name} BY NAME"
+                f" FROM {quote(warehouse)}.{table.qualified_name}"
+            )
+        load_entities.entity_batch(inputs, reads, window=days).write(connection, None)
         effect = entity_effect(
             connection,
             before=lambda table: f"{quote(warehouse)}.{table.qualified_name}",

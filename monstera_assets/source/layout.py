@@ -83,8 +83,8 @@ class SourceFile:
 
     ``relative_path`` is relative to the source folder and uses ``/`` on every system.
     ``folder_date`` is the date of the file's ``event_date=`` or ``snapshot_date=`` folder, if any. If
-    ``table`` is set, the database table is read instead of a file, and ``path`` is the database file, if
-    there is one. ``delimiter`` is the delimiter in CSV files, or None to detect the delimiter.
+    ``table`` is set, the database table is read instead of a file, and ``path`` is the database file,
+    if there is one. ``delimiter`` is the delimiter in CSV files, or None to detect the delimiter.
     """
 
     path: Path
@@ -151,9 +151,9 @@ def discover_source(
 
     An input is a file ``<name>.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``, or
     a folder ``<name>/`` that contains such files. Names may have the prefix ``seed_``. A folder is
-    either flat or laid out by day (``event_date=2025-06-01/`` or, for daily dumps of users and accounts,
-    ``snapshot_date=2025-06-01/``). Text files may be compressed (``.gz``, ``.zst``). In a database or at
-    a URL (see `databases`), tables have the same names.
+    either flat or laid out by day (``event_date=2025-06-01/`` or, for daily dumps of users and
+    accounts, ``snapshot_date=2025-06-01/``). Text files may be compressed (``.gz``, ``.zst``). In a
+    database or at a URL (see `databases`), tables have the same names.
 
     Args:
         folder: the source folder.

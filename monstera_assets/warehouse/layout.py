@@ -115,7 +115,22 @@ def _upgrade_to_3(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"INSERT INTO {OPERATIONS_SCHEMA}.settings VALUES ('timezone', 'UTC')")
 
 
-STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3)
+def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
+    """Turn the stored users and accounts into versions that apply from the last stored day on."""
+    stored = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+        " WHERE database_name = current_database()"
+    ).fetchall()
+    last_day = f"SELECT max(partition_date) FROM {OPERATIONS_SCHEMA}.materializations"
+    for name in ("bronze.bronze_users", "bronze.bronze_accounts"):
+        if (name,) in stored:
+            connection.execute(
+                f"ALTER TABLE {name} ADD COLUMN valid_from DATE;"
+                f" UPDATE {name} SET valid_from = coalesce(({last_day}), DATE '1970-01-01')"
+            )
+
+
+STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4)
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 
 Steps run in the caller's transaction.
