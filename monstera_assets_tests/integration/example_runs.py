@@ -16,6 +16,7 @@ import dagster as dg
 import duckdb
 
 from monstera_assets.bronze import load_entities, load_events
+from monstera_assets.bronze.load_entities import VERSIONED
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.event_log import BatchedSqliteEventLogStorage
@@ -143,13 +144,23 @@ class Graph:
             }
 
 
+def compared_columns(table: Table) -> list[str]:
+    """Return the columns of a table, without the first day of versions.
+
+    This day depends on which run was the first to read a row.
+    """
+    return [
+        column.name
+        for column in table.columns
+        if table not in VERSIONED or column.name != "valid_from"
+    ]
+
+
 def rows_of(
     connection: duckdb.DuckDBPyConnection, table: Table, without: Sequence[str] = ()
 ) -> list[Row]:
-    """Return the rows of a table, sorted."""
-    columns = ", ".join(
-        f'"{column.name}"' for column in table.columns if column.name not in without
-    )
+    """Return the sorted rows of a table, in `compared_columns` except those in `without`."""
+    columns = ", ".join(f'"{name}"' for name in compared_columns(table) if name not in without)
     return connection.execute(
         f"SELECT {columns} FROM {table.qualified_name} ORDER BY ALL"
     ).fetchall()

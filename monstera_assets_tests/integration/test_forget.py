@@ -39,6 +39,7 @@ from monstera_assets_tests.integration.example_runs import (
     Graph,
     SeedsRun,
     assert_same,
+    compared_columns,
 )
 from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
@@ -202,10 +203,7 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Erased]:
 
 def _rows(erased: Erased, contents: dict[str, list[Row]], name: str) -> list[dict[str, Any]]:
     [table] = [table for table in TABLES if table.name == name]
-    return [
-        dict(zip([column.name for column in table.columns], row, strict=True))
-        for row in contents[name]
-    ]
+    return [dict(zip(compared_columns(table), row, strict=True)) for row in contents[name]]
 
 
 def test_totals_are_unchanged(erased: Erased) -> None:
