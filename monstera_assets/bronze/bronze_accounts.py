@@ -72,6 +72,7 @@ VERSIONS = ma.Versioning(
     varying=_VARYING,
     first=("account_created_at", "created_date"),
     latest=("first_paid_at", "first_paid_date"),
+    dates={"created_date": "account_created_at", "first_paid_date": "first_paid_at"},
 )
 
 

@@ -43,7 +43,9 @@ REQUIRED = ("user_id", "user_created_at")
 _CONTENT = ("user_id", "email", "account_id", "user_created_at", *_SEGMENTS)
 SOURCE_COLUMNS = (*_CONTENT, *ma.STATED_BY)
 VERSIONS = ma.Versioning(
-    varying=("email", "account_id", *_SEGMENTS), first=("user_created_at", "signup_date")
+    varying=("email", "account_id", *_SEGMENTS),
+    first=("user_created_at", "signup_date"),
+    dates={"signup_date": "user_created_at"},
 )
 
 

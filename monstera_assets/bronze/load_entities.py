@@ -45,6 +45,7 @@ from monstera_assets.bronze.loading import (
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
 from monstera_assets.bronze.versions import Versioning, merged_versions
+from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
@@ -117,9 +118,13 @@ class _Entity:
             )
         if self.versions is None:
             return accepted(self.table, name)
-        stored = f"{self.table.name}_stored"
-        condition = "true" if load.keeps_versions(connection, self) else "false"
-        temporary_table(connection, stored, f"FROM {self.table.qualified_name} WHERE {condition}")
+        stored, rows = f"{self.table.name}_stored", self.table.relation
+        if not load.keeps_versions(connection, self):
+            rows = rows.limit(0)
+        # The time zone may have changed since the versions were stored.
+        dates = self.versions.dates.items()
+        rows = rows.mutate(**{day: load.reading.local_date(rows[moment]) for day, moment in dates})
+        temporary_table(connection, stored, compile_duckdb(rows))
         return merged_versions(self.table, self.versions, name, stored, load.last_day(connection))
 
     @property
@@ -206,16 +211,25 @@ class _EntityLoad:
         """Return whether to keep the versions from earlier loads.
 
         Rows derived from events follow their events, so derived rows have no versions.
+
+        Raises:
+            SourceError: If earlier loads read the input, but the source does not contain it now.
         """
+        name = entity.input_name
         derived = (
             f"FROM {bronze_entity_loads.TABLE.qualified_name} WHERE rows_derived > 0"
-            f" AND input_name = '{entity.input_name}'"
+            f" AND input_name = '{name}'"
         )
-        return (
-            self.keep_versions
-            and entity.input_name in self.inputs
-            and count_rows(connection, derived) == 0
-        )
+        if not self.keep_versions or count_rows(connection, derived):
+            return False
+        if name not in self.inputs and count_rows(
+            connection, f"FROM {entity.table.qualified_name}"
+        ):
+            raise SourceError(
+                f"The source does not contain {name}, but an earlier load read {name}. Restore the"
+                " file, or delete the recorded versions with: monstera run --reset-versions"
+            )
+        return True
 
     def adds_accounts(self, module: ModuleType) -> bool:
         """Return whether derived users get accounts in addition to the source's accounts."""

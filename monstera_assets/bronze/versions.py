@@ -7,8 +7,8 @@ sources contain only the current rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
 import ibis
@@ -98,11 +98,13 @@ class Versioning:
         varying: the columns that can differ between an entity's versions.
         first: the columns whose values come from the first version.
         latest: the columns whose values come from the latest version that has one.
+        dates: for each column of local dates, the column of timestamps.
     """
 
     varying: Sequence[str]
     first: Sequence[str]
     latest: Sequence[str] = ()
+    dates: Mapping[str, str] = field(default_factory=dict)
 
 
 def merged_versions(

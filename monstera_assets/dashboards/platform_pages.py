@@ -119,8 +119,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     by(created, overall.CREATED, "acquisition_source", added_up=True),
                     by(created, overall.CREATED, "country", added_up=True),
                 ],
-                "Segments come from the latest user and account rows. Each chart shows the eight"
-                " segments with the highest values.",
+                "Each chart shows the eight segments with the highest values.",
             ),
         ],
     )

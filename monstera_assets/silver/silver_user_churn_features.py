@@ -61,7 +61,7 @@ TABLE = ma.declare_table(
             " active days in the last 90 days, or since signup if signup is more recent.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
-        ma.Column("country", "string", "User's country, from the latest user row."),
+        ma.Column("country", "string", "User's country on the snapshot date."),
         ma.Column(
             "account_state",
             "string",
