@@ -21,6 +21,7 @@ from monstera_assets.gold import (
 from monstera_assets.gold import gold_state_distribution_anomalies as anomalies
 from monstera_assets.gold.anomaly_series import state_shares
 from monstera_assets.gold.contributing_transitions import contributing_transitions
+from monstera_assets.gold.segments import user_segments
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 from monstera_assets.silver import silver_account_state_transitions, silver_user_state_transitions
@@ -221,7 +222,7 @@ def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) ->
         },
         "out",
     )
-    segments = gold_state_distribution.segments_and_accounts(USERS.relation, ACCOUNTS.relation)
+    segments = user_segments(USERS.relation, ACCOUNTS.relation)
     moves = gold_state_distribution.segment_transitions(
         MOVES.relation, ACCOUNT_TRANSITIONS.relation, segments
     )
