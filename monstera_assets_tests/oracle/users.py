@@ -9,6 +9,8 @@ Assumptions where the framework leaves room for interpretation:
   active, activity causes the transition (from new), or the passage of time (on the day after a return).
 * Only the passage of time causes transitions from dunning to dormant or churned.
 * A user without an account history is never in dunning.
+* A user whose account changes has the dunning of the account of the day. If only this change starts or
+  ends the dunning, no event causes the transition.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -155,7 +157,7 @@ def user_history(
         through: The last date (inclusive).
         deleted_on: The date of the user's deletion, if any.
         deletion_event_id: The event that deleted the user.
-        dunning: A function that returns the dunning of the user's account at the end of a day.
+        dunning: A function that returns the dunning of the user's account of a day at its end.
         policy: The thresholds, by default those of the framework.
     """
     policy = policy or OraclePolicy()
