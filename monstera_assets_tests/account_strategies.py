@@ -66,6 +66,12 @@ class ContractCase(AccountCase):
     idle: tuple[tuple[str, date], ...]
     members: tuple[Member, ...]
 
+    def first_paid_by(self, day: date) -> bool:
+        payments = [e.timestamp for e in self.events if e.event_type in _OPENERS]
+        if self.account.first_paid_at is not None:
+            payments.append(self.account.first_paid_at)
+        return any(paid_at.date() <= day for paid_at in payments)
+
     def with_moves(self, random: Random, accounts: Sequence[str]) -> ContractCase:
         """Let some of the users change accounts."""
         return replace(
@@ -176,10 +182,13 @@ class Accounts:
         uses = [use for case in self.cases for use in case.uses]
         return activity_of_account(account_id, uses, accounts)
 
+    def case(self, account_id: str) -> ContractCase:
+        return next(case for case in self.cases if case.account.account_id == account_id)
+
     def facts_of_account(self, account_id: str) -> str:
         return "\n".join(
             (
-                *(str(case) for case in self.cases if case.account.account_id == account_id),
+                str(self.case(account_id)),
                 "in this account:",
                 *(f"  {use}" for use in sorted(self.uses_of(account_id), key=lambda use: use.day)),
                 "members at times:",

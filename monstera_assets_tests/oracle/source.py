@@ -956,7 +956,7 @@ class _Load:
 
         A row is a version if it wins its day and differs from the version before in any value, as
         filled in. The table lacks a version that differs only in what is the same in all versions of
-        an entity, and with it its faults.
+        an entity. Faults are those of each entity's latest version in the table.
         """
         lines = self.lines[name]
         if lines is None:
@@ -975,9 +975,9 @@ class _Load:
                 Rejected(candidate.line, "superseded", None, None)
                 for candidate in settled.superseded
             ]
-            for row, faults in _held(name, settled.versions):
-                getattr(self.source, name).append(row)
-                self.source.faults += faults
+            held = _held(name, settled.versions)
+            getattr(self.source, name).extend(row for row, _ in held)
+            self.source.faults += held[-1][1]
         self._record(name, len(lines), len(accepted), repeated, rejected)
         return accepted
 
@@ -1144,19 +1144,21 @@ def _settle(candidates: Iterable[Candidate]) -> _Settled:
     return _Settled(versions, superseded, repeated)
 
 
-def _held(name: str, versions: Sequence[Candidate]) -> Iterator[tuple[Row, list[Fault]]]:
+def _held(name: str, versions: Sequence[Candidate]) -> list[tuple[Row, list[Fault]]]:
     """Return the rows of the bronze table for the versions of an entity, with their faults."""
     same = {column: versions[0].values[column] for column in CREATION[name]}
     if name == "accounts":
         stated = [v.values for v in versions if v.values["first_paid_at"] is not None]
         latest = stated[-1] if stated else versions[-1].values
         same.update({column: latest[column] for column in FIRST_PAYMENT})
+    held: list[tuple[Row, list[Fault]]] = []
     before: Row | None = None
     for version in versions:
         values = {**version.values, **same}
         if values != before:
-            yield {**values, "valid_from": version.valid_from}, version.faults
+            held.append(({**values, "valid_from": version.valid_from}, version.faults))
         before = values
+    return held
 
 
 def _one_per_id(
