@@ -205,6 +205,9 @@ def test_entering_another_account_that_is_in_dunning() -> None:
         Transition("active", "dunning", on(6), 6, None),
         Transition("dunning", "active", on(9), 3, None),
     ]
+    # A user who becomes active on the day of the change enters dunning by activity.
+    rows = user(6, through=6, dunning=debts)
+    assert user_transitions(rows) == [Transition("new", "dunning", on(6), 6, "e6")]
 
 
 def test_a_threshold_of_two_keeps_a_user_new_until_the_second_event() -> None:
