@@ -57,3 +57,14 @@ def activity_of_account(
         accounts_of_users: The accounts of each user.
     """
     return [one for one in activity if accounts_of_users[one.user_id].on(one.day) == account_id]
+
+
+def account_tier(tiers: Versions[str], created: date, day: date) -> str:
+    """Return the tier of an account as a segment of its users on a day.
+
+    Args:
+        tiers: The tiers of the account's versions.
+        created: The creation date of the account.
+        day: The day.
+    """
+    return "unknown" if day < created else tiers.on(day)
