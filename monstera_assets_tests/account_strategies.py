@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from random import Random
 
@@ -18,8 +18,16 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.oracle.accounts import TIERS, Member, Use
-from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
-from monstera_assets_tests.strategies import GENERATORS, AccountCase, edges
+from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent, Terms
+from monstera_assets_tests.oracle.versions import Versions, activity_of_account
+from monstera_assets_tests.strategies import (
+    GENERATORS,
+    AccountCase,
+    edges,
+    some_days,
+    some_renewal,
+    version_rows,
+)
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 8, 31))
 """The days compared, enough for a trial, a paid quarter, a lapse and a return."""
@@ -52,22 +60,54 @@ _MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
 
 @dataclass(frozen=True)
 class ContractCase(AccountCase):
-    """An account, its subscription events and its users' activity, in any order."""
+    """An account, its subscription events, and the users who are in it first, with their activity."""
 
     uses: tuple[Use, ...]
     idle: tuple[tuple[str, date], ...]
     members: tuple[Member, ...]
 
+    def first_paid_by(self, day: date) -> bool:
+        payments = [e.timestamp for e in self.events if e.event_type in _OPENERS]
+        if self.account.first_paid_at is not None:
+            payments.append(self.account.first_paid_at)
+        return any(paid_at.date() <= day for paid_at in payments)
+
+    def with_moves(self, random: Random, accounts: Sequence[str]) -> ContractCase:
+        """Let some of the users change accounts."""
+        return replace(
+            self,
+            members=tuple(
+                replace(
+                    member,
+                    accounts=Versions(
+                        self.account.account_id,
+                        tuple((day, random.choice(accounts)) for day in self._moves(random)),
+                    ),
+                )
+                for member in self.members
+            ),
+        )
+
+    def _moves(self, random: Random) -> list[date]:
+        near = [
+            *(self.account.account_created_at.date(), SPAN.first + timedelta(days=100)),
+            *(use.day for use in self.uses[-8:]),
+            *(member.joined for member in self.members),
+            *(event.timestamp.date() for event in self.events),
+        ]
+        return some_days(random, near) if random.random() < 0.6 else []
+
     @property
     def user_rows(self) -> list[Mapping[str, object]]:
-        return [
-            {
-                "user_id": member.user_id,
-                "account_id": self.account.account_id,
-                "user_created_at": member.joined,
-            }
-            for member in self.members
-        ]
+        rows: list[Mapping[str, object]] = []
+        for member in self.members:
+            accounts = member.accounts or Versions(self.account.account_id)
+            rows += version_rows(
+                {"user_id": member.user_id, "user_created_at": member.joined},
+                {"account_id": accounts.first},
+                ((valid_from, {"account_id": account}) for valid_from, account in accounts.later),
+            )
+        return rows
 
     @property
     def deletion_rows(self) -> list[Mapping[str, object]]:
@@ -110,7 +150,8 @@ class ContractCase(AccountCase):
                 f"  {row.total_seats} seats, {row.monthly_recurring_revenue} a month,"
                 f" {row.subscription_tier}",
                 *(
-                    f"  {member.user_id} joined {member.joined}, deleted {member.deleted}"
+                    f"  {member.user_id} joined {member.joined}, deleted {member.deleted},"
+                    f" {member.accounts}"
                     for member in self.members
                 ),
                 *(
@@ -127,8 +168,38 @@ class Accounts:
 
     cases: tuple[ContractCase, ...]
 
+    @property
+    def members(self) -> list[Member]:
+        return [member for case in self.cases for member in case.members]
+
+    def uses_of(self, account_id: str) -> list[Use]:
+        """Return the qualifying events of users of an account on their days."""
+        accounts = {
+            member.user_id: member.accounts or Versions(case.account.account_id)
+            for case in self.cases
+            for member in case.members
+        }
+        uses = [use for case in self.cases for use in case.uses]
+        return activity_of_account(account_id, uses, accounts)
+
+    def case(self, account_id: str) -> ContractCase:
+        return next(case for case in self.cases if case.account.account_id == account_id)
+
     def facts_of_account(self, account_id: str) -> str:
-        return str(next(case for case in self.cases if case.account.account_id == account_id))
+        return "\n".join(
+            (
+                str(self.case(account_id)),
+                "in this account:",
+                *(f"  {use}" for use in sorted(self.uses_of(account_id), key=lambda use: use.day)),
+                "members at times:",
+                *(
+                    f"  {member}"
+                    for member in self.members
+                    if member.accounts
+                    and account_id in (member.accounts.first, *dict(member.accounts.later).values())
+                ),
+            )
+        )
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
         """Keep a failing example's report short; the test shows the account that differs."""
@@ -137,9 +208,10 @@ class Accounts:
 
 def batches(policy: LifecyclePolicy, *, accounts: int = 25) -> st.SearchStrategy[Accounts]:
     """Accounts with anything in their contracts and any use."""
+    names = [f"a{n:02}" for n in range(accounts)]
     return GENERATORS.map(
         lambda random: Accounts(
-            tuple(some_contract(random, f"a{n:02}", policy) for n in range(accounts))
+            tuple(some_contract(random, name, policy).with_moves(random, names) for name in names)
         )
     )
 
@@ -170,6 +242,7 @@ def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> C
         ]
         if random.random() < 0.5:
             idle.append((user_id, created + timedelta(days=random.choice((0, 40, 95, 130)))))
+    renewal = _days_after(created, random.choice((None, None, 0, 30, 61, 120, 365)))
     return ContractCase(
         AccountRow(
             account_id=account_id,
@@ -177,16 +250,34 @@ def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> C
             subscription_tier=random.choice((*TIERS, *_OTHER_TIERS)),
             total_seats=random.choice((None, None, None, 0, 1, 1, 2, 3, 4, 10)),
             monthly_recurring_revenue=random.choice((0.0, 10.5, 20.0)),
-            contract_renewal_date=_days_after(
-                created, random.choice((None, None, 0, 30, 61, 120, 365))
-            ),
+            contract_renewal_date=renewal,
             first_paid_at=_first_paid_at(random, created, events, policy),
+            later=_later_terms(random, created, events, renewal),
         ),
         events,
         tuple(uses),
         tuple(idle),
         tuple(members),
     )
+
+
+def _later_terms(
+    random: Random, created: date, events: Sequence[SubscriptionEvent], renewal: date | None
+) -> tuple[tuple[date, Terms], ...]:
+    """Draw versions that start around the facts of an account."""
+    days = (0, 30, 61, 120)
+    near = [created + timedelta(days=n) for n in days] + [e.timestamp.date() for e in events]
+    later: list[tuple[date, Terms]] = []
+    for day in some_days(random, near):
+        renewal = some_renewal(random, day, renewal)
+        terms = Terms(
+            subscription_tier=random.choice((*TIERS, *_OTHER_TIERS)),
+            total_seats=random.choice((None, None, 0, 1, 2, 3, 10)),
+            monthly_recurring_revenue=random.choice((0.0, 10.5, 20.0)),
+            contract_renewal_date=renewal,
+        )
+        later.append((day, terms))
+    return tuple(later)
 
 
 _OTHER_TIERS = ("unknown", "free")

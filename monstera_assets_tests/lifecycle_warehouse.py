@@ -50,7 +50,13 @@ from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
-from monstera_assets_tests.strategies import CATALOG, SPAN, AccountCase, UserCase
+from monstera_assets_tests.strategies import (
+    CATALOG,
+    SPAN,
+    AccountCase,
+    UserCase,
+    known_versions,
+)
 
 ACCOUNTS = bronze_accounts.TABLE
 EVENTS = bronze_events.TABLE
@@ -122,9 +128,10 @@ class LifecycleWarehouse(MemoryWarehouse):
         *,
         through: date = date.max,
     ) -> None:
-        """Replace all facts; keep events dated up to `through`."""
+        """Replace all facts; keep events dated, and versions that start, up to `through`."""
         self.load_accounts(accounts, users, through=through)
-        self.load(USERS, [user.row for user in users])
+        rows = (row for user in users for row in user.rows)
+        self.load(USERS, known_versions("user_id", rows, through))
         self.load(EVENTS, _dated([row for user in users for row in user.event_rows], through))
         self.compute(ACTIVITY)
 
@@ -135,7 +142,8 @@ class LifecycleWarehouse(MemoryWarehouse):
         *,
         through: date = date.max,
     ) -> None:
-        self.load(ACCOUNTS, [account.row for account in accounts])
+        rows = (row for account in accounts for row in account.rows)
+        self.load(ACCOUNTS, known_versions("account_id", rows, through))
         facts = [
             *(row for account in accounts for row in account.event_rows),
             *(row for user in users for row in user.deletion_rows),

@@ -37,13 +37,13 @@ SHOWN: Mapping[str, Sequence[str]] = {
         *("contract_renewal_date", "effective_date", "grace_until"),
     ),
     "users": (
-        *("user_id", "email", "account_id", "user_created_at", "signup_date"),
+        *("user_id", "valid_from", "email", "account_id", "user_created_at", "signup_date"),
         *("country", "plan_type", "acquisition_source"),
     ),
     "accounts": (
-        *("account_id", "account_name", "subscription_tier", "total_seats", "account_created_at"),
-        *("created_date", "first_paid_at", "first_paid_date", "contract_renewal_date"),
-        "monthly_recurring_revenue",
+        *("account_id", "valid_from", "account_name", "subscription_tier", "total_seats"),
+        *("account_created_at", "created_date", "first_paid_at", "first_paid_date"),
+        *("contract_renewal_date", "monthly_recurring_revenue"),
     ),
     "product_catalog": (
         *("product_id", "product_name", "tier", "parent_product_id", "is_active"),

@@ -1,9 +1,9 @@
 """A randomly generated source with oddities like those in real exports.
 
-Contains mixed forms of timestamps, null words, repeated and superseded rows, rejected entities with
-events, ids in any script and with other spellings, missing columns and inputs, flags that disagree
-with the catalog, and days around both changes of the clocks in Los Angeles. The same seed produces
-the same files.
+Contains mixed forms of timestamps, null words, repeated and superseded rows, versions of users and
+accounts, rejected entities with events, ids in any script and with other spellings, missing columns and
+inputs, flags that disagree with the catalog, and days around both changes of the clocks in Los Angeles.
+The same seed produces the same files.
 
 The generator avoids texts for which the framework leaves open whether they are readable.
 """
@@ -11,7 +11,7 @@ The generator avoids texts for which the framework leaves open whether they are 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -23,6 +23,8 @@ from monstera_assets_tests.source_files import write_rows
 Row = dict[str, str]
 _DAY = "day"
 """Key of the local date of an event, which is not written."""
+_SNAPSHOT = "snapshot"
+"""Key of the date of the dump that contains a row, which is not written."""
 
 TIMEZONES = ("UTC", "America/Los_Angeles", "Asia/Kolkata")
 SPRING, AUTUMN = date(2025, 3, 9), date(2025, 11, 2)
@@ -78,10 +80,14 @@ _OPTIONAL: Mapping[str, Sequence[str]] = {
         *("event_id", "entity_type", "location", "session_id", "product_id"),
         *("is_qualifying_event", "is_activation_event", "received_at"),
     ),
-    "users": ("email", "country", "plan_type", "acquisition_source"),
+    "users": (
+        *("email", "country", "plan_type", "acquisition_source"),
+        *("valid_from", "updated_at"),
+    ),
     "accounts": (
         *("account_name", "subscription_tier", "total_seats", "first_paid_at"),
         *("contract_renewal_date", "monthly_recurring_revenue", "is_trial"),
+        *("valid_from", "updated_at"),
     ),
     "product_catalog": (
         *("product_name", "is_active", "created_at", "product_owner"),
@@ -100,6 +106,7 @@ class OddSource:
         earliest: the earliest accepted date.
         null_words: words for null; None for the default.
         tiers: tiers with a rank; None for the default.
+        after_versions: a day after the stated first days of all versions.
     """
 
     folder: Path
@@ -107,6 +114,7 @@ class OddSource:
     earliest: date = date(1990, 1, 1)
     null_words: tuple[str, ...] | None = None
     tiers: tuple[str, ...] | None = None
+    after_versions: date = date.min
 
     @property
     def options(self) -> dict[str, object]:
@@ -176,6 +184,7 @@ class _Writer:
             earliest=earliest,
             null_words=None if self.nulls is NULLS else OWN_NULLS,
             tiers=tiers,
+            after_versions=self.day + timedelta(days=5),
         )
 
     # ------------------------------------------------------------ values
@@ -269,29 +278,28 @@ class _Writer:
         return rows
 
     def _accounts(self) -> list[Row]:
-        rows = []
-        for name in _COMPANIES:
-            created = self._time(self._instant(-9, -3))
-            rows.append(
-                {
-                    "account_id": name,
-                    "account_name": self._or_null(f"Company {name}"),
-                    "subscription_tier": self._or_null(
-                        self.random.choice(("trial", "starter", "enterprise", "free", "Gold"))
-                    ),
-                    "total_seats": self._or_null(
-                        self.random.choice(("0", "5", "5.0", "5.5", "many"))
-                    ),
-                    "account_created_at": self._creation(created),
-                    "first_paid_at": self._or_null(self._optional_time(), 0.4),
-                    "contract_renewal_date": self._or_null(self._optional_time(), 0.3),
-                    "monthly_recurring_revenue": self._or_null(
-                        self.random.choice(("0", "49.50", "120", "90,00", "$5", "NaN5"))
-                    ),
-                    "is_trial": self.random.choice(("true", "false", "FALSE", "perhaps", "")),
-                }
-            )
-        return self._entity_copies(rows, "account_id", "account_name")
+        rows = self._entity_copies(
+            [self._account(name) for name in _COMPANIES], "account_id", "account_name"
+        )
+        return self._versions(rows, lambda row: self._account(row["account_id"]))
+
+    def _account(self, name: str) -> Row:
+        created = self._time(self._instant(-9, -3))
+        return {
+            "account_id": name,
+            "account_name": self._or_null(f"Company {name}"),
+            "subscription_tier": self._or_null(
+                self.random.choice(("trial", "starter", "enterprise", "free", "Gold"))
+            ),
+            "total_seats": self._or_null(self.random.choice(("0", "5", "5.0", "5.5", "many"))),
+            "account_created_at": self._creation(created),
+            "first_paid_at": self._or_null(self._optional_time(), 0.4),
+            "contract_renewal_date": self._or_null(self._optional_time(), 0.3),
+            "monthly_recurring_revenue": self._or_null(
+                self.random.choice(("0", "49.50", "120", "90,00", "$5", "NaN5"))
+            ),
+            "is_trial": self.random.choice(("true", "false", "FALSE", "perhaps", "")),
+        }
 
     def _creation(self, text: str) -> str:
         if self._chance(0.9):
@@ -307,21 +315,78 @@ class _Writer:
         )
 
     def _users(self) -> list[Row]:
-        rows = [
-            {
-                "user_id": name,
-                "email": self._or_null(f"{number}@example.com"),
-                "account_id": self._or_null(self._reference(_COMPANIES), 0.1),
-                "user_created_at": self._creation(self._time(self._instant(-3, 1))),
-                "country": self._or_null(self.random.choice(("DE", "🇩🇪", "<b>"))),
-                "plan_type": self._or_null("paid"),
-                "acquisition_source": self._or_null(self.random.choice(("google", "Google"))),
-            }
-            for number, name in enumerate(self.people)
-        ]
+        rows = [self._user(name) for name in self.people]
         if self._chance(0.5):
             rows.append({**self.random.choice(rows), "user_id": self._null()})
-        return self._entity_copies(rows, "user_id", "country")
+        rows = self._entity_copies(rows, "user_id", "country")
+        return self._versions(rows, lambda row: self._user(row["user_id"]))
+
+    def _user(self, name: str) -> Row:
+        return {
+            "user_id": name,
+            "email": self._or_null(f"{self.random.randint(0, 99)}@example.com"),
+            "account_id": self._or_null(self._reference(_COMPANIES), 0.1),
+            "user_created_at": self._creation(self._time(self._instant(-3, 1))),
+            "country": self._or_null(self.random.choice(("DE", "🇩🇪", "<b>"))),
+            "plan_type": self._or_null("paid"),
+            "acquisition_source": self._or_null(self.random.choice(("google", "Google"))),
+        }
+
+    def _versions(self, rows: list[Row], redraw: Callable[[Row], Row]) -> list[Row]:
+        """Add versions of some entities, and state the days of versions in one of several ways.
+
+        `redraw` returns another row of an entity.
+        """
+
+        def changed(row: Row) -> Row:
+            """Return the row with one or two values that are drawn again and may be the same."""
+            other = redraw(row)
+            columns = self.random.sample(list(row)[1:], self.random.choice((1, 1, 2)))
+            return {**row, **{column: other[column] for column in columns}}
+
+        if self._chance(0.3):
+            rows = self._dumps(rows, changed)
+        else:
+            for _ in range(self.random.randint(0, 2 * len(rows))):
+                row = self.random.choice(rows)
+                other = changed(row) if self._chance(0.8) else dict(row)
+                rows.insert(self.random.randint(0, len(rows)), other)
+        stated = self.random.choice(
+            ((), (), ("valid_from",), ("updated_at",), ("valid_from", "updated_at"))
+        )
+        day, time = "valid_from" in stated, "updated_at" in stated
+        return [
+            {
+                **row,
+                **({"valid_from": self._or_null(self._version_day(), 0.1)} if day else {}),
+                **({"updated_at": self._or_null(self._version_time(), 0.1)} if time else {}),
+            }
+            for row in rows
+        ]
+
+    def _dumps(self, rows: list[Row], changed: Callable[[Row], Row]) -> list[Row]:
+        """Return dumps of all rows on several days, in which some have changed and some are lacking."""
+        dumps = []
+        for number in sorted(self.random.sample(range(-8, 5), self.random.randint(1, 4))):
+            rows = [changed(row) if self._chance(0.2) else row for row in rows]
+            dumps += [
+                {**row, _SNAPSHOT: str(self.day + timedelta(days=number))}
+                for row in rows
+                if self._chance(0.9)
+            ]
+        return dumps
+
+    def _version_day(self) -> str:
+        day = self.day + timedelta(days=self.random.randint(-6, 3))
+        return self.random.choice(
+            (
+                *(f"{day}", f"{day}", f"{day} 00:00:00", f"{day}T00:00:00Z"),
+                *(self._time(self._instant(-6, 3)), self.random.choice(("soon", "2025-02-30"))),
+            )
+        )
+
+    def _version_time(self) -> str:
+        return "soon" if self._chance(0.05) else self._time(self._instant(-6, 3))
 
     def _entity_copies(self, rows: list[Row], key: str, changed: str) -> list[Row]:
         for _ in range(self.random.randint(0, 4)):
@@ -447,14 +512,21 @@ class _Writer:
     def _write(self, name: str, rows: list[Row]) -> None:
         """Write an input as a file, as a folder of files, or with one folder per day."""
         dropped = {column for column in _OPTIONAL[name] if self._chance(0.12)}
-        columns = [column for column in rows[0] if column not in {*dropped, _DAY}] if rows else []
+        unwritten = {*dropped, _DAY, _SNAPSHOT}
+        columns = [column for column in rows[0] if column not in unwritten] if rows else []
         self.random.shuffle(columns)
         stem = self.random.choice((name, f"seed_{name}"))
         layout = self.random.choice(("file", "file", "folder", "by day"))
+        by_file: dict[str, list[Row]] = {}
         if not rows:
             self.inputs.discard(name)
+        elif _SNAPSHOT in rows[0]:
+            for row in rows:
+                part = self.random.choice(("a", "b"))
+                by_file.setdefault(f"snapshot_date={row[_SNAPSHOT]}/{part}", []).append(row)
+            for file, part_of_rows in by_file.items():
+                self._file(self.folder / stem / f"{file}.csv", part_of_rows, columns)
         elif layout == "by day" and name == "events":
-            by_file: dict[str, list[Row]] = {}
             for row in rows:
                 part = self.random.choice(("a", "b"))
                 by_file.setdefault(f"event_date={self._folder(row)}/{part}", []).append(row)

@@ -23,6 +23,7 @@ from monstera_assets_tests.strategies import (
     ProductEvent,
     UserCase,
     edges,
+    some_days,
 )
 
 
@@ -93,8 +94,13 @@ def product_of(node_id: str | None) -> str | None:
     return _PRODUCT_OF.get(node_id or "")
 
 
-def some_user(random: Random, user_id: str, account_id: str, policy: LifecyclePolicy) -> UserCase:
-    """Draw a user who signs up in the span, or the day after it, and uses up to four nodes."""
+def some_user(
+    random: Random, user_id: str, accounts: Sequence[str], policy: LifecyclePolicy
+) -> UserCase:
+    """Draw a user who signs up in the span, or the day after it, and uses up to four nodes.
+
+    The user may change accounts, on which nothing in a product depends.
+    """
     signup = SPAN.first + timedelta(days=random.choice(_SIGNUPS))
     events = list[ProductEvent]()
     for _ in range(random.randrange(5)):
@@ -110,10 +116,14 @@ def some_user(random: Random, user_id: str, account_id: str, policy: LifecyclePo
                 events.append(ProductEvent(at, event_id, node_id, *random.choice(_KINDS)))
     return UserCase(
         user_id=user_id,
-        account_id=account_id,
+        account_id=accounts[0],
         signed_up_at=datetime.combine(signup, time.min),
         events=tuple(events),
         deletions=(),
+        moves=tuple(
+            (day, random.choice(accounts))
+            for day in some_days(random, (signup, *(event.at.date() for event in events)))
+        ),
     )
 
 
@@ -127,12 +137,15 @@ def _distances(policy: LifecyclePolicy, node_id: str | None) -> Sequence[int]:
 
 
 def populations(policy: LifecyclePolicy, *, users: int = 20) -> st.SearchStrategy[Population]:
-    """Users of one account, on which nothing happens."""
-    account = AccountCase(AccountRow("a0", datetime.combine(SPAN.first, time.min)), ())
+    """Users of two accounts, on which nothing happens."""
+    names = ("a0", "a1")
+    accounts = tuple(
+        AccountCase(AccountRow(name, datetime.combine(SPAN.first, time.min)), ()) for name in names
+    )
     return GENERATORS.map(
         lambda random: Population(
-            accounts=(account,),
-            users=tuple(some_user(random, f"u{n:02}", "a0", policy) for n in range(users)),
+            accounts=accounts,
+            users=tuple(some_user(random, f"u{n:02}", names, policy) for n in range(users)),
         )
     )
 

@@ -19,9 +19,10 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
+from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent, Terms
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.users import QualifyingDay
+from monstera_assets_tests.oracle.versions import Versions
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 6, 14))
 """The days compared, including the end of 2023 and 29 February 2024."""
@@ -104,21 +105,30 @@ class ProductEvent:
 
 @dataclass(frozen=True)
 class UserCase:
-    """A user and its facts; the first of `deletions` (instants) counts."""
+    """A user and its facts; the first of `deletions` (instants) counts.
+
+    `account_id` is that of the first version. `moves` contains the first day and the account of each
+    later version.
+    """
 
     user_id: str
     account_id: str
     signed_up_at: datetime
     events: tuple[ProductEvent, ...]
     deletions: tuple[datetime, ...]
+    moves: tuple[tuple[date, str], ...] = ()
 
     @property
-    def row(self) -> Mapping[str, object]:
-        return {
-            "user_id": self.user_id,
-            "account_id": self.account_id,
-            "user_created_at": self.signed_up_at,
-        }
+    def accounts(self) -> Versions[str]:
+        return Versions(self.account_id, self.moves)
+
+    @property
+    def rows(self) -> list[Mapping[str, object]]:
+        return version_rows(
+            {"user_id": self.user_id, "user_created_at": self.signed_up_at},
+            {"account_id": self.account_id},
+            ((valid_from, {"account_id": account}) for valid_from, account in self.moves),
+        )
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
@@ -158,6 +168,7 @@ class UserCase:
         return "\n".join(
             [
                 f"{self.user_id} of {self.account_id} signed up {self.signed_up_at}",
+                *(f"  from {valid_from} of {account}" for valid_from, account in self.moves),
                 *(
                     f"  {event.at} {event.event_id} {event.node_id}"
                     f"{' activating' if event.is_activating else ''}"
@@ -167,6 +178,38 @@ class UserCase:
                 *(f"  {at} {event_id}" for at, event_id in self.deletion_events),
             ]
         )
+
+
+def version_rows(
+    same: Mapping[str, object],
+    first: Mapping[str, object],
+    later: Iterable[tuple[date, Mapping[str, object]]],
+) -> list[Mapping[str, object]]:
+    """Return the rows of an entity's versions.
+
+    The first one may start at any time before the second one; here, it starts the day before.
+
+    Args:
+        same: The values of all versions.
+        first: The other values of the first version.
+        later: The first day and the other values of each later version.
+    """
+    later = list(later)
+    second = min((valid_from for valid_from, _ in later), default=SPAN.last)
+    versions = [(second - timedelta(days=1), first), *later]
+    return [{**same, "valid_from": valid_from, **values} for valid_from, values in versions]
+
+
+def known_versions(
+    key: str, rows: Iterable[Mapping[str, object]], through: date
+) -> list[Mapping[str, object]]:
+    """Return the first version of each entity, and the later ones that start up to a day."""
+    known: dict[object, list[Mapping[str, object]]] = {}
+    for row in rows:
+        of_entity = known.setdefault(row[key], [])
+        if not of_entity or str(row["valid_from"]) <= str(through):
+            of_entity.append(row)
+    return [row for of_entity in known.values() for row in of_entity]
 
 
 def qualifying_days(events: Iterable[ProductEvent]) -> list[QualifyingDay]:
@@ -188,16 +231,15 @@ class AccountCase:
     events: tuple[SubscriptionEvent, ...]
 
     @property
-    def row(self) -> Mapping[str, object]:
-        return {
-            "account_id": self.account.account_id,
-            "account_created_at": self.account.account_created_at,
-            "first_paid_at": self.account.first_paid_at,
-            "contract_renewal_date": self.account.contract_renewal_date,
-            "subscription_tier": self.account.subscription_tier,
-            "total_seats": self.account.total_seats,
-            "monthly_recurring_revenue": self.account.monthly_recurring_revenue,
+    def rows(self) -> list[Mapping[str, object]]:
+        row = self.account
+        same = {
+            "account_id": row.account_id,
+            "account_created_at": row.account_created_at,
+            "first_paid_at": row.first_paid_at,
         }
+        later = ((valid_from, vars(terms)) for valid_from, terms in row.later)
+        return version_rows(same, vars(row.versions.first), later)
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
@@ -220,6 +262,7 @@ class AccountCase:
             [
                 f"{row.account_id} created {row.account_created_at},"
                 f" renewal {row.contract_renewal_date}, first paid {row.first_paid_at}",
+                *(f"  from {valid_from} {terms}" for valid_from, terms in row.later),
                 *(
                     f"  {event.timestamp} {event.event_id} {event.event_type}"
                     + "".join(f" {name}={value}" for name, value in event.metadata.items())
@@ -237,10 +280,11 @@ class Population:
     users: tuple[UserCase, ...]
 
     def facts_of_user(self, user_id: str) -> str:
-        """Return a user's facts, including those of the account, for a failure message."""
+        """Return a user's facts, including those of the accounts, for a failure message."""
         user = next(user for user in self.users if user.user_id == user_id)
-        account = next(a for a in self.accounts if a.account.account_id == user.account_id)
-        return f"{user}\n{account}"
+        names = {user.account_id, *(account for _, account in user.moves)}
+        accounts = (str(a) for a in self.accounts if a.account.account_id in names)
+        return "\n".join((str(user), *accounts))
 
     def facts_of_account(self, account_id: str) -> str:
         return str(next(a for a in self.accounts if a.account.account_id == account_id))
@@ -259,6 +303,17 @@ def on(offset: int) -> date:
     return SPAN.first + timedelta(days=offset)
 
 
+def some_days(random: Random, days: Iterable[date]) -> list[date]:
+    """Draw the first days of later versions of an entity, on or around one of some days."""
+    known = sorted(days)
+    return sorted(
+        {
+            random.choice(known) + timedelta(days=random.choice((-1, 0, 0, 1, 2)))
+            for _ in range(random.choice((0, 0, 1, 2, 4)))
+        }
+    )
+
+
 _LAST = len(SPAN) - 1
 _SIGNUPS = (0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1)
 """31 December and 1 January are days 30 and 31; 28 February to 1 March are days 89 to 91."""
@@ -267,10 +322,10 @@ _SIGNUPS = (0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1)
 def some_user(
     random: Random,
     user_id: str,
-    account_id: str,
+    accounts: Sequence[str],
     policy: LifecyclePolicy,
 ) -> UserCase:
-    """Draw a user who signs up in the span, or the day after it."""
+    """Draw a user who signs up in the span, or the day after it, and may change accounts."""
     signup = on(random.choice(_SIGNUPS))
     distances = (1, 1, 2, *edges(policy.active_days, policy.dormant_days))
     day = signup + timedelta(days=random.choice((0, 1, *edges(policy.new_user_days))))
@@ -290,9 +345,10 @@ def some_user(
             )
         day += timedelta(days=random.choice(distances))
     deletions = (0, 1, *edges(policy.new_user_days, policy.active_days), 90, 150)
+    near = (signup, on(60), on(120), *(event.at.date() for event in events))
     return UserCase(
         user_id=user_id,
-        account_id=account_id,
+        account_id=random.choice(accounts),
         signed_up_at=datetime.combine(signup, random.choice((time.min, time.max))),
         events=tuple(events),
         deletions=tuple(
@@ -301,6 +357,7 @@ def some_user(
             )
             for _ in range(random.choice((0, 0, 0, 0, 0, 1, 1, 2)))
         ),
+        moves=tuple((day, random.choice(accounts)) for day in some_days(random, near)),
     )
 
 
@@ -377,9 +434,45 @@ def some_account(
             monthly_recurring_revenue=99.0,
             contract_renewal_date=None if renewal is None else on(renewal),
             first_paid_at=first_paid_at,
+            later=_later_terms(random, created_at.date(), events, first_paid_at, renewal),
         ),
         tuple(events),
     )
+
+
+def _later_terms(
+    random: Random,
+    created: date,
+    events: Sequence[SubscriptionEvent],
+    first_paid_at: datetime | None,
+    renewal: int | None,
+) -> tuple[tuple[date, Terms], ...]:
+    """Draw versions that start around the facts of an account."""
+    near = [created, on(30), *(event.timestamp.date() for event in events)]
+    near += [] if first_paid_at is None else [first_paid_at.date()] * 2
+    near += [] if renewal is None else [on(renewal)] * 3
+    before = None if renewal is None else on(renewal)
+    later: list[tuple[date, Terms]] = []
+    for day in some_days(random, near):
+        before = some_renewal(random, day, before)
+        terms = Terms(
+            subscription_tier=random.choice(("professional", "starter", "unknown")),
+            total_seats=random.choice((10, 20, 0, None)),
+            monthly_recurring_revenue=random.choice((99.0, 0.0, 120.25)),
+            contract_renewal_date=before,
+        )
+        later.append((day, terms))
+    return tuple(later)
+
+
+def some_renewal(random: Random, day: date, before: date | None) -> date | None:
+    """Draw the renewal date of a version that starts on a day.
+
+    The package does not renew by versions, so the date is not later than that of the version before.
+    """
+    ahead = (-1, 0, 1, 14, 30, 60, 120)
+    dates = [day + timedelta(days=days) for days in ahead]
+    return random.choice((before, None, *(d for d in dates if before is None or d <= before)))
 
 
 # A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis
@@ -409,9 +502,7 @@ def populations(
         names = [f"a{n:03}" for n in range(accounts)]
         return Population(
             accounts=tuple(some_account(random, name, policy) for name in names),
-            users=tuple(
-                some_user(random, f"u{n:03}", random.choice(names), policy) for n in range(users)
-            ),
+            users=tuple(some_user(random, f"u{n:03}", names, policy) for n in range(users)),
         )
 
     return GENERATORS.map(draw)

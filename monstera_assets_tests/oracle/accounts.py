@@ -5,9 +5,11 @@ Billing comes from ``billing``. Assumptions where the framework leaves room for 
 * Use includes every qualifying event of the account's users since the creation of the account: events
   with or without a product, in retired products, and of users who were deleted later. A product counts
   regardless of its windows.
-* An account without stated seats has as many seats as users who signed up by the end of the day and
-  were not deleted by then. This holds in every phase of the contract. Such seats are 0, and therefore
-  not counted, as long as the account has no users.
+* An account without stated seats has as many seats as users who belonged to it on the day, signed up by
+  its end and were not deleted by then. This holds in every phase of the contract. Such seats are 0, and
+  therefore not counted, as long as the account has no users.
+* Activity belongs to the user's account on its day. A user who has left the account is therefore still
+  among its active seats until the user's last activity in it is 30 days ago.
 * The lowest seat count of D-29...D is that of the days on which the account existed, including trial
   and lapsed days. If seats are not counted on one of these days, no use is too low.
 * "Renewal within 30 days" means a difference of at most 30. It therefore also holds on a paid day after
@@ -29,6 +31,7 @@ from itertools import pairwise
 
 from monstera_assets_tests.oracle.billing import BillingDay
 from monstera_assets_tests.oracle.policy import OraclePolicy
+from monstera_assets_tests.oracle.versions import Versions
 
 TIERS: Sequence[str] = ("trial", "starter", "professional", "enterprise")
 
@@ -38,7 +41,7 @@ class Use:
     """The qualifying events of one user in one product on one date.
 
     Attributes:
-        user_id: A user of the account.
+        user_id: A user of the account on the day.
         day: The UTC date.
         product_id: The product, to which features are already rolled up; None for events without a
             product.
@@ -53,11 +56,19 @@ class Use:
 
 @dataclass(frozen=True)
 class Member:
-    """A user of an account, with the dates of signup and deletion."""
+    """A user, with the dates of signup and deletion and the user's accounts.
+
+    The account is None if the user has never had any other than the one in question.
+    """
 
     user_id: str
     joined: date
     deleted: date | None = None
+    accounts: Versions[str] | None = None
+
+    def belongs_to(self, account_id: str, day: date) -> bool:
+        """Return whether the user belongs to an account on a day."""
+        return self.accounts is None or self.accounts.on(day) == account_id
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,9 @@ def seats_on(billing: BillingDay, members: Iterable[Member]) -> int:
         return billing.total_seats
     day = billing.snapshot_date
     return sum(
-        member.joined <= day and (member.deleted is None or member.deleted > day)
+        member.joined <= day
+        and (member.deleted is None or member.deleted > day)
+        and member.belongs_to(billing.account_id, day)
         for member in members
     )
 
@@ -167,8 +180,8 @@ def is_at_risk(
 
     Args:
         billing: The days of the account, from its creation to the day to evaluate.
-        uses: The qualifying events of its users up to that day.
-        members: Its users.
+        uses: The qualifying events that belong to it up to that day.
+        members: Users.
     """
     today = billing[-1]
     day = today.snapshot_date
@@ -202,8 +215,8 @@ def account_state(
 
     Args:
         billing: The days of the account, from its creation to the day to evaluate.
-        uses: The qualifying events of its users up to that day.
-        members: Its users.
+        uses: The qualifying events that belong to it up to that day.
+        members: Users.
         created: The account's creation date.
         returns: The days up to that day on which the account paid again after it had churned.
         policy: The thresholds.
@@ -298,9 +311,9 @@ def account_history(
 
     Args:
         billing_days: The result of ``billing_history`` since the creation of the account.
-        uses: The qualifying events of all its users, in any order.
+        uses: The qualifying events that belong to the account, in any order.
         policy: The thresholds, by default those of the framework.
-        members: All its users, in any order. They matter only if the account has no stated seats.
+        members: Users, in any order. They matter only if the account has no stated seats.
     """
     policy = policy or OraclePolicy()
     created = billing_days[0].snapshot_date if billing_days else date.max

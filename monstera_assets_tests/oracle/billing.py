@@ -26,6 +26,10 @@ Assumptions where the framework leaves room for interpretation:
 * If several pauses are open, the latest determines the reason. Any reason except seasonal becomes
   voluntary_pause.
 * Lapsed accounts keep their last tier, seats and renewal date. Only the revenue becomes 0.
+* A value that no event has carried comes from the account's version of the day or, on a lapsed day,
+  from the version of the last paid day.
+* A version with a later renewal date than the version before renews only a subscription that has been
+  paid for. It is no first payment, and no event closes the failures that it closes.
 * Events dated before the creation of the account are applied, but rows start on the creation date.
 * The first open failure of a day opened the dunning of that day, and the last event of the day that
   closed a failure closed it.
@@ -37,6 +41,7 @@ from datetime import date, datetime
 
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.users import ONE_DAY, Dunning
+from monstera_assets_tests.oracle.versions import Versions
 
 STARTS = ("subscription_started", "subscription_renewed")
 KNOWN_TYPES = (
@@ -53,11 +58,24 @@ VALUES = ("subscription_tier", "total_seats", "monthly_recurring_revenue", "cont
 
 
 @dataclass(frozen=True)
-class AccountRow:
-    """One row of bronze_accounts, with the columns that billing reads (section 2).
+class Terms:
+    """The values of a version of an account that facts can change (section 2).
 
-    ``monthly_recurring_revenue`` is per month, in the currency of the source. Timestamps are naive and
-    in UTC.
+    ``monthly_recurring_revenue`` is per month, in the currency of the source.
+    """
+
+    subscription_tier: str = "trial"
+    total_seats: int | None = 0
+    monthly_recurring_revenue: float = 0.0
+    contract_renewal_date: date | None = None
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """The versions of an account in bronze_accounts, with the columns that billing reads (section 2).
+
+    The terms are those of the first version, and ``later`` contains those of later versions, each with
+    its first day. Timestamps are naive and in UTC.
     """
 
     account_id: str
@@ -67,6 +85,18 @@ class AccountRow:
     monthly_recurring_revenue: float = 0.0
     contract_renewal_date: date | None = None
     first_paid_at: datetime | None = None
+    later: tuple[tuple[date, Terms], ...] = ()
+
+    @property
+    def versions(self) -> Versions[Terms]:
+        """The terms of all versions."""
+        first = Terms(
+            self.subscription_tier,
+            self.total_seats,
+            self.monthly_recurring_revenue,
+            self.contract_renewal_date,
+        )
+        return Versions(first, self.later)
 
 
 @dataclass(frozen=True)
@@ -205,10 +235,21 @@ def _apply(subscription: _Subscription, event: SubscriptionEvent) -> None:
         subscription.cancellations.append(read_date(metadata.get("effective_date")) or day)
 
 
-def _renewal_date(subscription: _Subscription, row: AccountRow) -> date | None:
+def _renewal_date(subscription: _Subscription, terms: Terms) -> date | None:
     if "contract_renewal_date" in subscription.carried:
         return read_date(subscription.carried["contract_renewal_date"])
-    return row.contract_renewal_date
+    return terms.contract_renewal_date
+
+
+def _renews_by_version(subscription: _Subscription, row: AccountRow, day: date) -> bool:
+    """Return whether a version with a later renewal date than the one before starts on a day."""
+    if "contract_renewal_date" in subscription.carried:
+        return False
+    if all(valid_from != day for valid_from, _ in row.later):
+        return False
+    before = row.versions.on(day - ONE_DAY).contract_renewal_date
+    now = row.versions.on(day).contract_renewal_date
+    return before is not None and now is not None and now > before
 
 
 def _has_ended(
@@ -236,7 +277,7 @@ def billing_history(
     The rows are sorted, oldest first. There are none if the account was created after ``through``.
 
     Args:
-        row: The row of the account in bronze_accounts.
+        row: The versions of the account in bronze_accounts.
         events: Its subscription events, in any order.
         through: The last date (inclusive).
         policy: The thresholds, by default those of the framework.
@@ -264,8 +305,14 @@ def billing_history(
             subscription.pauses.clear()
             subscription.cancellations.clear()
 
-        # During the day: events are applied.
+        # Also at the start of the day: a version with a later renewal date renews.
         subscription.closed_by = None
+        if subscription.status != "never_paid" and _renews_by_version(subscription, row, day):
+            _pay(subscription, day)
+            subscription.cancellations.clear()
+            subscription.failures.clear()
+
+        # During the day: events are applied.
         paid_at = first_paid_at if first_paid_at and first_paid_at.date() == day else None
         for event in ordered:
             if event.timestamp.date() != day:
@@ -279,19 +326,23 @@ def billing_history(
             _pay(subscription, day)
 
         # End of the day: check whether the subscription ends today.
-        renewal = _renewal_date(subscription, row)
+        terms = row.versions.on(day)
+        if subscription.status == "lapsed" and subscription.end is not None:
+            terms = row.versions.on(subscription.end)
+        renewal = _renewal_date(subscription, terms)
         if subscription.status == "paid" and _has_ended(subscription, renewal, day, policy):
             subscription.end = day
         if day >= created:
-            rows.append(_describe(subscription, row, renewal, day, was_dunning))
+            rows.append(_describe(row.account_id, subscription, terms, renewal, day, was_dunning))
             was_dunning = bool(subscription.failures)
         day += ONE_DAY
     return rows
 
 
 def _describe(
+    account_id: str,
     subscription: _Subscription,
-    row: AccountRow,
+    terms: Terms,
     renewal: date | None,
     day: date,
     was_dunning: bool,
@@ -305,14 +356,14 @@ def _describe(
     if never_paid:
         tier, shown_renewal = "trial", None
     else:
-        tier = str(carried.get("subscription_tier", row.subscription_tier))
+        tier = str(carried.get("subscription_tier", terms.subscription_tier))
         shown_renewal = renewal
-    seats = carried.get("total_seats", row.total_seats)
+    seats = carried.get("total_seats", terms.total_seats)
     total_seats = None if seats is None else int(float(str(seats)))
     revenue = 0.0
     if paid:
         revenue = float(
-            str(carried.get("monthly_recurring_revenue", row.monthly_recurring_revenue))
+            str(carried.get("monthly_recurring_revenue", terms.monthly_recurring_revenue))
         )
 
     dunning_type = None
@@ -335,7 +386,7 @@ def _describe(
     if subscription.status == "lapsed" and subscription.end is not None:
         lapsed_days = (day - subscription.end).days
     return BillingDay(
-        account_id=row.account_id,
+        account_id=account_id,
         snapshot_date=day,
         status=subscription.status,
         lapsed_days=lapsed_days,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 
+from monstera_assets_tests.oracle.versions import Versions
 from monstera_assets_tests.oracle.workflows import Run
 
 IN_USE = ("active_in_product", "reactivated_in_product")
@@ -38,7 +39,7 @@ class Life:
 
     Attributes:
         signup: The date of signup.
-        acquisition_source: The user's acquisition source.
+        acquisition_source: The user's acquisition source on each day.
         uses: The events.
         activity_states: The activity state by date.
         first_activation: The date of the first qualifying event, if any.
@@ -46,7 +47,7 @@ class Life:
     """
 
     signup: date
-    acquisition_source: str
+    acquisition_source: Versions[str]
     uses: Sequence[Use]
     activity_states: Mapping[date, str]
     first_activation: date | None
@@ -114,7 +115,7 @@ def measures(
             since_comeback if since_comeback is not None and since_comeback <= 30 else None
         ),
         "is_back_in_season": _is_back_in_season(active_days, day),
-        "acquisition_source": life.acquisition_source,
+        "acquisition_source": life.acquisition_source.on(day),
     }
 
 

@@ -2,8 +2,7 @@
 
 Unlike the other modules of the oracle, this module reads files. It reads the CSV files of a source
 row by row with the standard library and applies the rules in the order of the framework. It has no
-versions of entities and no aliases: of the rows with one user id or account id, the last row of the
-last file holds.
+aliases, and only the versions that the source states and those that a first run sees.
 
 Where the framework leaves something open, the function's docstring describes what it does.
 """
@@ -60,11 +59,12 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "subscription_events": _EVENT_COLUMNS,
     "users": (
         *("user_id", "email", "account_id", "user_created_at"),
-        *("country", "plan_type", "acquisition_source"),
+        *("country", "plan_type", "acquisition_source", "valid_from", "updated_at"),
     ),
     "accounts": (
         *("account_id", "account_name", "subscription_tier", "total_seats", "account_created_at"),
         *("first_paid_at", "contract_renewal_date", "monthly_recurring_revenue", "is_trial"),
+        *("valid_from", "updated_at"),
     ),
     "product_catalog": (
         *("product_id", "product_name", "product_family_id", "tier", "parent_product_id"),
@@ -83,6 +83,15 @@ REQUIRED: Mapping[str, Sequence[str]] = {
 
 Values = Mapping[str, str | None]
 """A row's text values by column, with null for null words."""
+FOLDER_KEYS = {"users": "snapshot_date=", "accounts": "snapshot_date="}
+"""How the names of folders with a date begin, if not with `event_date=`."""
+CREATION = {
+    "users": ("user_created_at", "signup_date"),
+    "accounts": ("account_created_at", "created_date"),
+}
+"""The columns that all versions of an entity have from the first one."""
+FIRST_PAYMENT = ("first_paid_at", "first_paid_date")
+"""The columns that all versions of an account have from the latest one that states them."""
 Content = tuple[Any, ...]
 """A row's values as read. They determine whether rows with the same id are repeated or superseded."""
 Row = dict[str, Any]
@@ -98,7 +107,7 @@ class Line:
         file: path of the file, relative to the source.
         file_number: position of the file among the files of the input, by name.
         row_number: position of the row in the file.
-        folder_date: date of the folder in a layout by day.
+        folder_date: date of the folder in a layout by day or, of dumps, by date of the snapshot.
         values: the texts as read.
         malformed: the reason why the row could not be split into the columns.
     """
@@ -131,6 +140,30 @@ class Fault(NamedTuple):
     fault: str
 
 
+@dataclass
+class Candidate:
+    """A row of users or accounts that breaks no rule.
+
+    Attributes:
+        line: the row.
+        values: its values by column of the bronze table, as filled in.
+        valid_from: the first day of the version.
+        updated_at: the stated time of the change, or a time before all others.
+        faults: its faults.
+    """
+
+    line: Line
+    values: Row
+    valid_from: date
+    updated_at: datetime
+    faults: list[Fault]
+
+    @property
+    def place(self) -> tuple[datetime, int, int]:
+        """The position among the rows of the entity and day, of which the last one wins."""
+        return self.updated_at, self.line.file_number, self.line.row_number
+
+
 class Counts(NamedTuple):
     """The ledger of an input."""
 
@@ -147,8 +180,8 @@ class Source:
     Attributes:
         events: the accepted events. `event_id` is null where the source has none.
         subscription_events: the accepted billing and subscription facts.
-        users: the users, including those derived from events.
-        accounts: the accounts, including those derived from users.
+        users: the versions of users, including users derived from events.
+        accounts: the versions of accounts, including accounts derived from users.
         product_catalog: the nodes, including those derived from events.
         rejected: the rejected rows.
         faults: the faults of accepted rows.
@@ -382,14 +415,15 @@ def files_of(folder: Path, name: str) -> list[tuple[Path, date | None]] | None:
             return [(single, None)]
         if (folder / stem).is_dir():
             found = sorted((folder / stem).rglob("*.csv"), key=lambda path: path.as_posix())
-            return [(path, _folder_date(path)) for path in found]
+            key = FOLDER_KEYS.get(name, "event_date=")
+            return [(path, _folder_date(path, key)) for path in found]
     return None
 
 
-def _folder_date(path: Path) -> date | None:
+def _folder_date(path: Path, key: str) -> date | None:
     for part in path.parts:
-        if part.startswith("event_date="):
-            return date.fromisoformat(part.removeprefix("event_date="))
+        if part.startswith(key):
+            return date.fromisoformat(part.removeprefix(key))
     return None
 
 
@@ -448,8 +482,9 @@ def load(
     earliest: date = EARLIEST,
     null_words: Collection[str] = NULL_WORDS,
     tiers: Sequence[str] = TIERS,
+    last_day: date | None = None,
 ) -> Source:
-    """Return the content of bronze after all days of a source are loaded.
+    """Return the content of bronze after a first run that loads all days of a source.
 
     Args:
         folder: the source.
@@ -457,11 +492,13 @@ def load(
         earliest: the earliest accepted date.
         null_words: the words for null.
         tiers: the subscription tiers with a rank.
+        last_day: the last day of the run; by default that of the source. It is the first day of
+            versions for which the source states no day. By default, these follow all others.
 
     Raises:
         ValueError: If a file lacks a required column, or the source has no events.
     """
-    return _Load(folder, ZoneInfo(timezone), earliest, null_words, tiers).result()
+    return _Load(folder, ZoneInfo(timezone), earliest, null_words, tiers, last_day).result()
 
 
 @dataclass
@@ -498,7 +535,9 @@ class _Load:
         earliest: date,
         null_words: Collection[str],
         tiers: Sequence[str],
+        last_day: date | None,
     ) -> None:
+        self.last_day = last_day or date.max
         self.zone, self.earliest, self.null_words, self.tiers = zone, earliest, null_words, tiers
         self.lines = {name: lines_of(folder, name, null_words) for name in INPUTS}
         if self.lines["events"] is None:
@@ -522,12 +561,17 @@ class _Load:
         self._set_range()
         self._derive_products()
         self._set_billing()
+        for row in (*self.source.users, *self.source.accounts):
+            if row["valid_from"] == date.max:
+                row["valid_from"] = self.source.last_day
         return self.source
 
     # ------------------------------------------------------------ entities
 
     def _load_catalog(self) -> None:
-        accepted = self._accept_entities("product_catalog", "product_id", self._catalog_problem)
+        accepted = self._accept(
+            "product_catalog", "product_id", self._catalog_problem, lambda _: _BEFORE_ANY
+        )
         self.products = _Known({str(line["product_id"]) for line in accepted}, {})
         self.source.product_catalog = [self._node(line) for line in accepted]
         self.by_id = {row["product_id"]: row for row in self.source.product_catalog}
@@ -561,9 +605,10 @@ class _Load:
         }
 
     def _load_accounts(self) -> None:
-        accepted = self._accept_entities("accounts", "account_id", self._account_problem)
+        accepted = self._accept_versions(
+            "accounts", "account_id", self._account_problem, self._account
+        )
         self.accounts = self._known("accounts", "account_id", accepted)
-        self.source.accounts = [self._account(line) for line in accepted]
 
     def _account_problem(self, line: Line) -> Problem | None:
         if line["account_id"] is None:
@@ -605,21 +650,26 @@ class _Load:
         }
 
     def _load_users(self) -> None:
-        accepted = self._accept_entities("users", "user_id", self._user_problem)
+        accepted = self._accept_versions("users", "user_id", self._user_problem, self._user)
         self.users = self._known("users", "user_id", accepted)
-        for line in accepted:
-            created = self._timestamp(str(line["user_created_at"]))
-            assert created is not None
-            self._add_user(
-                {
-                    **{name: line[name] for name in ("user_id", "email", "account_id")},
-                    **{
-                        name: line[name] or UNKNOWN
-                        for name in ("country", "plan_type", "acquisition_source")
-                    },
-                    "user_created_at": created,
-                }
-            )
+        for row in self.source.users:
+            self.created_on[row["user_id"]] = row["signup_date"]
+
+    def _user(self, line: Line) -> Row:
+        """Return a user's values. A user without an account gets one under the user's id."""
+        created = self._timestamp(str(line["user_created_at"]))
+        assert created is not None
+        return {
+            "user_id": line["user_id"],
+            "email": line["email"],
+            "account_id": line["account_id"] or line["user_id"],
+            **{
+                name: line[name] or UNKNOWN
+                for name in ("country", "plan_type", "acquisition_source")
+            },
+            "user_created_at": created,
+            "signup_date": local_date(created, self.zone),
+        }
 
     def _user_problem(self, line: Line) -> Problem | None:
         if line["user_id"] is None:
@@ -632,13 +682,6 @@ class _Load:
         if account is None:
             return "missing_account_id", None
         return self.accounts.problem(account, "account")
-
-    def _add_user(self, row: Row) -> None:
-        """Add a user. A user without an account gets a separate account with the user's id."""
-        signup = local_date(row["user_created_at"], self.zone)
-        row = {**row, "account_id": row["account_id"] or row["user_id"], "signup_date": signup}
-        self.created_on[row["user_id"]] = signup
-        self.source.users.append(row)
 
     def _derive_users(self) -> None:
         """Add one user per entity of type user, created at its first accepted event.
@@ -657,12 +700,15 @@ class _Load:
                 first[user] = min(first.get(user, at), at)
         self.users = _Known(set(first), {})
         for user, at in first.items():
-            self._add_user(
+            self.created_on[user] = local_date(at, self.zone)
+            self.source.users.append(
                 {
                     "user_id": user,
+                    "valid_from": self.last_day,
                     "email": None,
-                    "account_id": None,
+                    "account_id": user,
                     "user_created_at": at,
+                    "signup_date": self.created_on[user],
                     **dict.fromkeys(("country", "plan_type", "acquisition_source"), UNKNOWN),
                 }
             )
@@ -677,6 +723,7 @@ class _Load:
         self.source.accounts = [
             {
                 "account_id": account,
+                "valid_from": self.last_day,
                 "account_name": account,
                 "subscription_tier": UNKNOWN,
                 "total_seats": None,
@@ -898,25 +945,64 @@ class _Load:
 
     # ------------------------------------------------------------ acceptance
 
-    def _accept_entities(
-        self, name: str, key: str, problem_of: Callable[[Line], Problem | None]
-    ) -> list[Line]:
-        return self._accept(name, key, problem_of, lambda _: _BEFORE_ANY)
-
-    def _accept(
+    def _accept_versions(
         self,
         name: str,
         key: str,
         problem_of: Callable[[Line], Problem | None],
-        received: Callable[[Line], datetime],
+        read: Callable[[Line], Row],
     ) -> list[Line]:
-        """Return an input's accepted rows in order, and record all others.
+        """Add the versions of an input's entities, record all other rows, and return the versions.
 
-        A row that breaks another rule is rejected for it, whether or not it is repeated.
+        A row is a version if it wins its day and differs from the version before in any value, as
+        filled in. The table lacks a version that differs only in what is the same in all versions of
+        an entity. Faults are those of each entity's latest version in the table.
         """
         lines = self.lines[name]
         if lines is None:
             return []
+        passing, rejected = self._judge(lines, problem_of)
+        by_entity: dict[str, list[Candidate]] = {}
+        for line in passing:
+            by_entity.setdefault(str(line[key]), []).append(self._candidate(line, read))
+        accepted: list[Line] = []
+        repeated = 0
+        for candidates in by_entity.values():
+            settled = _settle(candidates)
+            accepted += [candidate.line for candidate in settled.versions]
+            repeated += settled.repeated
+            rejected += [
+                Rejected(candidate.line, "superseded", None, None)
+                for candidate in settled.superseded
+            ]
+            held = _held(name, settled.versions)
+            getattr(self.source, name).extend(row for row, _ in held)
+            self.source.faults += held[-1][1]
+        self._record(name, len(lines), len(accepted), repeated, rejected)
+        return accepted
+
+    def _candidate(self, line: Line, read: Callable[[Line], Row]) -> Candidate:
+        known = len(self.source.faults)
+        values = read(line)
+        valid_from = self._optional(line, "valid_from", self._date)
+        updated_at = self._optional(line, "updated_at", self._timestamp)
+        if valid_from is None and updated_at is not None:
+            valid_from = local_date(updated_at, self.zone)
+        if valid_from is None:
+            valid_from = line.folder_date
+        if valid_from is None:
+            valid_from = self.last_day
+        faults = self.source.faults[known:]
+        del self.source.faults[known:]
+        return Candidate(line, values, valid_from, updated_at or _BEFORE_ANY, faults)
+
+    def _judge(
+        self, lines: Sequence[Line], problem_of: Callable[[Line], Problem | None]
+    ) -> tuple[list[Line], list[Rejected]]:
+        """Return the rows that break no rule, and the other rows.
+
+        A row that breaks a rule is rejected for it, whether or not it is repeated.
+        """
         passing = []
         rejected = []
         for line in lines:
@@ -925,33 +1011,40 @@ class _Load:
                 passing.append(line)
             else:
                 rejected.append(Rejected(line, *problem, self._date_of(line)))
-        accepted, superseded, repeated = _one_per_id(passing, key, received, self._content)
-        rejected += [Rejected(line, "superseded", None, self._date_of(line)) for line in superseded]
+        return passing, rejected
+
+    def _record(
+        self, name: str, read: int, accepted: int, repeated: int, rejected: list[Rejected]
+    ) -> None:
         rejected.sort(key=lambda found: (found.line.file_number, found.line.row_number))
         self.source.rejected += rejected
-        self.source.counts[name] = Counts(len(lines), len(accepted), repeated, len(rejected))
+        self.source.counts[name] = Counts(read, accepted, repeated, len(rejected))
+
+    def _accept(
+        self,
+        name: str,
+        key: str,
+        problem_of: Callable[[Line], Problem | None],
+        received: Callable[[Line], datetime],
+    ) -> list[Line]:
+        """Return an input's accepted rows in order, and record all others."""
+        lines = self.lines[name]
+        if lines is None:
+            return []
+        passing, rejected = self._judge(lines, problem_of)
+        accepted, superseded, repeated = _one_per_id(passing, key, received, self._content)
+        rejected += [Rejected(line, "superseded", None, self._date_of(line)) for line in superseded]
+        self._record(name, len(lines), len(accepted), repeated, rejected)
         return accepted
 
     def _content(self, line: Line) -> Content:
         """Return all columns as read, except for received_at. Unreadable values are null."""
         readers: dict[str, Callable[[str], Any]] = {
+            **dict.fromkeys(("timestamp", "created_at"), self._timestamp),
             **dict.fromkeys(
-                (
-                    "timestamp",
-                    "user_created_at",
-                    "account_created_at",
-                    "first_paid_at",
-                    "created_at",
-                ),
-                self._timestamp,
+                ("is_qualifying_event", "is_activation_event", "is_active"), read_boolean
             ),
-            **dict.fromkeys(
-                ("is_qualifying_event", "is_activation_event", "is_trial", "is_active"),
-                read_boolean,
-            ),
-            **dict.fromkeys(("total_seats", "active_days", "dormant_days"), read_integer),
-            "contract_renewal_date": self._date,
-            "monthly_recurring_revenue": read_amount,
+            **dict.fromkeys(("active_days", "dormant_days"), read_integer),
         }
         return tuple(
             None if (text := line[column]) is None else readers.get(column, str)(text)
@@ -1014,6 +1107,58 @@ class _Load:
 
 def _types(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split("|") if part.strip())
+
+
+class _Settled(NamedTuple):
+    """The rows of an entity: its versions in order, those that lost their day, and the repeated."""
+
+    versions: list[Candidate]
+    superseded: list[Candidate]
+    repeated: int
+
+
+def _settle(candidates: Iterable[Candidate]) -> _Settled:
+    """Tell which rows of an entity are versions.
+
+    Of the rows for a day, the last one wins. Another row is repeated if a later row for the day has the
+    same values, otherwise superseded. A winner with the values of the version before is repeated.
+    """
+    by_day: dict[date, list[Candidate]] = {}
+    for candidate in candidates:
+        by_day.setdefault(candidate.valid_from, []).append(candidate)
+    versions: list[Candidate] = []
+    superseded: list[Candidate] = []
+    repeated = 0
+    for day in sorted(by_day):
+        rows = sorted(by_day[day], key=lambda candidate: candidate.place)
+        winner = rows[-1]
+        for position, row in enumerate(rows[:-1]):
+            if any(later.values == row.values for later in rows[position + 1 :]):
+                repeated += 1
+            else:
+                superseded.append(row)
+        if versions and versions[-1].values == winner.values:
+            repeated += 1
+        else:
+            versions.append(winner)
+    return _Settled(versions, superseded, repeated)
+
+
+def _held(name: str, versions: Sequence[Candidate]) -> list[tuple[Row, list[Fault]]]:
+    """Return the rows of the bronze table for the versions of an entity, with their faults."""
+    same = {column: versions[0].values[column] for column in CREATION[name]}
+    if name == "accounts":
+        stated = [v.values for v in versions if v.values["first_paid_at"] is not None]
+        latest = stated[-1] if stated else versions[-1].values
+        same.update({column: latest[column] for column in FIRST_PAYMENT})
+    held: list[tuple[Row, list[Fault]]] = []
+    before: Row | None = None
+    for version in versions:
+        values = {**version.values, **same}
+        if values != before:
+            held.append(({**values, "valid_from": version.valid_from}, version.faults))
+        before = values
+    return held
 
 
 def _one_per_id(

@@ -9,6 +9,9 @@ Assumptions where the framework leaves room for interpretation:
   active, activity causes the transition (from new), or the passage of time (on the day after a return).
 * Only the passage of time causes transitions from dunning to dormant or churned.
 * A user without an account history is never in dunning.
+* A user whose account changes has the dunning of the account of the day. If only this change ends the
+  dunning, no event causes the transition to active. If the user enters an account that is already in
+  dunning, no event causes the transition either, unless the user becomes active on that day.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -155,7 +158,7 @@ def user_history(
         through: The last date (inclusive).
         deleted_on: The date of the user's deletion, if any.
         deletion_event_id: The event that deleted the user.
-        dunning: A function that returns the dunning of the user's account at the end of a day.
+        dunning: A function that returns the dunning of the user's account of a day at its end.
         policy: The thresholds, by default those of the framework.
     """
     policy = policy or OraclePolicy()
@@ -184,13 +187,11 @@ def user_history(
         if before is not None and before.platform_state == platform:
             since = before.platform_state_since
         elif before is not None:
-            dunning_turned = before.is_dunning != debt.is_dunning
-            dunning_move = platform == "dunning" or (
-                before.platform_state == "dunning" and platform == "active"
-            )
+            dunning_begins = platform == "dunning" and debt.changed_by is not None
+            dunning_ends = before.platform_state == "dunning" and platform == "active"
             if platform == "deleted":
                 trigger = deletion_event_id
-            elif dunning_move and dunning_turned:
+            elif dunning_begins or dunning_ends:
                 trigger = debt.changed_by
             elif activity != without_today:
                 trigger = today[0].first_event_id

@@ -154,7 +154,7 @@ def dunning_sql(policy: LifecyclePolicy) -> str:
     accounts = ACCOUNTS.relation
     created = accounts.select(
         "account_id", created_day=day_number(accounts.account_created_at.date())
-    )
+    ).distinct()
     covering = fill_gaps(dunning, keys=["account_id"])
     days = on_each_day(covering, SPAN.first, SPAN.last, day_column="number")
     days = days.inner_join(created, "account_id")

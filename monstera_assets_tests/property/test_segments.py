@@ -35,8 +35,10 @@ from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.products import product_history
 from monstera_assets_tests.oracle.segments import Life, Use, measures, segments
 from monstera_assets_tests.oracle.users import QualifyingDay, user_history
+from monstera_assets_tests.oracle.versions import Versions
 from monstera_assets_tests.oracle.workflows import Run, StepEvent, workflow_runs
 from monstera_assets_tests.property.comparison import compare
+from monstera_assets_tests.strategies import known_versions, some_days, version_rows
 
 FIRST = date(2023, 9, 20)
 SPAN = DateWindow(FIRST, FIRST + timedelta(days=470))
@@ -101,12 +103,12 @@ class Person:
 
     user_id: str
     signup: date
-    source: str
+    sources: Versions[str]
     happenings: Sequence[Happening]
 
     def __str__(self) -> str:
         lines = (f"  {h}" for h in sorted(self.happenings, key=lambda h: (h.at, h.event_id)))
-        return "\n".join([f"{self.user_id} {self.signup} {self.source}", *lines])
+        return "\n".join([f"{self.user_id} {self.signup} {self.sources}", *lines])
 
 
 def people(random: Random, count: int) -> list[Person]:
@@ -131,7 +133,13 @@ def people(random: Random, count: int) -> list[Person]:
             Person(
                 user_id=f"u{number:03}",
                 signup=signup,
-                source=random.choice(["organic", "invitation"]),
+                sources=Versions(
+                    random.choice(["organic", "invitation"]),
+                    tuple(
+                        (day, random.choice(["organic", "invitation", "partner"]))
+                        for day in some_days(random, (signup, *COMPARED))
+                    ),
+                ),
                 happenings=[
                     _happening(random, f"e{number:03}-{n}", day, nodes, types)
                     for n, day in enumerate(
@@ -201,18 +209,20 @@ def load(made: LifecycleWarehouse, drawn: Sequence[Person], through: date = date
             for n, (node, kind) in enumerate(steps, start=1)
         ],
     )
-    made.load(
-        USERS,
-        [
+    versions = [
+        row
+        for person in drawn
+        for row in version_rows(
             {
                 "user_id": person.user_id,
                 "account_id": "acc",
                 "user_created_at": datetime.combine(person.signup, time.min),
-                "acquisition_source": person.source,
-            }
-            for person in drawn
-        ],
-    )
+            },
+            {"acquisition_source": person.sources.first},
+            ((day, {"acquisition_source": source}) for day, source in person.sources.later),
+        )
+    ]
+    made.load(USERS, known_versions("user_id", versions, through))
     made.load(
         EVENTS,
         [
@@ -264,7 +274,7 @@ def life_of(person: Person) -> Life:
         products[product] = {d.snapshot_date: d.current_state for d in days if d.is_stored}
     return Life(
         signup=person.signup,
-        acquisition_source=person.source,
+        acquisition_source=person.sources,
         uses=[_use(h) for h in person.happenings],
         activity_states={d.snapshot_date: d.activity_state for d in history},
         first_activation=min((h.at.date() for h in qualifying), default=None),

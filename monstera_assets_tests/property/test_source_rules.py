@@ -56,6 +56,7 @@ FAULTS = {
     *("unreadable_monthly_recurring_revenue", "unreadable_contract_renewal_date"),
     *("unreadable_first_paid_at", "unreadable_effective_date", "unreadable_is_active"),
     *("unreadable_active_days", "unreadable_is_trial"),
+    *("unreadable_valid_from", "unreadable_updated_at"),
 }
 """Faults that the generator must cause."""
 
@@ -84,9 +85,10 @@ class OddRun(Graph):
         return Settings.model_validate(given)
 
 
-def oracle_of(odd: OddSource) -> Source:
+def oracle_of(odd: OddSource, last_day: date | None = None) -> Source:
     return load(
         odd.folder,
+        last_day=last_day,
         timezone=odd.timezone,
         earliest=odd.earliest,
         **{} if odd.null_words is None else {"null_words": odd.null_words},
@@ -128,6 +130,9 @@ def test_the_rows_that_enter_are_the_oracles(
     window = window_of(oracle)
     if window is None:
         return  # a source without an accepted row has no day
+    # Versions for which the source states no day come after those for which it does.
+    window = DateWindow(window.first, max(window.last, odd.after_versions))
+    oracle = oracle_of(odd, window.last)
     run = OddRun(odd.folder, folder / "warehouse.duckdb", folder / "home", window.first, odd=odd)
     with run.instance:
         result = run.run(window, only=(*ENTITIES, *EVENTS, "bronze_source_faults"))
@@ -143,6 +148,8 @@ def test_the_generator_causes_every_reason_and_fault(tmp_path: Path) -> None:
     reasons: Counter[tuple[str, str]] = Counter()
     faults: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
+    versions: Counter[str] = Counter()
+    movers = 0
     for seed in range(120):
         oracle = oracle_of(write_odd_source(tmp_path / f"{seed}", seed))
         reasons.update((found.line.input_name, found.reason) for found in oracle.rejected)
@@ -150,12 +157,19 @@ def test_the_generator_causes_every_reason_and_fault(tmp_path: Path) -> None:
         for name, counts in oracle.counts.items():
             accepted[name] += counts.accepted
             assert counts.read == counts.accepted + counts.repeated + counts.rejected
+        versions["users"] += len(oracle.users) - len({row["user_id"] for row in oracle.users})
+        versions["accounts"] += len(oracle.accounts) - len(
+            {row["account_id"] for row in oracle.accounts}
+        )
+        accounts_of_users = {(row["user_id"], row["account_id"]) for row in oracle.users}
+        movers += len(accounts_of_users) - len({user for user, _ in accounts_of_users})
         if oracle.first_day is not None and oracle.last_day is not None:
             assert date(2025, 3, 1) <= oracle.first_day <= oracle.last_day <= date(2025, 11, 30)
     wanted = {(name, reason) for name, of_input in REASONS.items() for reason in of_input}
     assert wanted <= reasons.keys()
     assert faults.keys() >= FAULTS
     assert all(number > 200 for number in accepted.values())
+    assert min(versions["users"], versions["accounts"], movers) > 50
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:

@@ -92,15 +92,19 @@ def oracle_histories(
         )
         for case in population.accounts
     }
-    return [
-        (user, oracle_history(policy, user, dunning[user.account_id])) for user in population.users
-    ]
+    return [(user, oracle_history(policy, user, dunning)) for user in population.users]
 
 
 def oracle_history(
-    policy: LifecyclePolicy, user: UserCase, dunning: Mapping[date, Dunning]
+    policy: LifecyclePolicy, user: UserCase, dunning: Mapping[str, Mapping[date, Dunning]]
 ) -> list[UserDay]:
-    """Return the oracle's rows for one user, up to the end of the span."""
+    """Return the oracle's rows for one user, up to the end of the span.
+
+    Args:
+        policy: the thresholds.
+        user: the user.
+        dunning: the dunning of each account on each day.
+    """
     deleted_at, deletion_event_id = min(user.deletion_events, default=(None, None))
     return user_history(
         user.user_id,
@@ -109,7 +113,7 @@ def oracle_history(
         SPAN.last,
         deleted_on=deleted_at.date() if deleted_at else None,
         deletion_event_id=deletion_event_id,
-        dunning=lambda day: dunning.get(day, Dunning()),
+        dunning=lambda day: dunning[user.accounts.on(day)].get(day, Dunning()),
         policy=oracle_policy(policy),
     )
 
@@ -134,7 +138,7 @@ def current_row(user: UserCase, day: UserDay) -> Mapping[str, object]:
     as_of = day.snapshot_date
     return {
         **history_row(day),
-        "account_id": user.account_id,
+        "account_id": user.accounts.on(as_of),
         "dunning_since": day.dunning_since,
         "last_qualifying_event_at": max(
             (e.at for e in user.events if e.is_qualifying and e.at.date() <= as_of), default=None

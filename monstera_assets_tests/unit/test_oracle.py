@@ -19,6 +19,7 @@ from monstera_assets_tests.oracle.billing import (
     AccountRow,
     BillingDay,
     SubscriptionEvent,
+    Terms,
     billing_history,
     dunning_by_day,
 )
@@ -36,6 +37,7 @@ from monstera_assets_tests.oracle.users import (
     user_history,
     user_transitions,
 )
+from monstera_assets_tests.oracle.versions import Versions, activity_of_account
 
 DAY_0 = date(2025, 1, 1)
 
@@ -191,6 +193,21 @@ def test_entering_an_account_that_is_in_dunning() -> None:
         Transition("dormant", "returning", on(50), 15, "e50"),
         Transition("returning", "dunning", on(51), 1, None),
     ]
+
+
+def test_entering_another_account_that_is_in_dunning() -> None:
+    debts = {
+        n: Dunning(is_dunning=True, dunning_type="soft", dunning_since=on(3)) for n in range(6, 9)
+    }
+    rows = user(0, through=9, dunning=debts)
+    # No event causes these moves, only the changes of account on days 6 and 9.
+    assert user_transitions(rows) == [
+        Transition("active", "dunning", on(6), 6, None),
+        Transition("dunning", "active", on(9), 3, None),
+    ]
+    # A user who becomes active on the day of the change enters dunning by activity.
+    rows = user(6, through=6, dunning=debts)
+    assert user_transitions(rows) == [Transition("new", "dunning", on(6), 6, "e6")]
 
 
 def test_a_threshold_of_two_keeps_a_user_new_until_the_second_event() -> None:
@@ -545,6 +562,75 @@ def test_values_carried_before_the_first_payment_hold_from_then_on() -> None:
     assert [rows[n].open_failures for n in (4, 10)] == [0, 0]
 
 
+def test_the_first_version_holds_before_it_and_the_latest_one_from_its_day_on() -> None:
+    versions = Versions("first", ((on(9), "third"), (on(5), "second")))
+    found = [versions.on(on(n)) for n in (-99, 4, 5, 8, 9, 99)]
+    assert found == ["first", "first", "second", "second", "third", "third"]
+
+
+def test_activity_belongs_to_the_account_of_its_day() -> None:
+    uses = [Use(name, on(n), "p") for name in ("moves", "stays") for n in (4, 5, 6)]
+    accounts = {"moves": Versions("a", ((on(5), "b"), (on(6), "a"))), "stays": Versions("b")}
+    assert activity_of_account("a", uses, accounts) == [uses[0], uses[2]]
+    assert activity_of_account("b", uses, accounts) == [uses[1], *uses[3:]]
+
+
+def test_values_that_no_event_has_set_come_from_the_version_of_the_day() -> None:
+    row = AccountRow(
+        "a",
+        at(0, 8),
+        *("starter", 5, 50.0, None, at(10)),
+        later=((on(5), Terms("starter", 6, 60.0)), (on(20), Terms("enterprise", 7, 70.0, on(90)))),
+    )
+    rows = bill(sub(30, "seats_changed", total_seats=9), row=row, through=30)
+    # Seats follow versions during the trial, and all values do afterwards.
+    assert [rows[n].total_seats for n in (4, 5, 19, 20, 30)] == [5, 6, 6, 7, 9]
+    assert [rows[n].monthly_recurring_revenue for n in (9, 10, 19, 20, 30)] == [0, 60, 60, 70, 70]
+    assert [rows[n].subscription_tier for n in (9, 10, 20)] == ["trial", "starter", "enterprise"]
+    assert [rows[n].contract_renewal_date for n in (19, 20)] == [None, on(90)]
+
+
+def test_versions_of_lapsed_days_change_nothing_until_the_account_pays_again() -> None:
+    row = AccountRow(
+        "a",
+        at(0, 8),
+        *("starter", 5, 50.0, on(10), at(0, 8)),
+        later=((on(10), Terms("starter", 6, 60.0, on(10))), (on(12), Terms("enterprise", 7, 70.0))),
+    )
+    rows = bill(sub(15, "subscription_started"), row=row, through=15)
+    assert statuses(rows, 10, 11, 12, 14, 15) == ["paid", "lapsed", "lapsed", "lapsed", "paid"]
+    assert [rows[n].total_seats for n in (9, 10, 14, 15)] == [5, 6, 6, 7]
+    assert [rows[n].subscription_tier for n in (14, 15)] == ["starter", "enterprise"]
+    assert [rows[n].monthly_recurring_revenue for n in (10, 14, 15)] == [60, 0, 70]
+
+
+def test_a_version_with_a_later_renewal_date_renews() -> None:
+    def row(day: int, before: int | None = 10) -> AccountRow:
+        later = ((on(day), Terms("starter", 5, 50.0, on(40))),)
+        first = None if before is None else on(before)
+        return AccountRow("a", at(0, 8), "starter", 5, 50.0, first, at(0, 8), later)
+
+    def of(rows: list[BillingDay]) -> list[str]:
+        return statuses(rows, 10, 11, 12, 40, 41)
+
+    paid, lapsed = "paid", "lapsed"
+    assert of(bill(row=row(10), through=41)) == [paid, paid, paid, paid, lapsed]
+    assert of(bill(row=row(11), through=41)) == [paid, paid, paid, paid, lapsed]
+    assert of(bill(row=row(12), through=41)) == [paid, lapsed, paid, paid, lapsed]
+    # It voids what is pending before the facts of its day.
+    facts = (sub(8, "payment_failed"), sub(9, "subscription_cancelled", effective_date=on(20)))
+    rows = bill(*facts, sub(12, "payment_failed"), row=row(12), through=20)
+    assert [rows[n].open_failures for n in (11, 12)] == [1, 1]
+    assert rows[12].dunning_since == on(12)
+    assert [rows[n].cancellation_pending for n in (11, 12)] == [True, False]
+    # From none to a date, a version renews nothing.
+    rows = bill(*facts, row=row(12, before=None), through=20)
+    assert [rows[n].open_failures for n in (11, 12)] == [1, 1]
+    # An event that has set the renewal date makes that of a version irrelevant.
+    renewed = sub(5, "subscription_renewed", contract_renewal_date=on(15))
+    assert statuses(bill(renewed, row=row(12), through=41), 15, 16) == [paid, lapsed]
+
+
 def test_first_paid_at_counts_where_no_start_is_known() -> None:
     row = AccountRow("a", at(0, 8), "starter", 5, 50.0, on(100), first_paid_at=at(10, 10))
     # The failure at 9 precedes the payment at 10, and the failure on day 20 follows it.
@@ -787,6 +873,16 @@ def test_seats_that_are_not_stated_are_the_users_of_the_account() -> None:
     assert [rows[n].total_seats for n in (0, 119, 120, 129, 130)] == [2, 2, 3, 3, 2]
     assert rows[120].seat_utilization_pct == 100 / 3
     assert named(rows, 119, 120, 129, 130) == ["active"] * 4
+
+
+def test_users_count_as_seats_of_their_account_of_the_day() -> None:
+    row = AccountRow("a", at(0, 8), total_seats=None, first_paid_at=at(0, 8))
+    members = [
+        Member("u0", on(0), None, Versions("b", ((on(5), "a"), (on(8), "b")))),
+        Member("u1", on(2), on(9), Versions("a")),
+    ]
+    rows = account_history(bill(through=10, row=row), (), None, members)
+    assert [row.total_seats for row in rows] == [0, 0, 1, 1, 1, 2, 2, 2, 1, 0, 0]
 
 
 def test_a_tier_outside_the_list_is_not_compared() -> None:

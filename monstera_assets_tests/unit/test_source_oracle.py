@@ -545,6 +545,118 @@ def test_the_last_row_of_an_entity_holds(tmp_path: Path) -> None:
     assert source.reasons("users") == ["superseded", "superseded"]
 
 
+# ---------------------------------------------------------------- versions
+
+
+def countries(source: Source) -> list[tuple[date, str]]:
+    """Return the first day and the country of each version of a user."""
+    return sorted((row["valid_from"], row["country"]) for row in source.users)
+
+
+@pytest.mark.parametrize(
+    ("values", "day"),
+    [
+        ({"valid_from": "2025-03-01", "updated_at": "2025-03-02 12:00:00"}, date(2025, 3, 1)),
+        ({"valid_from": "2025-03-01 00:00:00"}, date(2025, 3, 1)),
+        ({"valid_from": "2025-03-01T00:00:00Z"}, date(2025, 2, 28)),
+        ({"valid_from": "soon", "updated_at": "2025-03-02 07:59:59"}, date(2025, 3, 1)),
+        ({"valid_from": "", "updated_at": "2025-03-02 08:00:00"}, date(2025, 3, 2)),
+        ({"valid_from": "", "updated_at": "later"}, date(2025, 3, 4)),
+        ({}, date(2025, 3, 4)),
+    ],
+)
+def test_the_day_of_a_version(tmp_path: Path, values: dict[str, str], day: date) -> None:
+    write(tmp_path, users=None)
+    write_source(tmp_path, {"users/snapshot_date=2025-03-04/part": [{**USER, **values}]})
+    source = load(tmp_path, timezone="America/Los_Angeles", last_day=date(2025, 3, 9))
+    assert [row["valid_from"] for row in source.users] == [day]
+    unreadable = [name for name, text in values.items() if text in ("soon", "later")]
+    assert source.faults_of("users") == [f"unreadable_{name}" for name in unreadable]
+
+
+def test_a_version_without_a_day_starts_on_the_last_day_of_the_run(tmp_path: Path) -> None:
+    users = [{**USER, "valid_from": ""}, {**USER, "country": "DE", "valid_from": "2025-03-20"}]
+    write(tmp_path, users=users)
+    run = load(tmp_path, last_day=date(2025, 3, 9))
+    assert countries(run) == [(date(2025, 3, 9), "US"), (date(2025, 3, 20), "DE")]
+    # Without a run, it follows all others.
+    assert countries(load(tmp_path)) == [(date(2025, 3, 5), "US"), (date(2025, 3, 20), "DE")]
+
+
+def test_unchanged_rows_add_no_version_and_changes_back_add_one(tmp_path: Path) -> None:
+    users = [
+        {**USER, "valid_from": f"2025-03-0{day}", "country": country}
+        for day, country in ((4, "US"), (1, "US"), (2, "US"), (3, "DE"), (5, "US"))
+    ]
+    source = load(write(tmp_path, users=users))
+    assert countries(source) == [
+        (date(2025, 3, 1), "US"),
+        (date(2025, 3, 3), "DE"),
+        (date(2025, 3, 4), "US"),
+    ]
+    assert source.counts["users"] == Counts(5, 3, 2, 0)
+
+
+def test_the_latest_row_of_a_day_holds(tmp_path: Path) -> None:
+    def user(hour: int | None, country: str) -> Texts:
+        time = "" if hour is None else f"2025-03-01 {hour:02}:00:00"
+        return {**USER, "valid_from": "2025-03-01", "updated_at": time, "country": country}
+
+    write(tmp_path, users=None)
+    write_source(
+        tmp_path,
+        {
+            "users/a": [user(5, "US"), user(9, "DE"), user(6, "US"), user(7, "FR")],
+            "users/b": [user(None, "UK"), user(8, "DE")],
+        },
+    )
+    source = load(tmp_path)
+    assert countries(source) == [(date(2025, 3, 1), "DE")]
+    assert source.counts["users"] == Counts(6, 1, 2, 3)
+    superseded = [found.line["country"] for found in source.rejected]
+    assert superseded == ["US", "FR", "UK"]
+
+
+def test_creation_is_that_of_the_first_version(tmp_path: Path) -> None:
+    users = [
+        {
+            **USER,
+            "valid_from": f"2025-03-0{day}",
+            "user_created_at": f"2025-02-0{day}",
+            "country": country,
+        }
+        for day, country in ((3, "DE"), (2, "US"), (1, "US"))
+    ]
+    source = load(write(tmp_path, users=users))
+    assert countries(source) == [(date(2025, 3, 1), "US"), (date(2025, 3, 3), "DE")]
+    assert {row["signup_date"] for row in source.users} == {date(2025, 2, 1)}
+    # The row that differs in its creation is a version, but changes nothing.
+    assert source.counts["users"] == Counts(3, 3, 0, 0)
+
+
+def test_the_first_payment_is_that_of_the_latest_version_that_states_one(tmp_path: Path) -> None:
+    accounts = [
+        {**ACCOUNT, "valid_from": "2025-03-01", "first_paid_at": "2025-01-02", "total_seats": "1"},
+        {**ACCOUNT, "valid_from": "2025-03-02", "first_paid_at": "2025-01-05", "total_seats": "2"},
+        {**ACCOUNT, "valid_from": "2025-03-03", "first_paid_at": "", "total_seats": "3"},
+    ]
+    source = load(write(tmp_path, accounts=accounts))
+    assert [row["total_seats"] for row in source.accounts] == [1, 2, 3]
+    assert {row["first_paid_date"] for row in source.accounts} == {date(2025, 1, 5)}
+
+
+def test_a_version_is_rejected_by_itself(tmp_path: Path) -> None:
+    users = [
+        {**USER, "valid_from": "2025-03-01"},
+        {**USER, "valid_from": "2025-03-02", "account_id": "nobody"},
+        {**USER, "valid_from": "2025-03-03", "country": "DE"},
+    ]
+    source = load(write(tmp_path, users=users))
+    assert source.reasons("users") == ["unknown_account"]
+    assert countries(source) == [(date(2025, 3, 1), "US"), (date(2025, 3, 3), "DE")]
+    assert ids(source) == ["e1"]
+
+
 # ---------------------------------------------------------------- what may be missing
 
 

@@ -1,0 +1,55 @@
+"""The account and the segments of users on each day agree with the oracle."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import given
+
+from monstera_assets.bronze import bronze_accounts, bronze_users
+from monstera_assets.lifecycle.intervals import day_date, on_each_day
+from monstera_assets.lifecycle.versions import user_dimensions
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, batches
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.oracle.versions import Versions, account_tier
+from monstera_assets_tests.property.comparison import compare
+from monstera_assets_tests.strategies import examples
+
+ACCOUNTS, USERS = bronze_accounts.TABLE, bronze_users.TABLE
+COLUMNS = ("user_id", "day", "account_id", "account_tier")
+
+
+@pytest.fixture(scope="module")
+def warehouse() -> MemoryWarehouse:
+    return MemoryWarehouse((ACCOUNTS, USERS))
+
+
+@examples(8)
+@given(accounts=batches(POLICIES[0]))
+def test_accounts_and_tiers_of_users_are_the_oracles(
+    warehouse: MemoryWarehouse, accounts: Accounts
+) -> None:
+    warehouse.load(ACCOUNTS, [row for case in accounts.cases for row in case.rows])
+    warehouse.load(USERS, [row for case in accounts.cases for row in case.user_rows])
+    expected: list[dict[str, object]] = []
+    for member in accounts.members:
+        assert member.accounts is not None
+        for day in SPAN:
+            account = accounts.case(member.accounts.on(day)).account
+            later = tuple((since, terms.subscription_tier) for since, terms in account.later)
+            tiers = Versions(account.subscription_tier, later)
+            tier = account_tier(tiers, account.account_created_at.date(), day)
+            values = (member.user_id, day, account.account_id, tier)
+            expected.append(dict(zip(COLUMNS, values, strict=True)))
+    compare(COLUMNS, warehouse.rows(sql()), expected, lambda user: user)
+
+
+@cache
+def sql() -> str:
+    """Select the account and the tier of each user on each day of the span."""
+    people = user_dimensions(USERS.relation, ACCOUNTS.relation)
+    days = on_each_day(people, SPAN.first, SPAN.last, day_column="number")
+    days = days.mutate(day=day_date(days.number))
+    return compile_duckdb(days.select(*COLUMNS))
