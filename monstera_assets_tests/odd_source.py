@@ -106,7 +106,6 @@ class OddSource:
         earliest: the earliest accepted date.
         null_words: words for null; None for the default.
         tiers: tiers with a rank; None for the default.
-        after_versions: a day after the stated first days of all versions.
     """
 
     folder: Path
@@ -114,7 +113,6 @@ class OddSource:
     earliest: date = date(1990, 1, 1)
     null_words: tuple[str, ...] | None = None
     tiers: tuple[str, ...] | None = None
-    after_versions: date = date.min
 
     @property
     def options(self) -> dict[str, object]:
@@ -184,7 +182,6 @@ class _Writer:
             earliest=earliest,
             null_words=None if self.nulls is NULLS else OWN_NULLS,
             tiers=tiers,
-            after_versions=self.day + timedelta(days=5),
         )
 
     # ------------------------------------------------------------ values

@@ -30,6 +30,7 @@ from monstera_assets.bronze.versions import (
     Versioning,
     current_versions,
     faults_of_day,
+    first_day_of_undated,
     settle_versions,
     with_stated_day,
 )

@@ -128,7 +128,7 @@ def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.T
     return accounts.select(
         "account_id",
         "account_created_at",
-        valid_from=ibis.null("date"),
+        valid_from=ma.first_day_of_undated(),
         account_name=accounts.account_id,
         subscription_tier=ibis.literal("unknown"),
         total_seats=ibis.null("int64"),

@@ -29,6 +29,11 @@ TABLE = ma.declare_table(
             "int64",
             "Number of rows that were derived from other inputs and are not in any file.",
         ),
+        ma.Column(
+            "rows_stored",
+            "int64",
+            "Number of rows in the table after the load, including versions from earlier loads.",
+        ),
     ),
 )
 
@@ -81,12 +86,14 @@ def rows_add_up(
     both = both.left_join(rejected, both.accepted_input == rejected.rejected_input)
     both = both.select(
         *(column.name for column in COUNTS),
-        # The tables with versions also contain those from earlier loads.
-        in_table=ibis.ifelse(
+        # Without versions, all stored rows come from this load.
+        in_table=both.in_table
+        - both.rows_stored.fill_null(0)
+        + ibis.ifelse(
             both.accepted_input.isin(["users", "accounts"]),
             both.rows_accepted,
-            both.in_table - both.rows_derived.fill_null(0),
-        ),
+            both.rows_stored - both.rows_derived,
+        ).fill_null(0),
         input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),
     )

@@ -100,7 +100,7 @@ def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
     return users.select(
         "user_id",
         "user_created_at",
-        valid_from=ibis.null("date"),
+        valid_from=ma.first_day_of_undated(),
         email=ibis.null("string"),
         account_id=users.user_id,
         signup_date=reading.local_date(users.user_created_at),

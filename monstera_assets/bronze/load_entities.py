@@ -30,6 +30,7 @@ from monstera_assets.bronze import (
     bronze_users,
     bronze_workflows,
     event_rules,
+    versions,
 )
 from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
 from monstera_assets.bronze.loading import (
@@ -44,7 +45,6 @@ from monstera_assets.bronze.loading import (
 )
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
-from monstera_assets.bronze.versions import Versioning, merged_versions
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
@@ -90,6 +90,8 @@ class _Entity:
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
         name = f"{self.input_name}_classified"
+        if self.versions is not None:
+            bind(connection, {versions.LAST_DAY: load.last_day(connection)})
         classified = load.queries.select(
             f"{self.table.name}.classified",
             lambda: kept_columns(self.table, self.classify(rows)),
@@ -125,10 +127,10 @@ class _Entity:
         dates = self.versions.dates.items()
         rows = rows.mutate(**{day: load.reading.local_date(rows[moment]) for day, moment in dates})
         temporary_table(connection, stored, compile_duckdb(rows))
-        return merged_versions(self.table, self.versions, name, stored, load.last_day(connection))
+        return versions.merged_versions(self.table, self.versions, name, stored)
 
     @property
-    def versions(self) -> Versioning | None:
+    def versions(self) -> versions.Versioning | None:
         """The columns of versions, or None if the table has none."""
         return getattr(self.module, "VERSIONS", None)
 
@@ -155,7 +157,9 @@ class _Entity:
             f" count(*) FILTER ({REASON} IS NULL AND source_file IS NULL) AS rows_derived,"
             f" count(*) FILTER ({REASON} = '{REPEATED}') AS rows_repeated,"
             f" count(*) FILTER ({REASON} <> '{REPEATED}')"
-            f" + (SELECT count(*) FROM {name}_malformed) AS rows_rejected FROM {name}_classified"
+            f" + (SELECT count(*) FROM {name}_malformed) AS rows_rejected,"
+            f" (SELECT count(*) FROM {self.table.qualified_name}) AS rows_stored"
+            f" FROM {name}_classified"
         )
         return with_files(connection, counts, source_input)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import REASON, REPEATED, SUPERSEDED, Rejection, unreadable
+from monstera_assets.lifecycle.expressions import parameter
 from monstera_assets.warehouse.tables import Column, Table
 from monstera_assets.warehouse.writer import quote
 
@@ -25,6 +25,8 @@ VALID_FROM = Column(
     "First day of the version. An entity's first version also applies to earlier days.",
 )
 UPDATED_AT = Column("updated_at", "timestamp", "Time of the last change, UTC.", nullable=True)
+LAST_DAY = "versions_last_day"
+"""The query parameter for the first day of versions for which the source does not specify a day."""
 STATED_BY = (VALID_FROM.name, UPDATED_AT.name)
 """Source columns that specify the first day of a version."""
 
@@ -32,12 +34,23 @@ STATED_BY = (VALID_FROM.name, UPDATED_AT.name)
 def with_stated_day(rows: ir.Table, reading: Reading) -> ir.Table:
     """Set `valid_from` to the day that the source specifies, or null.
 
-    The day comes from the column `valid_from`, the local date of `updated_at`, or the date of the
-    file's folder. For the columns that are added, see `faults_of_day`.
+    The day comes from the column `valid_from`, the local date of `updated_at`, the date of the file's
+    folder or, if the source does not specify a day, the query parameter `LAST_DAY`. For the columns
+    that are added, see `faults_of_day`.
     """
     rows = rows.mutate(**dict(unreadable(rows, STATED_BY)))
-    day = ibis.coalesce(rows.valid_from, reading.local_date(rows.updated_at), rows.folder_date)
+    day = ibis.coalesce(
+        rows.valid_from,
+        reading.local_date(rows.updated_at),
+        rows.folder_date,
+        first_day_of_undated(),
+    )
     return rows.mutate(valid_from=day)
+
+
+def first_day_of_undated() -> ir.DateScalar:
+    """Return the first day of versions for which the source does not specify a day."""
+    return parameter(LAST_DAY, "date")
 
 
 def faults_of_day(rows: ir.Table) -> list[Rejection]:
@@ -68,10 +81,7 @@ def settle_versions(rows: ir.Table, key: str, content: Sequence[str]) -> ir.Tabl
         wins_content=accepted & is_first(key, rows.valid_from, *content),
     )
     values = ibis.struct({name: rows[name] for name in content})
-    in_order = ibis.window(
-        group_by=[rows[key], rows.wins],
-        order_by=[ibis.asc(rows.valid_from, nulls_first=False)],
-    )
+    in_order = ibis.window(group_by=[rows[key], rows.wins], order_by="valid_from")
     is_unchanged = (values == values.lag().over(in_order)).fill_null(False)
     reason = ibis.cases(
         (~accepted, rows[REASON]),
@@ -107,9 +117,7 @@ class Versioning:
     dates: Mapping[str, str] = field(default_factory=dict)
 
 
-def merged_versions(
-    table: Table, versions: Versioning, classified: str, stored: str, last_day: date
-) -> str:
+def merged_versions(table: Table, versions: Versioning, classified: str, stored: str) -> str:
     """Return the query for the stored versions and those of a load.
 
     A version from the load replaces a stored version of the same day. A version with the same values as
@@ -120,7 +128,6 @@ def merged_versions(
         versions: its columns.
         classified: the table with the classified rows of the load.
         stored: the table with the versions from previous loads.
-        last_day: the first day of versions for which the source does not specify a day.
     """
     key = table.key[0]
     columns = ", ".join(quote(column.name) for column in table.columns)
@@ -143,15 +150,12 @@ def merged_versions(
     )
     return f"""
         WITH every AS (
-            SELECT {columns}, 0 AS load, NULL AS stated FROM {stored}
+            SELECT {columns}, 0 AS load FROM {stored}
             UNION ALL BY NAME
-            SELECT * REPLACE (coalesce(valid_from, DATE '{last_day}') AS valid_from), 1 AS load
-            FROM (
-                SELECT {columns}, valid_from AS stated FROM {classified} WHERE {REASON} IS NULL
-            )
+            SELECT {columns}, 1 AS load FROM {classified} WHERE {REASON} IS NULL
         ), by_day AS (
-            SELECT * EXCLUDE (load, stated) FROM every QUALIFY row_number() OVER (
-                PARTITION BY {quote(key)}, valid_from ORDER BY load DESC, stated NULLS FIRST
+            SELECT * EXCLUDE (load) FROM every QUALIFY row_number() OVER (
+                PARTITION BY {quote(key)}, valid_from ORDER BY load DESC
             ) = 1
         ), known AS (
             SELECT * REPLACE ({constants}), {content} AS content FROM by_day

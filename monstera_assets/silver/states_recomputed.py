@@ -247,9 +247,9 @@ def account_states_recomputed_from_facts(
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
     then = _contracts(steps, bronze_accounts, _days_before(day, 30))
-    then = then.filter(then.phase == "paid").select(
-        "account_id", revenue_then="revenue", tier_then="tier", seats_then="seats"
-    )
+    existed = accounts.filter(accounts.created_date <= _days_before(day, 30))
+    then = then.filter(then.phase == "paid").semi_join(existed, "account_id")
+    then = then.select("account_id", revenue_then="revenue", tier_then="tier", seats_then="seats")
     seats = _seats(steps, bronze_accounts, bronze_users, bronze_subscription_events, day)
     a = left_joined(
         accounts,
@@ -457,9 +457,9 @@ SELECT * FROM (WITH RECURSIVE facts AS (
     FROM {_name(accounts)}
     QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) = 1
     UNION ALL
-    SELECT *, coalesce(
+    SELECT * EXCLUDE (renewal_before), CASE WHEN phase = 'lapsed' THEN renewal_before ELSE coalesce(
             set_renewal_date, CASE WHEN NOT has_started THEN table_renewal_date END
-        ) AS renewal_date,
+        ) END AS renewal_date,
         CASE WHEN phase = 'paid' THEN least(
             CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
             CASE WHEN failures = 0 AND NOT is_paused AND renewal_date IS NOT NULL
@@ -497,7 +497,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                 ELSE set_renewal_date END AS set_renewal_date,
             CASE WHEN kind = 'new_version' THEN event_table_renewal_date
                 ELSE table_renewal_date END AS table_renewal_date,
-            has_started OR starts AS has_started
+            has_started OR starts AS has_started, renewal_date AS renewal_before
         FROM (
             SELECT *, starts OR was <> 'lapsed' AS takes_effect,
                 starts OR (kind = 'first_payment' AND was = 'never_paid') AS pays

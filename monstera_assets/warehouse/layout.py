@@ -128,6 +128,11 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
                 f"ALTER TABLE {name} ADD COLUMN valid_from DATE;"
                 f" UPDATE {name} SET valid_from = coalesce(({last_day}), DATE '1970-01-01')"
             )
+    if ("bronze.bronze_entity_loads",) in stored:
+        connection.execute(
+            "ALTER TABLE bronze.bronze_entity_loads ADD COLUMN rows_stored BIGINT;"
+            " UPDATE bronze.bronze_entity_loads SET rows_stored = rows_accepted + rows_derived"
+        )
 
 
 STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4)
