@@ -23,9 +23,10 @@ from monstera_assets.gold import (
 )
 from monstera_assets.gold.gold_users_created_daily import gold_users_created_daily
 from monstera_assets.gold.published_ids import TOTAL
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, users_active
+from monstera_assets.gold.segments import users_active
 from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS
 from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
