@@ -24,7 +24,7 @@ from monstera_assets.gold.series import (
     running_totals,
     totals_of_day,
 )
-from monstera_assets.lifecycle.intervals import numbered, sliding_presence
+from monstera_assets.lifecycle.intervals import ALWAYS, numbered, sliding_presence
 from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS
 
 SEGMENT = ("segment_dimension", "segment_value")
@@ -83,16 +83,21 @@ def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
 
 
 def segments_held(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return each segment value and `held_from`, the number of the first day on which a user has it."""
+    """Return each segment value and `held_from`, the number of the first day on which a user has it.
+
+    The total has rows on all days.
+    """
     segments = user_segments(users, accounts)
+    segments = segments.filter(segments.segment_dimension != TOTAL)
     signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
     segments = segments.inner_join(signups, "user_id")
     first_day = ibis.greatest(segments.valid_from, ma.day_number(segments.signup_date))
     segments = segments.mutate(first_day=first_day)
     segments = segments.filter(segments.first_day <= segments.valid_to)
-    return ma.materialized(
-        segments.group_by(*SEGMENT).aggregate(held_from=segments.first_day.min())
-    )
+    held = segments.group_by(*SEGMENT).aggregate(held_from=segments.first_day.min())
+    total = ibis.literal(TOTAL).name("segment_dimension").as_table()
+    total = total.mutate(segment_value="segment_dimension", held_from=ibis.literal(ALWAYS, "int64"))
+    return ma.materialized(held.union(total))
 
 
 def users_active(

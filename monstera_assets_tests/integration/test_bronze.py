@@ -1676,7 +1676,7 @@ def test_inputs_that_may_be_missing_have_a_ledger_too(tmp_path: Path) -> None:
     ledger = {
         name: rest for name, *rest in _query(database, "SELECT * FROM bronze.bronze_entity_loads")
     }
-    assert ledger["workflows"] == ledger["subscription_events"] == [[], 0, 0, 0, 0, 0]
+    assert ledger["workflows"] == ledger["subscription_events"] == [[], 0, 0, 0, 0, 0, 0]
     assert _query(database, "SELECT * FROM bronze.bronze_workflows") == []
 
 

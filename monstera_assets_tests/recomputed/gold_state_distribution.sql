@@ -1,32 +1,61 @@
-WITH people AS (
-    SELECT user_id, account_id, signup_date AS began_on, unnest([
+WITH user_versions AS (
+    -- An entity's first version also applies to earlier days.
+    SELECT *, CASE WHEN valid_from > min(valid_from) OVER (PARTITION BY user_id)
+        THEN valid_from ELSE DATE '0001-01-01' END AS from_day
+    FROM bronze.bronze_users
+), account_versions AS (
+    SELECT *, CASE WHEN valid_from > min(valid_from) OVER (PARTITION BY account_id)
+        THEN valid_from ELSE DATE '0001-01-01' END AS from_day
+    FROM bronze.bronze_accounts
+), people AS (
+    -- Each user on each date since signup, with the versions of the date.
+    SELECT metric_date, user_id, users.account_id, signup_date, country, plan_type,
+        acquisition_source,
+        CASE WHEN created_date > metric_date THEN 'unknown' ELSE subscription_tier END AS tier
+    FROM dates
+    JOIN user_versions AS users ON users.from_day <= metric_date AND signup_date <= metric_date
+    JOIN account_versions AS accounts
+        ON accounts.account_id = users.account_id AND accounts.from_day <= metric_date
+    QUALIFY row_number() OVER (
+        PARTITION BY metric_date, user_id ORDER BY users.from_day DESC, accounts.from_day DESC
+    ) = 1
+), segments AS (
+    SELECT metric_date, user_id, account_id, signup_date, unnest([
         {'dimension': 'all', 'value': 'all'},
         {'dimension': 'country', 'value': country},
         {'dimension': 'plan_type', 'value': plan_type},
         {'dimension': 'acquisition_source', 'value': acquisition_source},
-        {'dimension': 'account_tier', 'value': bronze_accounts.subscription_tier}
+        {'dimension': 'account_tier', 'value': tier}
     ]) AS segment
-    FROM bronze.bronze_users JOIN bronze.bronze_accounts USING (account_id)
+    FROM people
+), held AS (
+    SELECT dates.metric_date, segment
+    FROM dates JOIN (
+        SELECT segment, min(metric_date) AS held_from FROM segments GROUP BY segment
+    ) AS first ON held_from <= dates.metric_date OR segment.dimension = 'all'
 ), days AS (
     -- One row per day and segment member, with the state at the end of the day.
     SELECT 'platform' AS scope, segment.dimension AS segment_dimension,
         segment.value AS segment_value, user_id AS member_id, account_id, snapshot_date,
-        platform_state AS state, snapshot_date = began_on AS begins
-    FROM silver.silver_user_state_history JOIN people USING (user_id)
+        platform_state AS state, snapshot_date = signup_date AS begins
+    FROM silver.silver_user_state_history AS history
+    JOIN segments USING (user_id)
+    WHERE metric_date = snapshot_date
     UNION ALL
-    SELECT 'product', 'product', product_id, user_id || ' ' || product_id, account_id, snapshot_date,
-        current_state, snapshot_date = first_access_date
-    FROM silver.silver_user_product_state_history JOIN bronze.bronze_users USING (user_id)
+    SELECT 'product', 'product', product_id, user_id || ' ' || product_id, people.account_id,
+        snapshot_date, current_state, snapshot_date = first_access_date
+    FROM silver.silver_user_product_state_history JOIN people USING (user_id)
+    WHERE metric_date = snapshot_date
     UNION ALL
     SELECT 'account', 'all', 'all', account_id, account_id, snapshot_date, current_state,
         snapshot_date = created_date
-    FROM silver.silver_account_state_history JOIN bronze.bronze_accounts USING (account_id)
+    FROM silver.silver_account_state_history
+    JOIN (SELECT DISTINCT account_id, created_date FROM bronze.bronze_accounts) USING (account_id)
 ), moves AS (
     SELECT today.*, yesterday.state AS from_state
     FROM days AS today JOIN days AS yesterday
         ON yesterday.scope = today.scope
         AND yesterday.segment_dimension = today.segment_dimension
-        AND yesterday.segment_value = today.segment_value
         AND yesterday.member_id = today.member_id
         AND yesterday.snapshot_date = today.snapshot_date - 1
     WHERE yesterday.state <> today.state
@@ -43,19 +72,20 @@ WITH people AS (
     GROUP BY ALL
 ), grid AS (
     SELECT metric_date, scope, segment_dimension, segment_value, unnest(states) AS state
-    FROM dates CROSS JOIN (
-        SELECT DISTINCT 'platform' AS scope, segment.dimension AS segment_dimension,
+    FROM (
+        SELECT metric_date, 'platform' AS scope, segment.dimension AS segment_dimension,
             segment.value AS segment_value, ['new', 'active', 'returning', 'dormant', 'churned',
             'reactivated', 'dunning', 'deleted'] AS states
-        FROM people
+        FROM held
         UNION ALL
-        SELECT 'product', 'product', product_id, ['new_to_product', 'active_in_product',
+        SELECT metric_date, 'product', 'product', product_id, ['new_to_product', 'active_in_product',
             'dormant_in_product', 'churned_from_product', 'reactivated_in_product']
-        FROM bronze.bronze_product_catalog
+        FROM dates CROSS JOIN bronze.bronze_product_catalog
         WHERE tier = 'product' AND is_active
         UNION ALL
-        SELECT 'account', 'all', 'all', ['trial', 'new_paid', 'active', 'expanding', 'at_risk',
+        SELECT metric_date, 'account', 'all', 'all', ['trial', 'new_paid', 'active', 'expanding', 'at_risk',
             'contracting', 'churned', 'reactivated', 'frozen']
+        FROM dates
     )
 )
 SELECT metric_date, scope, segment_dimension, segment_value, state,
