@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,12 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
     without email addresses and names, which never leave the bronze layer. Daily silver tables either
     contain raw event metadata or are aggregated in gold tables.
     """
-    versions = [
-        replace(table, columns=tuple(each for each in table.columns if each.name not in _PRIVATE))
-        for table in tables
-        if table in VERSIONED
-    ]
-    return versions + [
+    return [
         table
         for table in tables
         if table.layer is Layer.GOLD
         or (table.layer is Layer.SILVER and table.partition_column is None)
+        or table in VERSIONED
     ]
 
 
@@ -224,7 +220,8 @@ def _write_table(
     writer.require_table(connection, table)
     # List the columns in their declared order, which may differ from the stored order in an altered
     # table.
-    columns = ", ".join(writer.quote(column.name) for column in table.columns)
+    exported = [column for column in table.columns if column.name not in _PRIVATE]
+    columns = ", ".join(writer.quote(column.name) for column in exported)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
     files = []
     for kind in formats:
@@ -236,7 +233,7 @@ def _write_table(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files.append({"format": str(kind), "path": path.name, "sha256": digest})
-    names = [column.name for column in table.columns]
+    names = [column.name for column in exported]
     day = table.partition_column or ("as_of_date" if "as_of_date" in names else None)
     as_of = f"max({writer.quote(day)})" if day else "NULL"
     [(rows, latest)] = connection.execute(
@@ -246,7 +243,7 @@ def _write_table(
         "table": table.name,
         "rows": rows,
         "as_of_date": latest.isoformat() if isinstance(latest, date) else None,
-        "columns": [{"name": column.name, "type": column.stored_type} for column in table.columns],
+        "columns": [{"name": column.name, "type": column.stored_type} for column in exported],
         "files": files,
     }
 

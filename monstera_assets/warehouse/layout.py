@@ -115,8 +115,29 @@ def _upgrade_to_3(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"INSERT INTO {OPERATIONS_SCHEMA}.settings VALUES ('timezone', 'UTC')")
 
 
+_SEGMENTS_NOT_YET_HELD = """
+DELETE FROM {table} AS rows USING (
+    SELECT segment.dimension, segment.value, min(segment.held_from) AS held_from FROM (
+        SELECT unnest([
+            {{'dimension': 'country', 'value': country, 'held_from': signup_date}},
+            {{'dimension': 'plan_type', 'value': plan_type, 'held_from': signup_date}},
+            {{'dimension': 'acquisition_source', 'value': acquisition_source,
+              'held_from': signup_date}},
+            {{'dimension': 'account_tier', 'value': subscription_tier,
+              'held_from': greatest(signup_date, created_date)}}
+        ]) AS segment
+        FROM bronze.bronze_users JOIN bronze.bronze_accounts USING (account_id)
+    ) GROUP BY ALL
+) AS held
+WHERE segment_dimension = held.dimension AND segment_value = held.value AND metric_date < held_from
+"""
+
+
 def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
-    """Turn the stored users and accounts into versions that apply from the last stored day on."""
+    """Turn the stored users and accounts into versions that apply from the last stored day on.
+
+    Segment values have rows only from the first date on which a user has them.
+    """
     stored = connection.execute(
         "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
         " WHERE database_name = current_database()"
@@ -128,6 +149,14 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
                 f"ALTER TABLE {name} ADD COLUMN valid_from DATE;"
                 f" UPDATE {name} SET valid_from = coalesce(({last_day}), DATE '1970-01-01')"
             )
+    if {("bronze.bronze_users",), ("bronze.bronze_accounts",)} <= set(stored):
+        segmented = connection.execute(
+            "SELECT table_name FROM duckdb_columns() WHERE database_name = current_database()"
+            " AND schema_name = 'gold' AND column_name = 'segment_dimension'"
+            " AND table_name <> 'gold_accounts_active_monthly'"
+        ).fetchall()
+        for (name,) in segmented:
+            connection.execute(_SEGMENTS_NOT_YET_HELD.format(table=f'gold."{name}"'))
     if ("bronze.bronze_entity_loads",) in stored:
         connection.execute(
             "ALTER TABLE bronze.bronze_entity_loads ADD COLUMN rows_stored BIGINT;"

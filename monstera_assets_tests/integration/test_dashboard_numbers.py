@@ -119,7 +119,10 @@ def by_segment(table: str, column: str, dimension: str, values: Sequence[str]) -
                 dimension,
             )
         }
-        return [[str(day), *(count(found[day, value]) for value in values)] for day in WEEK_ENDS]
+        # A value has rows starting on the first date on which a user has it.
+        return [
+            [str(day), *(count(found.get((day, value))) for value in values)] for day in WEEK_ENDS
+        ]
 
     return rows
 
@@ -155,7 +158,7 @@ def most_first(table: str, column: str, dimension: str, how: str) -> Any:
             [
                 str(week),
                 *(
-                    count(sum(found[week - timedelta(days=n), value] for n in range(7)))
+                    count(sum(found.get((week - timedelta(days=n), value), 0) for n in range(7)))
                     for value in ranked
                 ),
             ]

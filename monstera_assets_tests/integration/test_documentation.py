@@ -185,6 +185,7 @@ def test_the_dictionary_has_the_columns_that_the_database_has(seeds_run: SeedsRu
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         stored = connection.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+            " SEMI JOIN duckdb_tables() USING (schema_name, table_name)"
             " WHERE schema_name IN ('bronze', 'silver', 'gold') ORDER BY table_name, column_index"
         ).fetchall()
     by_table: dict[str, list[tuple[str, str]]] = {}
