@@ -1,8 +1,8 @@
 """Versions of users and accounts (framework, section 2, "Versions").
 
-A row of a source is a version that applies from a day on. A source can specify this day. Otherwise it
-is the last day of the run that first reads the row. The warehouse keeps all versions, because most
-sources contain only the current rows.
+A version is a row of the source that applies from its first day until the next version starts. If the
+source does not specify the first day, the version starts on the last day of the run that first reads the
+row. The warehouse keeps all versions, because most sources contain only the current rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATED_BY = (VALID_FROM.name, UPDATED_AT.name)
 
 
 def with_stated_day(rows: ir.Table, reading: Reading) -> ir.Table:
-    """Set `valid_from` to the day that the source specifies, or null.
+    """Set `valid_from` to the first day of each row's version.
 
     The day comes from the column `valid_from`, the local date of `updated_at`, the date of the file's
     folder or, if the source does not specify a day, the query parameter `LAST_DAY`. For the columns

@@ -1118,7 +1118,7 @@ class _Settled(NamedTuple):
 
 
 def _settle(candidates: Iterable[Candidate]) -> _Settled:
-    """Show which rows of an entity are versions.
+    """Find the rows of an entity that are versions.
 
     Of the rows for a day, the last one wins. Another row is repeated if a later row for the day has the
     same values, otherwise superseded. A winner with the values of the version before is repeated.
