@@ -1,8 +1,8 @@
 """Versions of users and accounts (framework, section 2, "Versions").
 
 A version is a row of the source that applies from its first day until the next version starts. If the
-source does not specify the first day, the version starts on the last day of the run that first reads the
-row. The warehouse keeps all versions, because most sources contain only the current rows.
+source does not specify the first day, the version starts on the last day of the run that first reads
+the row. The warehouse keeps all versions, because most sources contain only the current rows.
 """
 
 from __future__ import annotations
