@@ -227,24 +227,31 @@ def test_every_segment_equals_a_literal_count(
                 "activity_date": AUGUST_1 + timedelta(days=offset),
                 "qualifying_events": int(qualifies),
             }
-            for name, (offsets, *_) in people.items()
+            for name, (offsets, signup, *_) in people.items()
             for offset, qualifies in offsets
+            if offset >= signup
         ],
     )
     segments = {
         name: ((TOTAL, TOTAL), ("country", country), ("account_tier", tier), *INDIFFERENT)
         for name, (_, _, country, tier) in people.items()
     }
-    active = {
-        (at, *segment): 0 for at in window for of_user in segments.values() for segment in of_user
-    }
+    held = {(TOTAL, TOTAL): date.min}
+    for name, (_, signup, *_) in people.items():
+        for segment in segments[name][1:]:
+            first_day = AUGUST_1 + timedelta(days=signup)
+            held[segment] = min(first_day, held.get(segment, first_day))
+    active = {(at, *segment): 0 for at in window for segment, day in held.items() if at >= day}
     created = dict(active)
     for name, (offsets, signup, *_) in people.items():
-        qualifying = {AUGUST_1 + timedelta(days=offset) for offset, yes in offsets if yes}
+        qualifying = {
+            AUGUST_1 + timedelta(days=offset) for offset, yes in offsets if yes and offset >= signup
+        }
         for at in window:
-            for segment in segments[name]:
-                active[at, *segment] += any(0 <= (at - day).days < days for day in qualifying)
-                created[at, *segment] += (at - AUGUST_1).days == signup
+            if (at - AUGUST_1).days >= signup:
+                for segment in segments[name]:
+                    active[at, *segment] += any(0 <= (at - day).days < days for day in qualifying)
+                    created[at, *segment] += (at - AUGUST_1).days == signup
 
     activity = ACTIVITY.relation
     for expression, literal in (
@@ -310,7 +317,7 @@ def test_first_active_users_by_the_state_history() -> None:
     ]
 
 
-def test_without_users_there_are_no_rows() -> None:
+def test_without_users_there_are_only_totals() -> None:
     expression = users_active(
         ACTIVITY.relation,
         USERS.relation,
@@ -320,4 +327,4 @@ def test_without_users_there_are_no_rows() -> None:
         metric="count",
     )
     made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
-    assert made.rows(compile_duckdb(expression)) == []
+    assert made.rows(compile_duckdb(expression)) == [(AUGUST_1, TOTAL, TOTAL, 0)]
