@@ -3,7 +3,8 @@
 The queries, one file per table in `recomputed/`, are slow and literal. They join dates with events and
 count distinct users, without intervals, sliding sums or partitions. They were written from the
 definitions, not from the code that they check. For state metrics, they read the state histories, which
-other tests compare with oracles. `dates` has one row per partition date: `metric_date`.
+other tests compare with oracles. `dates` has one row per partition date: `metric_date`. The tables in
+`recomputed/common/segments.sql` contain each user's account and segments on each date.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 HERE = Path(__file__).parents[1]
 QUERIES = {path.stem: path for path in sorted((HERE / "recomputed").glob("*.sql"))}
+SEGMENTS = (HERE / "recomputed" / "common" / "segments.sql").read_text(encoding="utf-8")
 OPENSTACK = HERE / "sources" / "openstack_2012"
 OPENSTACK_DAYS = DateWindow(date(2012, 1, 1), date(2012, 5, 28))
 RANDOM_DAYS = DateWindow(FIRST, date.fromordinal(FIRST.toordinal() + DAYS - 1))
@@ -57,6 +59,7 @@ def connection(
             " INTERVAL 1 DAY))::DATE AS metric_date",
             [days.first, days.last],
         )
+        made.execute(SEGMENTS)
         yield made
 
 
