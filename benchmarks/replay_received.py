@@ -30,7 +30,7 @@ import duckdb
 from benchmarks.tables import compute, differing_tables
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.home import open_instance
-from monstera_assets.operations.late_data import rebuild_tags
+from monstera_assets.operations.run_plan import run_tags
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.settings import Settings
@@ -156,7 +156,7 @@ def replay(
             continue
         changes = compare_source(kept.settings, table_assets(kept.settings))
         if changes.rebuild is not None:
-            kept.run(rebuild_tags(changes))
+            kept.run(run_tags(changes))
             done.append((day, changes))
         now = kept.published()
         for key, value in now.items():

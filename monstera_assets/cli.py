@@ -7,8 +7,8 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
-from functools import cache, partial, wraps
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -39,7 +39,8 @@ _PLAIN = str | int | float | date | time | Path
 _OPTION_GROUPS: Mapping[str | None, str] = {
     **dict.fromkeys(("source", "database"), "Source and warehouse"),
     **dict.fromkeys(
-        ("first", "last", "changed", "rebuild", "reset_versions", "days", "end", "until"), "Days"
+        ("first", "last", "changed", "daily", "rebuild", "reset_versions", "days", "end", "until"),
+        "Days",
     ),
     **dict.fromkeys(("users", "events", "seed"), "Company"),
     **dict.fromkeys(("output", "kind", "names", "no_open", "as_json", "with_truth"), "Output"),
@@ -194,6 +195,12 @@ def main(ctx: click.Context) -> None:
     " first affected day onward.",
 )
 @click.option(
+    "--daily",
+    is_flag=True,
+    help="Compute yesterday and any missing days, and recompute earlier days whose data changed, up to"
+    " MONSTERA_RESTATE_DAYS days, as the daily schedule does.",
+)
+@click.option(
     "--rebuild",
     is_flag=True,
     help="Delete and recompute all computed days. A rebuild is required after you change a setting"
@@ -211,6 +218,7 @@ def run(
     first: datetime | None,
     last: datetime | None,
     changed: bool,
+    daily: bool,
     rebuild: bool,
     reset_versions: bool,
 ) -> None:
@@ -227,54 +235,49 @@ def run(
       monstera run --from 2025-06-01 --to 2025-06-07
       monstera run --changed
     """  # noqa: D301
-    if changed and (first or last):
-        raise SettingsError("--changed determines the days to compute. Remove --from and --to.")
-    if rebuild and (first or last or changed):
-        raise SettingsError("--rebuild recomputes all days. Remove --from, --to and --changed.")
-    if reset_versions and (first or last or changed):
-        raise SettingsError(
-            "--reset-versions recomputes all days. Remove --from, --to and --changed."
-        )
+    chosen = {"--from": first, "--to": last, "--changed": changed, "--daily": daily}
+    for flag, is_given in (
+        ("--daily", daily),
+        ("--changed", changed),
+        ("--rebuild", rebuild),
+        ("--reset-versions", reset_versions),
+    ):
+        others = [name for name, value in chosen.items() if value and name != flag]
+        if is_given and others:
+            raise SettingsError(
+                f"{flag} determines the days to compute. Remove {' and '.join(others)}."
+            )
     # Delay slow imports until the source and the requested days have been checked.
     discover_source(settings.source)
     console = _console()
-    tags: Mapping[str, str] = {}
-    if changed:
-        from monstera_assets.definitions import table_assets
-        from monstera_assets.operations.late_data import describe_changes, rebuild_tags
-        from monstera_assets.operations.source_comparison import compare_source
-        from monstera_assets.operations.status import ensure_writable, print_line
+    from monstera_assets.definitions import table_assets
+    from monstera_assets.operations import run_plan
+    from monstera_assets.operations.jobs import local_day
+    from monstera_assets.operations.status import ensure_writable, print_line
 
-        if settings.database.exists():
-            ensure_writable(settings)  # the comparison is read-only and cannot upgrade the layout
-        changes = compare_source(settings, table_assets(settings))
-        for line in describe_changes(changes):
-            print_line(console, line)
-        if changes.rebuild is None:
-            return
-        tags, window = rebuild_tags(changes), changes.rebuild
-        first_partition = changes.days.first
+    show = partial(print_line, console)
+    if daily:
+        yesterday = local_day(datetime.now(UTC), settings) - timedelta(days=1)
+        plan = run_plan.plan_day(settings, table_assets(settings), yesterday)
+    elif changed:
+        plan = run_plan.plan_changes(settings, table_assets(settings))
     else:
-        from monstera_assets.operations import partitions, source_range
-
-        # Scanning a large source is slow, so scan at most once, and only if an option is missing.
-        in_source = cache(lambda: source_range.source_range(settings))
-        first_partition = settings.start_date or in_source().first
-        available = partitions.available_partitions(first_partition, settings.timezone)
-        window = partitions.choose_window(available, in_source, _day(first), _day(last))
+        plan = run_plan.plan_range(settings, _day(first), _day(last))
+    for line in plan.description:
+        show(line)
+    if (window := plan.days) is None:
+        return
     from monstera_assets.definitions import build_alerts, build_definitions, tables
     from monstera_assets.operations import exports, home, progress, report, runs, status
 
-    definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
-    status.ensure_writable(settings, rebuild=rebuild)
-    show = partial(status.print_line, console)
+    start = {"start_date": plan.first_partition}
+    definitions = build_definitions(settings.model_copy(update=start))
+    ensure_writable(settings, rebuild=rebuild)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
     show(f"{shown_source(settings.source)} into {settings.database}: {window} ({count})")
     for path, reason in discover_source(settings.source).ignored:
         show(f"{path} is not read: it {reason}")
-    if not changed and last is None and in_source().last > window.last:
-        latest = in_source().last
-        show(f"The source has dates through {latest}, but {window.last} is the last complete day.")
+    tags = plan.tags
     if reset_versions:
         from monstera_assets.bronze.load_entities import RESET_VERSIONS
 

@@ -27,12 +27,17 @@ from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
-from monstera_assets.operations.late_data import source_changes_sensor
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.operations.runs import whole_graph_job
-from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
+from monstera_assets.operations.schedules import (
+    daily_job,
+    daily_schedule,
+    freshness,
+    gold_job,
+    source_changes_sensor,
+)
 from monstera_assets.operations.source_range import reading
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
@@ -41,7 +46,7 @@ from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.resource import Warehouse
-from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset, asset_key
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 
 Declared = TypeVar("Declared", TableAsset, Rule)
@@ -90,11 +95,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
         asset_checks=_checks(settings, queries[True]),
         jobs=[whole_graph_job, daily_job, gold_job, *maintenance],
         schedules=[
-            daily_schedule(
-                settings,
-                first,
-                [asset_key(t.name) for t in tables(settings) if t.partition_column],
-            ),
+            daily_schedule(settings, table_assets(settings), first),
             expiry_schedule(maintenance, settings.timezone),
         ],
         sensors=[

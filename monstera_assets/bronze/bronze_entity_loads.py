@@ -34,6 +34,11 @@ TABLE = ma.declare_table(
             "int64",
             "Number of rows in the table after the load, including versions from earlier loads.",
         ),
+        ma.Column(
+            "rows_kept",
+            "int64",
+            "Number of rows kept from an earlier load because a change to them is held back.",
+        ),
     ),
 )
 
@@ -92,7 +97,7 @@ def rows_add_up(
         + ibis.ifelse(
             both.accepted_input.isin(["users", "accounts"]),
             both.rows_accepted,
-            both.rows_stored - both.rows_derived,
+            both.rows_stored - both.rows_derived - both.rows_kept,
         ).fill_null(0),
         input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),

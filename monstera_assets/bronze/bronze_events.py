@@ -48,6 +48,7 @@ class Classification:
         reading: rules for reading values.
         first_partition: the partition for rows without a readable date.
         only_product: the product for all events, if no row in the source specifies a product.
+        held_days: the days whose changes are held back (`day`), or None if there are none.
     """
 
     users: ir.Table | None
@@ -57,6 +58,7 @@ class Classification:
     reading: Reading
     first_partition: date
     only_product: str | None = None
+    held_days: ir.Table | None = None
 
     def read(self, rows: ir.Table) -> ir.Table:
         """Convert staged rows to typed rows."""
@@ -84,6 +86,10 @@ class Classification:
         """
         read = self.read(rows)
         ranked = rank_events(rows_so_far(read.mutate(content_hash=content(read))))
+        if self.held_days is not None:
+            # Their stored rows stay, so the rows in the source do not supersede other rows yet.
+            day = partition_date(ranked.folder_date, ranked.event_date, self.first_partition)
+            ranked = ranked.anti_join(self.held_days, day == self.held_days.day)
         return self._placed(settle_repeated(self._by_rules(ranked)))
 
     def all_rows(self, rows: ir.Table) -> ir.Table:

@@ -6,7 +6,9 @@ users have no state before signup, accounts have none before creation or first p
 facts count only from their date. An added user has one more effect: events that were rejected because
 the user was unknown become valid.
 
-The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
+The catalog and workflows determine the meaning of all events, so changes to them can affect any day. An
+added catalog node, however, only affects days with events that belong to the node, and no daily table
+contains a node's name or owner.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ COMPARED = (
     bronze_workflows.TABLE,
 )
 """The entity tables from which other tables are computed."""
+
+NODE_LABELS = ("product_name", "product_owner", "faults")
+"""Columns of the catalog from which no daily table is computed."""
+LISTED_TYPES = "activation_event_types || '|' || qualifying_event_types"
+"""SQL expression for all event types in a catalog node's lists, separated by |."""
 
 Named = Callable[[Table], str]
 """Function that returns a table's SQL name in one of two versions."""
@@ -106,8 +113,13 @@ def entity_effect(
             for this, that in ((one, other), (other, one))
         )
 
+    others = ", ".join(c.name for c in catalog.columns if c.name not in NODE_LABELS)
     affects_every_day = (
-        change(table) for table in (catalog, workflows) for change in (removed, added)
+        f"SELECT {others} FROM {before(catalog)} EXCEPT SELECT {others} FROM {after(catalog)}",
+        # The first list determines which events without a list qualify.
+        f"SELECT 1 WHERE NOT {_has_lists(before(catalog))} AND {_has_lists(after(catalog))}",
+        removed(workflows),
+        added(workflows),
     )
     if any(map(count, affects_every_day)):
         return EntityEffect(every_day=True)
@@ -121,6 +133,10 @@ def entity_effect(
                 constant("first_paid_date", accounts),
                 f"SELECT event_date FROM {added(billing)}",
                 f"SELECT event_date FROM {removed(billing)}",
+                # A feature counts as available in its product from its launch on.
+                f"SELECT created_date FROM {after(catalog)} ANTI JOIN {before(catalog)}"
+                f" USING (product_id) WHERE tier = 'feature' AND parent_product_id IN"
+                f" (SELECT product_id FROM {before(catalog)})",
             )
         )
     ).fetchall()
@@ -141,9 +157,33 @@ def entity_effect(
             SELECT partition_date, CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.entity_id' END
             FROM {loaded(bronze_rejected_events.TABLE)}
         )
-        SELECT DISTINCT day FROM rows SEMI JOIN people ON user_id = entity_id ORDER BY day
+        SELECT DISTINCT day FROM rows SEMI JOIN people ON user_id = entity_id
         """
     ).fetchall()
-    event_days = tuple(day for (day,) in of_users)
+    of_nodes = connection.execute(
+        f"""
+        WITH nodes AS MATERIALIZED (
+            FROM {after(catalog)} ANTI JOIN {before(catalog)} USING (product_id)
+        ), listed AS MATERIALIZED (
+            SELECT DISTINCT trim(unnest(string_split({LISTED_TYPES}, '|'))) AS event_type FROM nodes
+        ), rows AS (
+            SELECT event_date AS day, product_id, event_type FROM {loaded(bronze_events.TABLE)}
+            WHERE (SELECT count(*) > 0 FROM nodes)
+            UNION ALL
+            SELECT partition_date, raw_row ->> '$.product_id', NULL
+            FROM {loaded(bronze_rejected_events.TABLE)}
+            WHERE json_valid(raw_row) AND (SELECT count(*) > 0 FROM nodes)
+        )
+        SELECT DISTINCT day FROM rows
+        WHERE product_id IN (SELECT product_id FROM nodes)
+            OR product_id IS NULL AND event_type IN (FROM listed)
+        """
+    ).fetchall()
+    event_days = tuple(sorted({day for (day,) in [*of_users, *of_nodes]}))
     first = min([*dates, *event_days], default=None)
     return EntityEffect(affects_from=first, event_days=event_days)
+
+
+def _has_lists(catalog: str) -> str:
+    """Return the SQL condition that a node in the catalog has a list of event types."""
+    return f"(SELECT count(*) > 0 FROM {catalog} WHERE {LISTED_TYPES} <> '|')"

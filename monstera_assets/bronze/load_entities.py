@@ -33,6 +33,7 @@ from monstera_assets.bronze import (
     versions,
 )
 from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
+from monstera_assets.bronze.held_back import RESTATE_FROM, Held
 from monstera_assets.bronze.loading import (
     Classify,
     accepted,
@@ -94,10 +95,13 @@ class _Entity:
             bind(connection, {versions.LAST_DAY: load.last_day(connection)})
         classified = load.queries.select(
             f"{self.table.name}.classified",
-            lambda: kept_columns(self.table, self.classify(rows)),
+            lambda: kept_columns(
+                self.table, self.classify(rows), every_raw_row=load.restate_from is not None
+            ),
             rows.get_name(),
             rows.schema(),
             load.reading,
+            load.restate_from is not None,
             *sorted(load.inputs),
         )
         temporary_table(connection, f"{self.input_name}_judged", classified)
@@ -118,16 +122,34 @@ class _Entity:
                 f"INSERT INTO {quote(name)} BY NAME SELECT * FROM ({derived}) WHERE {key} NOT IN"
                 f" (SELECT {key} FROM {quote(name)} WHERE {REASON} IS NULL)"
             )
+        keeps_versions = self.versions is not None and load.keeps_versions(connection, self)
+        held = load.held(connection, self.table, name)
+        if held is not None:
+            self._hold(held, keeps_versions=keeps_versions)
+        kept = f" UNION ALL BY NAME FROM {quote(held.kept)}" if held is not None else ""
         if self.versions is None:
-            return accepted(self.table, name)
+            return accepted(self.table, name) + kept
         stored, rows = f"{self.table.name}_stored", self.table.relation
-        if not load.keeps_versions(connection, self):
+        if not keeps_versions:
             rows = rows.limit(0)
         # The time zone may have changed since the versions were stored.
         dates = self.versions.dates.items()
         rows = rows.mutate(**{day: load.reading.local_date(rows[moment]) for day, moment in dates})
         temporary_table(connection, stored, compile_duckdb(rows))
-        return versions.merged_versions(self.table, self.versions, name, stored)
+        return versions.merged_versions(self.table, self.versions, name, stored) + kept
+
+    def _hold(self, held: Held, *, keeps_versions: bool) -> None:
+        """Hold back changes that affect days before the first day that the run recomputes."""
+        if self.module is bronze_product_catalog:
+            held.catalog()
+        elif self.module is bronze_subscription_events:
+            held.facts()
+        elif self.versions is None:
+            held.whole_table()
+        elif keeps_versions:
+            held.versions(self.versions)
+        else:
+            held.derived(self.versions)
 
     @property
     def versions(self) -> versions.Versioning | None:
@@ -149,6 +171,8 @@ class _Entity:
         """Return the query for the input's row counts and files."""
         name = self.input_name
         source_input = load.inputs.get(name, SourceInput(name, (), by_day=False))
+        held = load.held(connection, self.table, f"{name}_classified")
+        kept = f"(SELECT count(*) FROM {quote(held.kept)})" if held is not None else "0"
         # Derived rows do not come from a file.
         counts = (
             f"SELECT '{name}' AS input_name, (SELECT count(*) FROM {name}_rows)"
@@ -158,8 +182,8 @@ class _Entity:
             f" count(*) FILTER ({REASON} = '{REPEATED}') AS rows_repeated,"
             f" count(*) FILTER ({REASON} <> '{REPEATED}')"
             f" + (SELECT count(*) FROM {name}_malformed) AS rows_rejected,"
-            f" (SELECT count(*) FROM {self.table.qualified_name}) AS rows_stored"
-            f" FROM {name}_classified"
+            f" (SELECT count(*) FROM {self.table.qualified_name}) AS rows_stored,"
+            f" {kept} AS rows_kept FROM {name}_classified"
         )
         return with_files(connection, counts, source_input)
 
@@ -173,6 +197,7 @@ class _EntityLoad:
     queries: QueryCache
     window: DateWindow | None
     keep_versions: bool = True
+    restate_from: date | None = None
     judged: list[str] = field(default_factory=list)
 
     @property
@@ -198,8 +223,17 @@ class _EntityLoad:
                 bronze_entity_loads.TABLE: lambda connection: " UNION ALL BY NAME ".join(
                     entity.ledger_entry(self, connection) for entity in entities
                 ),
-            }
+            },
+            before=None if self.restate_from is None else _remember_entities,
         )
+
+    def held(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, classified: str
+    ) -> Held | None:
+        """Return the rows to which a limit of the recomputed days applies, or None without a limit."""
+        if self.restate_from is None:
+            return None
+        return Held(connection, table, classified, _before, self.restate_from)
 
     def last_day(self, connection: duckdb.DuckDBPyConnection) -> date:
         """Return the last day of the run or of the stored days, whichever is later."""
@@ -358,6 +392,7 @@ def build_load_entities(
             queries,
             window_of_run(tags),
             keep_versions=RESET_VERSIONS not in tags,
+            restate_from=date.fromisoformat(tags[RESTATE_FROM]) if RESTATE_FROM in tags else None,
         )
         first, *others = (table.name for table in TABLES)
         yield MaterializeResult(asset_key=asset_key(first), value=batch)
@@ -375,10 +410,18 @@ def entity_load(
     window: DateWindow | None = None,
     *,
     keep_versions: bool = True,
+    restate_from: date | None = None,
 ) -> TableBatch:
     """Return the result of `entity_batch`, extended to record the days that the changes affect."""
     return replace(
-        entity_batch(inputs, reading, queries, window, keep_versions=keep_versions),
+        entity_batch(
+            inputs,
+            reading,
+            queries,
+            window,
+            keep_versions=keep_versions,
+            restate_from=restate_from,
+        ),
         before=_remember_entities,
         after=_finish,
     )
@@ -391,6 +434,7 @@ def entity_batch(
     window: DateWindow | None = None,
     *,
     keep_versions: bool = True,
+    restate_from: date | None = None,
 ) -> TableBatch:
     """Return the batch that loads all entity tables.
 
@@ -401,9 +445,12 @@ def entity_batch(
         window: the days of the run. Rows for which the source specifies no day are versions from its
             last day on, or from the last stored day on if that is later.
         keep_versions: whether to keep the versions from earlier loads.
+        restate_from: the earliest day that the run recomputes. Changes that affect earlier days are
+            held back (see `held_back`). None means that the number of days is not limited.
     """
-    known = queries or QueryCache()
-    return _EntityLoad(inputs, reading, known, window, keep_versions=keep_versions).batch()
+    return _EntityLoad(
+        inputs, reading, queries or QueryCache(), window, keep_versions, restate_from
+    ).batch()
 
 
 def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
@@ -435,4 +482,4 @@ def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _before(table: Table) -> str:
-    return f"{table.name}_before"
+    return quote(f"{table.name}_before")

@@ -1,10 +1,11 @@
 """Load events by day, and write accepted rows, rejected rows and the ledger in one transaction."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import duckdb
@@ -22,6 +23,7 @@ from monstera_assets.bronze import (
     bronze_users,
     event_rules,
 )
+from monstera_assets.bronze.deliveries import Delivery, delivery_digest, record_delivery
 from monstera_assets.bronze.loading import (
     StagedEvents,
     accepted,
@@ -41,7 +43,8 @@ from monstera_assets.bronze.row_digests import (
     malformed_hash,
     row_hash,
 )
-from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
+from monstera_assets.bronze.validation import DETAIL, HELD_BACK, REASON, REPEATED
+from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.source.reader import check_unchanged, explain_failure
 from monstera_assets.warehouse.batches import (
@@ -80,8 +83,17 @@ The tag may be empty. The run also loads days that were never loaded, days whose
 ledger, and days that share an event id with a loaded day. Days that are not loaded stay unchanged.
 """
 
+HELD_DAYS = "monstera/held_days"
+"""Run tag for the days whose changed events are held back, as windows in text form.
+
+The stored rows of these days stay. A row on another day with the same event id as one of these rows is
+rejected as `held_back`, and rows in the source dated on these days do not supersede other rows.
+"""
+
 _DAYS = "events_days"
 _DAYS_TABLE = ibis.table({"day": "date"}, name=_DAYS)
+_HELD = "events_held_days"
+_HELD_TABLE = ibis.table({"day": "date"}, name=_HELD)
 _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
@@ -121,12 +133,12 @@ def build_load_events(
         changed = context.run.tags.get(CHANGED_DAYS)
         inputs = discover_source(source, delimiter=reading.delimiter)
         batch = event_batch(
-            inputs["events"],
+            inputs,
             window=window,
             first_partition=first_partition,
             reading=reading,
             changed=None if changed is None else from_text(changed),
-            has_catalog="product_catalog" in inputs,
+            held=from_text(context.run.tags.get(HELD_DAYS, "")),
             queries=queries,
         )
         first, *others = (table.name for table in TABLES)
@@ -142,33 +154,34 @@ def build_load_events(
 
 
 def event_batch(
-    source_input: SourceInput,
+    inputs: Mapping[str, SourceInput],
     *,
     window: DateWindow,
     first_partition: date,
     reading: Reading,
     changed: Sequence[DateWindow] | None = None,
-    has_catalog: bool = True,
+    held: Sequence[DateWindow] = (),
     queries: QueryCache | None = None,
 ) -> TableBatch:
     """Return the batch that loads a range of event partitions, based on the stored entity tables.
 
     Args:
-        source_input: the files for all days.
+        inputs: the source's inputs.
         window: the partitions to fill.
         first_partition: the partition for rows without a readable date.
         reading: rules for reading values.
         changed: the days to load, or None to load the whole window. See `CHANGED_DAYS`.
-        has_catalog: whether the source has a product catalog.
+        held: the days whose changes are held back. See `HELD_DAYS`.
         queries: cache of compiled queries.
     """
     load = _EventLoad(
-        source_input,
+        inputs["events"],
         window,
         first_partition,
         reading,
         None if changed is None else frozenset(day for days in changed for day in days),
-        has_catalog,
+        frozenset(day for days in held for day in days),
+        inputs,
         queries or QueryCache(),
     )
     return load.batch()
@@ -205,13 +218,15 @@ class _EventLoad:
     first_partition: date
     reading: Reading
     changed: frozenset[date] | None
-    has_catalog: bool
+    held: frozenset[date]
+    inputs: Mapping[str, SourceInput]
     queries: QueryCache
     follows_others: bool = False
     listed_on: date | None = None
     counts: dict[str, int] = field(default_factory=dict)
     read: SourceInput | None = None
     other_days: tuple[date, ...] = ()
+    last_date: date | None = None
     reads_only_its_days: bool = False
 
     def batch(self) -> TableBatch:
@@ -246,11 +261,12 @@ class _EventLoad:
         rows, malformed, keys = self._stage(connection, days)
         if self.changed is not None and not self.source_input.by_day:
             days |= self._days_with_other_rows(connection, rows, malformed)
-        _keep_days(connection, days)
+        _keep_days(connection, _DAYS, days)
+        _keep_days(connection, _HELD, self.held)
         others = self._days_that_share_ids(connection, rows) if known - days else set()
         while self.changed is not None and (inside := others & set(self.window)):
             days |= inside
-            _keep_days(connection, days)
+            _keep_days(connection, _DAYS, days)
             if self.source_input.by_day:
                 rows, malformed, keys = self._stage(connection, days)
             # The added days may share ids with other days.
@@ -261,8 +277,7 @@ class _EventLoad:
         self.reads_only_its_days = self.source_input.by_day and not self.other_days
         in_place = self.changed is None and not self.follows_others
         self._classify(connection, rows, keys, in_place=in_place)
-        by_day = self.source_input.by_day
-        self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
+        self.counts[ROWS_OUTSIDE] = self._look_outside(connection, rows, malformed)
         return accepted(bronze_events.TABLE, _CLASSIFIED)
 
     def _stage(self, connection: duckdb.DuckDBPyConnection, days: Collection[date]) -> StagedEvents:
@@ -292,7 +307,13 @@ class _EventLoad:
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
         """Return an expression's SQL. The expression is compiled unless its SQL is cached."""
-        given = (self.reads_only_its_days, self.reading, self.first_partition, *depends_on)
+        given = (
+            self.reads_only_its_days,
+            self.reading,
+            self.first_partition,
+            bool(self.held),
+            *depends_on,
+        )
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
     def _classify(
@@ -311,6 +332,7 @@ class _EventLoad:
             reading=self.reading,
             first_partition=self.first_partition,
             only_product=self._only_product(connection),
+            held_days=_HELD_TABLE if self.held else None,
         )
         columns = (*_staged(rows), rules.only_product)
 
@@ -356,7 +378,7 @@ class _EventLoad:
             temporary_view(connection, _HASHES, hashed)
 
     def _only_product(self, connection: duckdb.DuckDBPyConnection) -> str | None:
-        if self.has_catalog:
+        if "product_catalog" in self.inputs:
             return None
         products = connection.execute(
             f"SELECT product_id FROM {bronze_product_catalog.TABLE.qualified_name} LIMIT 2"
@@ -366,14 +388,28 @@ class _EventLoad:
 
     def _kept(self, classified: ir.Table) -> ir.Table:
         classified = self._of_loaded_days(classified)
+        if self.held:
+            stored = bronze_events.TABLE.relation
+            day = bronze_events.not_before(stored.event_date, self.first_partition)
+            stored = stored.semi_join(_HELD_TABLE, day == _HELD_TABLE.day)
+            is_held = classified.event_id.isin(stored.event_id) & classified[REASON].isnull()
+            reason = ibis.ifelse(is_held, HELD_BACK, classified[REASON])
+            classified = classified.mutate(**{REASON: reason})
         return kept_columns(bronze_events.TABLE, classified, also=["partition_date", HASH])
 
     def _of_loaded_days(self, rows: ir.Table) -> ir.Table:
         return rows if self.reads_only_its_days else _of_days(rows)
 
-    def _rows_outside(
+    def _look_outside(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
     ) -> int:
+        """Set `last_date`, and return the number of rows outside the window."""
+        today = datetime.now(ZoneInfo(self.reading.timezone)).date()
+        if self.source_input.by_day:
+            folders = (file.folder_date for file in self.source_input.files)
+            self.last_date = max((day for day in folders if day and day < today), default=None)
+            return 0
+
         def dated() -> ir.Table:
             read = event_rules.read_events(rows, bronze_events.TABLE, self.reading)
             dates = bronze_events.partition_date(
@@ -384,8 +420,12 @@ class _EventLoad:
 
         dates = self._select("partition_dates", dated, _staged(rows))
         first, last = self.window.first, self.window.last
-        outside = f"partition_date NOT BETWEEN DATE '{first}' AND DATE '{last}'"
-        return count_rows(connection, f"SELECT * FROM ({dates}) WHERE {outside}")
+        [(outside, self.last_date)] = connection.execute(
+            "SELECT count(*) FILTER (partition_date NOT BETWEEN ? AND ?),"
+            f" max(partition_date) FILTER (partition_date < ?) FROM ({dates})",
+            [first, last, today],
+        ).fetchall()
+        return int(outside)
 
     def _days_with_other_rows(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
@@ -445,7 +485,7 @@ class _EventLoad:
             WHERE event_id IN (SELECT event_id FROM ids)
             """
         ).fetchall()
-        return {day for (day,) in found}
+        return {day for (day,) in found} - self.held
 
     def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Count and digest each day's rows, and count the accepted and repeated rows."""
@@ -528,6 +568,10 @@ class _EventLoad:
         self.note_what_changed(connection)
         if self.follows_others:
             return
+        prints = {
+            name: [fingerprint(file) for file in found.files] for name, found in self.inputs.items()
+        }
+        record_delivery(connection, Delivery(delivery_digest(prints), self.last_date))
         if not self.other_days:
             return
         [(listed_on,)] = connection.execute(f"SELECT {self.files_listed_on}").fetchall()
@@ -573,9 +617,9 @@ class _EventLoad:
             )
 
 
-def _keep_days(connection: duckdb.DuckDBPyConnection, days: Collection[date]) -> None:
+def _keep_days(connection: duckdb.DuckDBPyConnection, name: str, days: Collection[date]) -> None:
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_DAYS} AS SELECT DISTINCT unnest(?::DATE[]) AS day",
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT DISTINCT unnest(?::DATE[]) AS day",
         [sorted(days)],
     )
 

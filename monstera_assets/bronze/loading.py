@@ -113,15 +113,20 @@ def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColu
     return [RawColumn(name, required=name in required) for name in columns]
 
 
-def kept_columns(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
-    """Select the table's columns, `also`, the reason, the file and, for rejected rows, the raw row."""
-    rejected = classified[REASON].notnull()
+def kept_columns(
+    table: Table, classified: ir.Table, also: Sequence[str] = (), *, every_raw_row: bool = False
+) -> ir.Table:
+    """Select the table's columns, `also`, the reason, the file and the raw row.
+
+    The raw row of an accepted row is null, unless `every_raw_row` is true.
+    """
+    raw = raw_row(classified)
     return classified.select(
         *(column.name for column in table.columns),
         *also,
         REASON,
         "source_file",
-        raw_row=ibis.ifelse(rejected, raw_row(classified), None),
+        raw_row=raw if every_raw_row else ibis.ifelse(classified[REASON].notnull(), raw, None),
     )
 
 

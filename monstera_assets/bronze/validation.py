@@ -20,6 +20,8 @@ SUPERSEDED = "superseded"
 """The reason for rejecting a valid row that is replaced by another row with the same id."""
 REPEATED = "repeated"
 """The reason for a row that a later row repeats. Repeated rows are counted but not stored."""
+HELD_BACK = "held_back"
+"""The reason for a valid row that affects days before the earliest day that the run recomputes."""
 
 FAULTS = "faults"
 FAULTS_COLUMN = Column(

@@ -8,6 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
+from monstera_assets.lifecycle.intervals import ALWAYS
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
 EVENTS = ma.Metric("Events Recorded Daily", "User events on the date.", "count(event_id)")
@@ -59,10 +60,10 @@ TABLE = ma.metric_table(
     grain="one observed combination of date, product, feature, event type and location, plus totals",
     description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
-    f" product, including inactive products and `{ma.NONE}`. If the product is also `{ma.TOTAL}`, the"
-    f" row is the total for the date. Events without a product or feature have the value `{ma.NONE}`."
-    f" If the id of a product or feature is `{ma.TOTAL}` or `{ma.NONE}`, an underscore is appended, as"
-    f" in `{ma.TOTAL}_`.",
+    " product, starting on the date of the product's first event, and one per date for"
+    f" `{ma.NONE}`. If the product is also `{ma.TOTAL}`, the row is the total for the date. Events"
+    f" without a product or feature have the value `{ma.NONE}`. If the id of a product or feature is"
+    f" `{ma.TOTAL}` or `{ma.NONE}`, an underscore is appended, as in `{ma.TOTAL}_`.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column(
@@ -84,12 +85,17 @@ WHAT = ("product_id", "feature_id", "event_type", "location")
 
 @ma.table_asset(
     TABLE,
-    days={"silver_events_enriched": ma.SAME_DAYS, "silver_workflow_steps": ma.UP_TO_DAY},
+    days={
+        "silver_events_enriched": ma.SAME_DAYS,
+        "silver_workflow_steps": ma.UP_TO_DAY,
+        "silver_daily_user_activity": ma.UP_TO_DAY,
+    },
     batch_by_date=True,
 )
 def gold_activity_metrics(
     silver_events_enriched: ir.Table,
     silver_workflow_steps: ir.Table,
+    silver_daily_user_activity: ir.Table,
     bronze_workflows: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
@@ -119,13 +125,16 @@ def gold_activity_metrics(
     in_all = _counted(_of_users(by_product)).mutate(product_id=total)
     by_products = _counted(by_product, "product_id")
     counted = by_products.union(in_all.select(*by_products.columns))
-    catalog = bronze_product_catalog
-    products = catalog.filter(catalog.tier == "product")
-    products = products.select(product_id=ma.published_ids(products.product_id))
-    products = products.union(
-        ibis.array([ma.NONE, ma.TOTAL]).unnest().name("product_id").as_table()
+    activity = silver_daily_user_activity.filter(silver_daily_user_activity.product_id.notnull())
+    products = activity.group_by(product_id=ma.published_ids(activity.product_id)).aggregate(
+        used_from=ma.day_number(activity.activity_date.min())
     )
-    grid = ma.dates(window).cross_join(products)
+    always = ibis.array([ma.NONE, ma.TOTAL]).unnest().name("product_id").as_table()
+    products = products.union(always.mutate(used_from=ibis.literal(ALWAYS, "int64")))
+    dates = ma.dates(window)
+    grid = dates.inner_join(products, ma.day_number(dates.metric_date) >= products.used_from).drop(
+        "used_from"
+    )
     runs = _runs(silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window)
     rows = ma.left_joined(grid, counted, runs, on=["metric_date", "product_id"])
     totals = rows.select(

@@ -17,7 +17,6 @@ from monstera_assets.gold.gold_state_transition_metrics import (
 )
 from monstera_assets.gold.segments import segments_held, user_segments
 from monstera_assets.lifecycle.intervals import ALWAYS
-from monstera_assets.lifecycle.products import active_products
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 
 PRODUCT_DIMENSION = "product"
@@ -63,7 +62,8 @@ TABLE = ma.metric_table(
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, as of the date."
     " Product relationships are counted by product, and accounts only in total. A segment value has"
-    " rows starting on the first date on which a user has the value.",
+    " rows starting on the first date on which a user has the value, and a product has rows starting on"
+    " the first date on which a user has used the product.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -92,7 +92,7 @@ def gold_state_distribution(
     silver_account_state_transitions: ir.Table,
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
-    bronze_product_catalog: ir.Table,
+    silver_user_product_state_intervals: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
@@ -112,7 +112,9 @@ def gold_state_distribution(
     )
     made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
     held = segments_held(bronze_users, bronze_accounts)
-    grid = _grid(held, active_products(bronze_product_catalog), window)
+    uses = silver_user_product_state_intervals
+    used_from = ma.day_number(uses.first_access_date.min())
+    grid = _grid(held, uses.group_by("product_id").aggregate(held_from=used_from), window)
     rows = ma.left_joined(grid, counted, made, on=["metric_date", *_KEY])
     members = rows.members.fill_null(0)
     everybody = members.sum().over(ibis.window(group_by=["metric_date", *SEGMENT_OF_SCOPE]))
@@ -213,7 +215,7 @@ def _grid(held: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
             scope=ibis.literal(PRODUCT),
             segment_dimension=ibis.literal(PRODUCT_DIMENSION),
             segment_value="product_id",
-            held_from=always,
+            held_from="held_from",
         ),
         ibis.literal(ACCOUNT)
         .name("scope")

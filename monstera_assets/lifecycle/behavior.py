@@ -87,7 +87,8 @@ class Facts:
             `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
         users: one row per user: `user_id`, `signup_day`.
-        features_of_product: number of features in each product: `product_id`, `features`.
+        features_of_product: number of features in each product by launch day: `product_id`,
+            `launched_day`, `features`.
     """
 
     use: ir.Table
@@ -223,8 +224,8 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
     in_products = of_product.filter(
         of_product.product_id.notnull(), of_product.day > first - RECENT_DAYS
     )
-    products = sliding_presence(in_products, keys=["user_id", "product_id"], days=30)
-    products = products.left_join(facts.features_of_product, "product_id")
+    products = materialized(sliding_presence(in_products, keys=["user_id", "product_id"], days=30))
+    available = products.inner_join(facts.features_of_product, "product_id")
     segments = policy.segments
     quiet = (segments.at_risk_quiet_days, segments.at_risk_max_quiet_days + 1, RECENT_DAYS)
     return [
@@ -246,11 +247,11 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
         _row(recent, recent.day + 60, events_before_30=-recent.events),
         *(_row(weeks, weeks.day + 7 * n, weeks_active=weeks.change) for n in range(4)),
         *(_row(months, months.day + 30 * n, months_active=months.change) for n in range(3)),
+        _row(products, products.day, products_used_30=products.change),
         _row(
-            products,
-            products.day,
-            products_used_30=products.change,
-            features_available_30=products.change * products.features.fill_null(0),
+            available,
+            ibis.greatest(available.day, available.launched_day),
+            features_available_30=available.change * available.features,
         ),
         *(_tick_unless_active(recent, days) for days in quiet),
         *_season(seen, policy),

@@ -1,8 +1,7 @@
-"""The calendar of daily partitions, and the days that a run covers."""
+"""The calendar of daily partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 
 from dagster import DailyPartitionsDefinition
@@ -21,30 +20,6 @@ def daily_partitions(first: date, timezone: str = UTC) -> DailyPartitionsDefinit
 def first_partition(settings: Settings) -> date:
     """Return `MONSTERA_START_DATE` if set, otherwise the first day in the source's range."""
     return settings.start_date or source_range(settings).first
-
-
-def choose_window(
-    available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
-) -> DateWindow:
-    """Return the days requested for a run, which default to all days in the source.
-
-    `available` contains the existing partitions. `source` returns the source's date range and is
-    called only if needed.
-
-    Raises:
-        SettingsError: If a requested day has no partition, or the range is empty.
-    """
-    for flag, day in (("--from", first), ("--to", last)):
-        if day is not None and not available.first <= day <= available.last:
-            raise SettingsError(f"{flag} {day} has no partition. Choose a day from {available}.")
-    chosen_first = first or available.first
-    chosen_last = last or min(source().last, available.last)
-    if chosen_last < chosen_first:
-        raise SettingsError(
-            f"The range from {chosen_first} to {chosen_last} is empty. Choose days from {available},"
-            " with --from on or before --to."
-        )
-    return DateWindow(chosen_first, chosen_last)
 
 
 def available_partitions(first: date, timezone: str = UTC) -> DateWindow:

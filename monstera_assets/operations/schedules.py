@@ -1,20 +1,30 @@
-"""The daily run, which computes yesterday and any earlier missing days.
+"""The daily run, and the sensor that looks for changes in the source.
 
-The schedule reads each daily table's materialized days from Dagster and requests one run for all
-days from the first missing day through yesterday.
+The daily run computes yesterday and any missing days, and recomputes earlier days whose data changed.
+`run_plan` chooses the days.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from monstera_assets.operations.jobs import DAILY, LATE_AFTER, local_day
-from monstera_assets.operations.runs import range_tags
-from monstera_assets.settings import Settings
+from monstera_assets.operations.jobs import DAILY, LATE_AFTER
+from monstera_assets.operations.run_plan import UNCHANGED, plan_changes, plan_day
+from monstera_assets.operations.runs import range_tags, whole_graph_job
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.errors import SourceError
+from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
+from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
+
+CHANGES_SENSOR = "source_changes"
+
+_MINUTES_BETWEEN_LOOKS = 10
+_SECONDS_BETWEEN_TICKS = 300
 
 TRANSIENT_RETRIES = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
@@ -26,7 +36,8 @@ daily_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     op_retry_policy=TRANSIENT_RETRIES,
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
-    description="Computes all tables and runs all checks for yesterday and any earlier missing days.",
+    description="Computes all tables and runs all checks for yesterday, any missing days, and earlier"
+    " days whose data changed.",
 )
 gold_job = dg.define_asset_job(
     "gold_only",
@@ -60,45 +71,106 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
 
 
 def daily_schedule(
-    settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
+    settings: Settings, assets: Sequence[TableAsset], first_partition: date
 ) -> dg.ScheduleDefinition:
-    """Return the schedule that starts the daily run at `daily_run_at`."""
+    """Return the schedule that starts the daily run at `daily_run_at`, once files are delivered.
+
+    Args:
+        settings: the configuration.
+        assets: the silver and gold tables.
+        first_partition: the first day in the definitions' calendar.
+    """
     at, zone = settings.daily_run_at, settings.timezone
+    fixed = settings.model_copy(update={"start_date": first_partition})
 
     @dg.schedule(
         name="daily_run",
         job=daily_job,
-        cron_schedule=f"{at.minute} {at.hour} * * *",
+        cron_schedule=_looks(at),
         execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Computes yesterday and any earlier missing days, daily at {at:%H:%M} {zone}.",
+        description="Computes yesterday and any missing days, and recomputes earlier days whose data"
+        f" changed, daily at {at:%H:%M} {zone}. Without new files, looks again every"
+        f" {_MINUTES_BETWEEN_LOOKS} minutes until the deadline.",
     )
     def daily_run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        yesterday = local_day(context.scheduled_execution_time, settings) - timedelta(days=1)
-        if yesterday < first_partition:
+        day = _run_day(context.scheduled_execution_time, settings) - timedelta(days=1)
+        if day < first_partition:
             return dg.SkipReason(f"The first partition, {first_partition}, has not ended.")
-        calendar = DateWindow(first_partition, yesterday)
-        missing = missing_days(context.instance, daily_tables, calendar)
-        if missing is None:
-            return dg.SkipReason(f"All daily tables are up to date through {yesterday}.")
         if context.instance.get_runs(
-            dg.RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}), limit=1
+            dg.RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(day)}), limit=1
         ):
-            return dg.SkipReason(f"A run through {missing.last} is already in progress.")
-        return dg.RunRequest(run_key=f"{missing.first}..{missing.last}", tags=range_tags(missing))
+            return dg.SkipReason(f"A run through {day} is already in progress.")
+        try:
+            plan = plan_day(fixed, assets, day, lock_timeout_seconds=0)
+        except WarehouseLockedError:
+            return dg.SkipReason("Another process is writing to the warehouse.")
+        except (SettingsError, SourceError, WarehouseError) as error:
+            # The run fails with the same error, so that the failure is recorded and sends an alert.
+            context.log.error(str(error))
+            days = DateWindow(day, day)
+            return dg.RunRequest(run_key=f"{day} {error}", tags=range_tags(days))
+        for line in plan.description:
+            context.log.info(line)
+        if plan.days is None:
+            return dg.SkipReason(plan.description[-1])
+        return dg.RunRequest(run_key=plan.key, tags=dict(plan.tags))
 
     return daily_run
 
 
-def missing_days(
-    instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
-) -> DateWindow | None:
-    """Return all days from the first day that any table is missing, or None if no days are missing.
+def _looks(at: time) -> Sequence[str]:
+    """Return the cron schedules for all times from `at` through the deadline."""
+    minutes_of: dict[int, list[int]] = {}
+    for minutes in range(0, LATE_AFTER // timedelta(minutes=1) + 1, _MINUTES_BETWEEN_LOOKS):
+        look = datetime.combine(date.min, at) + timedelta(minutes=minutes)
+        minutes_of.setdefault(look.hour, []).append(look.minute)
+    return [f"{','.join(map(str, minutes))} {hour} * * *" for hour, minutes in minutes_of.items()]
 
-    The window extends to the end of the calendar, since later days can depend on earlier days.
+
+def _run_day(now: datetime, settings: Settings) -> date:
+    """Return the day on which the daily run was due, which may be the day before a look."""
+    local = now.astimezone(ZoneInfo(settings.timezone)).replace(tzinfo=None)
+    at = settings.daily_run_at
+    return (local - timedelta(hours=at.hour, minutes=at.minute)).date()
+
+
+def source_changes_sensor(
+    settings: Settings, assets: Sequence[TableAsset], first_partition: date
+) -> dg.SensorDefinition:
+    """Return the sensor that requests one run per source change, however old the affected days are.
+
+    Args:
+        settings: the configuration.
+        assets: the silver and gold tables.
+        first_partition: the first day in the definitions' calendar.
     """
-    materialized = [set(instance.get_materialized_partitions(table)) for table in tables]
-    for day in calendar:
-        if any(day.isoformat() not in days for days in materialized):
-            return DateWindow(day, calendar.last)
-    return None
+    fixed = settings.model_copy(update={"start_date": first_partition})
+
+    @dg.sensor(
+        name=CHANGES_SENSOR,
+        job=whole_graph_job,
+        minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Compares the source with the loaded data and requests one run per change. The run"
+        " loads events for the changed days and recomputes all tables from the first affected day,"
+        " however old. The sensor is off by default.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        try:
+            plan = plan_changes(fixed, assets, lock_timeout_seconds=0)
+        except WarehouseLockedError:
+            return dg.SkipReason(
+                "A run is writing to the warehouse. The next tick will compare the source again."
+            )
+        except (SettingsError, SourceError, WarehouseError) as error:
+            # Do not raise the error, since every tick would fail until the user fixes the cause.
+            context.log.error(str(error))
+            return dg.SkipReason(f"The source cannot be compared: {error}")
+        for line in plan.description:
+            context.log.info(line)
+        if plan.days is None:
+            return dg.SkipReason(UNCHANGED)
+        return dg.RunRequest(run_key=plan.key, tags=dict(plan.tags))
+
+    return look

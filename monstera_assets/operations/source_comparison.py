@@ -7,6 +7,9 @@ of each day's rows are also compared. Files are always read in full, since files
 timestamp can have different contents.
 
 Settings are not compared, because a run fails if the stored days were computed with other settings.
+
+If the number of recomputed days is limited, changes that affect earlier days are held back. They are
+found again by the next comparison without a limit.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 
 import duckdb
 import ibis
@@ -25,15 +28,18 @@ from monstera_assets.bronze import (
     bronze_entity_loads,
     bronze_events,
     bronze_loads,
+    bronze_rejected_entities,
     bronze_rejected_events,
     event_rules,
     load_entities,
     load_events,
 )
+from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
 from monstera_assets.bronze.loading import staged_events
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.row_digests import NO_ROWS
+from monstera_assets.bronze.validation import HELD_BACK, REASON
 from monstera_assets.operations.partitions import available_partitions
 from monstera_assets.operations.source_range import reading, source_range
 from monstera_assets.settings import Settings, SettingsError
@@ -79,9 +85,32 @@ class EventDays:
     content: tuple[str, ...] = ()
 
     @property
+    def differing(self) -> frozenset[date]:
+        """The days that were loaded before and now have other rows."""
+        return frozenset([*self.added, *self.changed, *self.removed]) - {*self.never_loaded}
+
+    @property
     def every(self) -> frozenset[date]:
         """All days whose events differ."""
         return frozenset([*self.added, *self.changed, *self.removed, *self.never_loaded])
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Changes that affect days before the earliest day that the run recomputes.
+
+    Attributes:
+        event_days: the days whose events differ.
+        rows: number of rows of other inputs that are held back, by input.
+        out_of_date: the stored days that were computed before their inputs changed.
+    """
+
+    event_days: tuple[date, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    out_of_date: tuple[date, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.event_days or self.rows or self.out_of_date)
 
 
 @dataclass(frozen=True)
@@ -89,30 +118,50 @@ class SourceChanges:
     """The changes in a source and the run that they require.
 
     Attributes:
+        is_delivered: whether a file is new or has changed since the last load, or the source contains
+            events of complete days that were not loaded.
         days: the days that should exist.
+        stored: the days that were loaded before, or None if there are none.
         events: the days whose events differ.
         inputs: names of the other inputs whose files differ.
         effect: the days that the changed inputs affect.
         unfinished: days and tables that an earlier run did not complete.
         rebuild: the days to recompute, or None if no run is required.
         load: the days in `rebuild` whose events must be loaded.
+        restate_from: the earliest day that the run recomputes, or None if it is not limited.
+        held: the changes that affect earlier days.
+        delivery: a digest of all files in the source.
         key: a unique key for the change.
     """
 
+    is_delivered: bool
     days: DateWindow
+    stored: DateWindow | None
     events: EventDays
     inputs: tuple[str, ...]
     effect: EntityEffect
     unfinished: OutOfDate
     rebuild: DateWindow | None
     load: tuple[DateWindow, ...]
+    restate_from: date | None
+    held: HeldBack
+    delivery: str
     key: str
+
+    @property
+    def restated(self) -> int:
+        """The number of days to recompute that were computed before."""
+        if self.rebuild is None or self.stored is None or self.rebuild.first > self.stored.last:
+            return 0
+        return len(DateWindow(self.rebuild.first, min(self.rebuild.last, self.stored.last)))
 
 
 def compare_source(
     settings: Settings,
     assets: Sequence[TableAsset],
     *,
+    restate_days: int | None = None,
+    last: date | None = None,
     lock_timeout_seconds: float | None = None,
 ) -> SourceChanges:
     """Compare the source with the loaded data without writing to the warehouse.
@@ -121,6 +170,9 @@ def compare_source(
         settings: the configuration. If `start_date` is not set, the calendar starts on the first day
             in the source or the first loaded day, whichever is earlier.
         assets: the silver and gold tables.
+        restate_days: the number of stored days that may be recomputed, or None if it is not limited.
+        last: the last day to compute if files were delivered since the last load. Without a delivery,
+            no new day is computed. Defaults to the last day in the source.
         lock_timeout_seconds: seconds to wait for the lock. Defaults to the configured value.
 
     Raises:
@@ -130,34 +182,31 @@ def compare_source(
         SchemaMismatchError: If the ledger was written with a different declaration.
         WarehouseError: If the warehouse cannot be opened.
     """
-    in_source = source_range(settings)
+    in_source = None if last and settings.start_date else source_range(settings)
     inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
     # Read the source before opening the warehouse, because an open warehouse blocks runs.
     prints: Prints = {
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
     }
+    delivery = delivery_digest(prints)
     timeout = (
         settings.lock_timeout_seconds if lock_timeout_seconds is None else lock_timeout_seconds
     )
     with _reading(settings, timeout) as connection:
         loaded = _loaded_days(connection)
-        first = settings.start_date or min(
-            [in_source.first, *([loaded.first] if loaded is not None else [])]
+        known = recorded_delivery(connection)
+        is_delivered = (
+            loaded is None
+            or known is None
+            or known.digest != delivery
+            or (known.last_date is not None and known.last_date > loaded.last)
         )
-        available = available_partitions(first, settings.timezone)
-        last = min(in_source.last, available.last)
-        if loaded is not None:
-            last = max(last, loaded.last)
-        if last < first:
-            raise SettingsError(
-                f"No day in the source since {first} has ended. Set an earlier start_date, or"
-                " wait for more data."
-            )
-        days = DateWindow(first, last)
-        events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
-        changed_inputs, effect = _compare_entities(
-            connection, reading(settings, first), inputs, prints, days
-        )
+        if last is None:
+            # source_range is None only if a last day was requested.
+            last_day = in_source.last if in_source is not None else date.min
+        else:
+            last_day = last if is_delivered or loaded is None else loaded.last
+        days = _days_to_exist(settings, in_source, loaded, last_day)
         unfinished = out_of_date(
             connection,
             [asset.table for asset in assets],
@@ -165,33 +214,81 @@ def compare_source(
             _causes(assets),
             days,
         )
+        events = EventDays()
+        if is_delivered or last is None:
+            events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
+        restate_from = None
+        if restate_days is not None and loaded is not None:
+            new = [*events.never_loaded, *unfinished.missing, loaded.last + timedelta(days=1)]
+            earliest = min(new) - timedelta(days=restate_days)
+            restate_from = earliest if earliest > days.first else None
+        changed_inputs: tuple[str, ...] = ()
+        effect, held_rows = EntityEffect(), dict[str, int]()
+        if is_delivered or last is None:
+            changed_inputs, effect, held_rows = _compare_entities(
+                connection, reading(settings, days.first), inputs, prints, days, restate_from
+            )
         # Entities determine which event rows are accepted.
         events_table = bronze_events.TABLE
         of_entities = {events_table.name: [Cause.ENTITIES]}
         events_behind = out_of_date(connection, [events_table], {}, of_entities, days)
-    event_days = {max(day, days.first) for day in effect.event_days}
-    load = {*events.every, *event_days, *events_behind.days}
+    first = restate_from or days.first
+    held = HeldBack(
+        tuple(sorted(day for day in events.differing if day < first)),
+        held_rows,
+        tuple(day for day in unfinished.days if day < first),
+    )
+    load = {*events.every, *effect.event_days, *events_behind.days}
     affected = {*load, *unfinished.days}
     if effect.every_day:
         load.update(days)
-        affected.add(days.first)
+        affected.add(first)
     if effect.affects_from is not None:
-        affected.add(max(effect.affects_from, days.first))
-    affected = {day for day in affected if days.first <= day <= days.last}
+        affected.add(max(effect.affects_from, first))
+    load = {day for day in load if first <= day <= days.last}
+    affected = {day for day in affected if first <= day <= days.last}
     if not affected and (changed_inputs or unfinished.whole_tables):
         affected = {days.last}
     rebuild = DateWindow(min(affected), days.last) if affected else None
-    to_load = windows_of(day for day in load if days.first <= day <= days.last)
     return SourceChanges(
+        is_delivered,
         days,
+        loaded,
         events,
         changed_inputs,
         effect,
         unfinished,
         rebuild,
-        tuple(to_load),
+        tuple(windows_of(load)),
+        restate_from,
+        held,
+        delivery,
         _key(events, {name: prints.get(name, ()) for name in changed_inputs}, unfinished),
     )
+
+
+def _days_to_exist(
+    settings: Settings,
+    in_source: DateWindow | None,
+    loaded: DateWindow | None,
+    last: date,
+) -> DateWindow:
+    """Return the days from the first day of the calendar through the last day to compute.
+
+    Raises:
+        SettingsError: If the last day is before the first day.
+    """
+    stored = [] if loaded is None else [loaded]
+    found = [*stored, *([] if in_source is None else [in_source])]
+    first = settings.start_date or min(window.first for window in found)
+    available = available_partitions(first, settings.timezone)
+    last = max([min(last, available.last), *(window.last for window in stored)])
+    if last < first:
+        raise SettingsError(
+            f"No day in the source since {first} has ended. Set an earlier start_date, or"
+            " wait for more data."
+        )
+    return DateWindow(first, last)
 
 
 def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
@@ -381,11 +478,18 @@ def _compare_entities(
     inputs: Mapping[str, SourceInput],
     prints: Prints,
     days: DateWindow,
-) -> tuple[tuple[str, ...], EntityEffect]:
-    """Return the inputs whose files differ from the ledger, and the days that these inputs affect."""
+    restate_from: date | None,
+) -> tuple[tuple[str, ...], EntityEffect, dict[str, int]]:
+    """Return the changed inputs, the days that they affect, and the number of rows held back by input.
+
+    An input has changed if its files differ from the ledger. Without a limit of the recomputed days, an
+    input of which rows are held back has also changed.
+    """
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):
-        return tuple(names), EntityEffect(every_day=True)
+        return tuple(names), EntityEffect(every_day=True), {}
+    held = _held_rows(connection)
+    waiting = {} if restate_from else held
     loaded = {
         name: [(file["path"], file["size_bytes"], file["sha256"]) for file in files]
         for name, files in connection.execute(
@@ -395,27 +499,30 @@ def _compare_entities(
     changed = tuple(
         name
         for name in names
-        if loaded.get(name)
+        if name in waiting
+        or loaded.get(name)
         != [(p.relative_path, p.size_bytes, p.sha256) for p in prints.get(name, ())]
     )
     if not changed:
-        return (), EntityEffect()
+        return (), EntityEffect(), held
     compared = (*COMPARED, bronze_events.TABLE, bronze_rejected_events.TABLE)
     if not all(_has(connection, table) for table in compared):
-        return changed, EntityEffect(every_day=True)
+        return changed, EntityEffect(every_day=True), {}
     [(warehouse,)] = connection.execute("SELECT current_database()").fetchall()
     connection.execute(f"ATTACH ':memory:' AS {_CANDIDATE} (READ_WRITE)")
     connection.execute(f"USE {_CANDIDATE}")
     create_bookkeeping(connection)
     try:
-        stored = (*load_entities.VERSIONED, bronze_entity_loads.TABLE)
-        for table in stored:
+        for table in (*COMPARED, bronze_entity_loads.TABLE):
             prepare(connection, table)
             connection.execute(
                 f"INSERT INTO {table.qualified_name} BY NAME"
                 f" FROM {quote(warehouse)}.{table.qualified_name}"
             )
-        load_entities.entity_batch(inputs, reads, window=days).write(connection, None)
+        load_entities.entity_batch(inputs, reads, window=days, restate_from=restate_from).write(
+            connection, None
+        )
+        held = _held_rows(connection)
         effect = entity_effect(
             connection,
             before=lambda table: f"{quote(warehouse)}.{table.qualified_name}",
@@ -425,7 +532,23 @@ def _compare_entities(
     finally:
         connection.execute(f"USE {quote(warehouse)}")
         connection.execute(f"DETACH {_CANDIDATE}")
-    return changed, effect
+    return changed, effect, held
+
+
+def _held_rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return the number of rows of each input that the stored load holds back."""
+    found = connection.execute(
+        f"""
+        SELECT input_name, max(rows) FROM (
+            SELECT input_name, count(*) AS rows FROM {bronze_rejected_entities.TABLE.qualified_name}
+            WHERE {REASON} = '{HELD_BACK}' GROUP BY input_name
+            UNION ALL
+            -- A row that the source no longer contains is not rejected, but its stored row is kept.
+            SELECT input_name, rows_kept FROM {bronze_entity_loads.TABLE.qualified_name}
+        ) GROUP BY input_name HAVING max(rows) > 0 ORDER BY input_name
+        """
+    ).fetchall()
+    return dict(found)
 
 
 def _input_name(table: Table) -> str:

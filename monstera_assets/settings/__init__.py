@@ -104,6 +104,12 @@ class Settings(BaseSettings):
         description="The daily run's start time, as HH:MM in the time zone set by `timezone`. When the"
         " run starts, the source must contain the previous day's data.",
     )
+    restate_days: int = Field(
+        90,
+        ge=0,
+        description="The number of earlier days that the daily run recomputes at most if their data"
+        " changed. Changes that affect older days are held back until `monstera run --changed`.",
+    )
     export_directory: Path | None = Field(
         None,
         description="The folder to which each run exports tables for BI tools. Default: no export.",

@@ -85,7 +85,7 @@ MEASURE_COLUMNS = (
     ma.Column(
         "features_available_30",
         "int64",
-        "Number of features that belong to the products used in the last 30 days.",
+        "Number of launched features that belong to the products used in the last 30 days.",
     ),
     ma.Column("has_used_features", "boolean", "Whether the user has ever used a feature."),
     ma.Column(
@@ -151,6 +151,15 @@ def silver_user_segment_history(
     """Compute intervals of constant behavior, expand them to days and assign the segments."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
+    launches = bronze_product_catalog.select(
+        feature_id="product_id",
+        # Earlier launch days have the same effect as this day, and are counted together.
+        launched_day=ibis.greatest(
+            ma.day_number(bronze_product_catalog.created_date),
+            ma.day_number(window.first) - RECENT_DAYS,
+        ),
+    )
+    features = features.inner_join(launches, "feature_id")
     users = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
     facts = behavior.Facts.of(
         silver_daily_user_activity,
@@ -161,7 +170,9 @@ def silver_user_segment_history(
         reached=_reached(silver_events_enriched, policy.segments),
         runs=_recent_runs(silver_workflow_runs, window),
         users=users.select("user_id", signup_day=ma.day_number(users.signup_date)),
-        features_of_product=features.group_by("product_id").aggregate(features=features.count()),
+        features_of_product=features.group_by("product_id", "launched_day").aggregate(
+            features=features.count()
+        ),
     )
     intervals = behavior.behavior_intervals(facts, policy, window.first, window.last)
     sources = ma.version_intervals(bronze_users, "user_id", ["acquisition_source"])

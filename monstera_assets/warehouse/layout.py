@@ -18,6 +18,8 @@ from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 _VERSION = f"{OPERATIONS_SCHEMA}.layout"
+DELIVERY = f"{OPERATIONS_SCHEMA}.delivery"
+"""Table with one row about the files that the last load read."""
 _FIRST_VERSION = 1
 """The layout version of a file without a recorded version."""
 
@@ -164,7 +166,53 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4)
+_BEFORE_FIRST_USE = """
+DELETE FROM {table} AS rows USING (
+    SELECT {product} AS product, min(metric_date) FILTER ({used}) AS used_from
+    FROM {table} WHERE {of_product} GROUP BY {product}
+) AS products
+WHERE {of_product} AND rows.{product} = products.product
+    AND (used_from IS NULL OR metric_date < used_from)
+"""
+
+
+def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the number of kept rows to the ledger, and delete products' rows from before their first use."""
+    stored = {
+        name
+        for (name,) in connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    if "bronze.bronze_entity_loads" in stored:
+        connection.execute(
+            "ALTER TABLE bronze.bronze_entity_loads ADD COLUMN rows_kept BIGINT;"
+            " UPDATE bronze.bronze_entity_loads SET rows_kept = 0"
+        )
+    for table, product, used, of_product in (
+        (
+            "gold.gold_state_distribution",
+            "segment_value",
+            "members_in_state_daily > 0",
+            "scope = 'product'",
+        ),
+        (
+            "gold.gold_activity_metrics",
+            "product_id",
+            "events_recorded_daily > 0",
+            "event_type = 'all' AND product_id NOT IN ('all', 'none')",
+        ),
+    ):
+        if table in stored:
+            connection.execute(
+                _BEFORE_FIRST_USE.format(
+                    table=table, product=product, used=used, of_product=of_product
+                )
+            )
+
+
+STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4, _upgrade_to_5)
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 
 Steps run in the caller's transaction.
@@ -249,5 +297,6 @@ def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
         f" NULL); CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.source_changes (cause VARCHAR NOT"
         " NULL, affects_from DATE NOT NULL, changed_at TIMESTAMP NOT NULL);"
         f" CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.settings (name VARCHAR NOT NULL, value"
-        " VARCHAR NOT NULL)"
+        f" VARCHAR NOT NULL); CREATE TABLE IF NOT EXISTS {DELIVERY} (digest VARCHAR NOT NULL,"
+        " last_date DATE)"
     )

@@ -53,12 +53,14 @@ class OutOfDate:
 
     Attributes:
         days: the days in daily tables, in order.
+        missing: the days in `days` on which a table was never computed.
         whole_tables: the names of unpartitioned tables.
         noted_at: the time at which the latest source change was recorded, or None if no change is
             recorded.
     """
 
     days: tuple[date, ...]
+    missing: tuple[date, ...]
     whole_tables: tuple[str, ...]
     noted_at: datetime | None
 
@@ -107,7 +109,7 @@ def out_of_date(
     """
     if not _exists(connection, "materializations"):
         whole = tuple(table.name for table in tables if table.partition_column is None)
-        return OutOfDate(tuple(window), whole, None)
+        return OutOfDate(tuple(window), tuple(window), whole, None)
     by_day = {table.name: table.partition_column is not None for table in tables}
     _pairs(connection, "asked", by_day.items(), "BOOLEAN")
     _pairs(
@@ -132,14 +134,14 @@ def out_of_date(
             SELECT key AS table_name, day, max(materialized_at) AS inputs_made_at
             FROM made_from JOIN made ON made.table_name = value GROUP BY ALL
         )
-        SELECT DISTINCT day
+        SELECT day, bool_or(materialized_at IS NULL) AS is_missing
         FROM (SELECT key AS table_name, day FROM asked CROSS JOIN calendar WHERE value)
         LEFT JOIN made USING (table_name, day)
         LEFT JOIN changed USING (table_name, day)
         LEFT JOIN inputs_made USING (table_name, day)
         WHERE materialized_at IS NULL OR materialized_at < changed_at
             OR materialized_at < inputs_made_at
-        ORDER BY day
+        GROUP BY day ORDER BY day
         """,
         [window.first, window.last],
     ).fetchall()
@@ -166,7 +168,10 @@ def out_of_date(
     ).fetchall()
     [(noted_at,)] = connection.execute(f"SELECT max(changed_at) FROM {notes} AS notes").fetchall()
     return OutOfDate(
-        tuple(day for (day,) in days), tuple(name for (name,) in whole_tables), noted_at
+        tuple(day for day, _ in days),
+        tuple(day for day, is_missing in days if is_missing),
+        tuple(name for (name,) in whole_tables),
+        noted_at,
     )
 
 

@@ -436,11 +436,10 @@ def _load_events(
 ) -> Mapping[str, int]:
     inputs = discover_source(source)
     batch = event_batch(
-        inputs["events"],
+        inputs,
         window=window,
         first_partition=FIRST,
         reading=reading,
-        has_catalog="product_catalog" in inputs,
     )
     with _opened(database) as connection, writer.transaction(connection):
         batch.write(connection, window)

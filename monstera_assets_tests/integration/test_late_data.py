@@ -17,7 +17,8 @@ from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import CHANGED_DAYS, event_batch
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import build_definitions, table_assets, tables
-from monstera_assets.operations.late_data import SENSOR, describe_changes, rebuild_tags
+from monstera_assets.operations.run_plan import describe_changes, run_tags
+from monstera_assets.operations.schedules import CHANGES_SENSOR
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
@@ -75,7 +76,7 @@ class Bronze:
         """Run the two loads of a run."""
         found = discover_source(self.source.folder)
         events = event_batch(
-            found["events"],
+            found,
             window=window,
             first_partition=FIRST,
             reading=READING,
@@ -174,7 +175,7 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
         assert changes.rebuild.first >= nth(40), (
             "Days before the first change must not be recomputed."
         )
-        assert errors(kept.run(only=EVERYTHING, tags=rebuild_tags(changes))) == {}
+        assert errors(kept.run(only=EVERYTHING, tags=run_tags(changes))) == {}
         assert compare_source(kept.settings, assets).rebuild is None
         assert errors(scratch.run(CALENDAR, only=EVERYTHING)) == {}
     assert_same(kept.contents(), scratch.contents())
@@ -475,7 +476,7 @@ def sensed(tmp_path: Path) -> Iterator[tuple[Bronze, dg.SensorDefinition, dg.Dag
     bronze = Bronze(tmp_path, ChangingSource(tmp_path / "source", 13, by_day=True))
     definitions = build_definitions(bronze.settings)
     with dg.DagsterInstance.ephemeral() as instance:
-        yield bronze, definitions.get_sensor_def(SENSOR), instance
+        yield bronze, definitions.get_sensor_def(CHANGES_SENSOR), instance
 
 
 def _look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> Any:
@@ -490,7 +491,7 @@ def test_sensor_requests_the_run_of_the_command_line_once(
     request = _look(sensor, instance)
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == expected.key == _look(sensor, instance).run_key
-    assert rebuild_tags(expected).items() <= dict(request.tags).items()
+    assert run_tags(expected).items() <= dict(request.tags).items()
     assert from_text(request.tags[CHANGED_DAYS]) == list(expected.load)
     bronze.source.add_late_event()
     bronze.source.write_events()

@@ -84,9 +84,9 @@ def _loaded(source: Path, database: Path) -> dict[str, list[tuple[object, ...]]]
         with writer.transaction(connection):
             entity_batch(inputs, reading).write(connection, None)
         with writer.transaction(connection):
-            event_batch(
-                inputs["events"], window=DAYS, first_partition=DAYS.first, reading=reading
-            ).write(connection, DAYS)
+            event_batch(inputs, window=DAYS, first_partition=DAYS.first, reading=reading).write(
+                connection, DAYS
+            )
         found = {
             name: connection.execute(f"FROM bronze.bronze_{name} ORDER BY ALL").fetchall()
             for name in TABLES

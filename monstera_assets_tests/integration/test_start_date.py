@@ -12,8 +12,8 @@ import pytest
 from dagster import AssetCheckSeverity
 
 from monstera_assets.definitions import table_assets, tables
-from monstera_assets.operations.late_data import rebuild_tags
 from monstera_assets.operations.retention import expire_raw_events
+from monstera_assets.operations.run_plan import run_tags
 from monstera_assets.operations.source_comparison import compare_source
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.tables import Table
@@ -153,7 +153,7 @@ def test_late_facts_before_the_first_partition_change_it(tmp_path: Path, by_day:
         changes = compare_source(graph.settings, [])
         assert changes.events.every == {facts.start}
         assert changes.rebuild == facts.days
-        assert graph.run(tags=rebuild_tags(changes), only=loads).success
+        assert graph.run(tags=run_tags(changes), only=loads).success
         assert compare_source(graph.settings, []).rebuild is None
     fresh = facts.graph("fresh")
     with fresh.instance:

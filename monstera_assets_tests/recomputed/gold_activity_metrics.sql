@@ -68,11 +68,11 @@ WITH RECURSIVE ancestors AS (
     LEFT JOIN events AS last_event ON last_event.event_order = last_walk.event_order
     WHERE walks.step = 1
 ), totals AS (
-    SELECT 'all' AS product_id
+    SELECT 'all' AS product_id, DATE '0001-01-01' AS used_from
     UNION ALL
-    SELECT 'none'
+    SELECT 'none', DATE '0001-01-01'
     UNION ALL
-    SELECT published_id FROM published WHERE tier = 'product'
+    SELECT product_id, min(event_date) FROM events WHERE product_id <> 'none' GROUP BY product_id
 ), total_runs AS (
     SELECT metric_date, totals.product_id,
         count(*) FILTER (started_on = metric_date) AS workflows_started_daily,
@@ -81,7 +81,7 @@ WITH RECURSIVE ancestors AS (
             / nullif(count(*) FILTER (started_on = metric_date - 7)::DOUBLE, 0)
             AS workflows_completed_share_weekly,
         median(hours) FILTER (completed_on = metric_date) AS workflows_hours_to_complete_median_daily
-    FROM dates CROSS JOIN totals
+    FROM dates JOIN totals ON metric_date >= used_from
     LEFT JOIN runs ON totals.product_id IN ('all', runs.product_id)
     GROUP BY ALL
 ), total_events AS (
@@ -90,7 +90,7 @@ WITH RECURSIVE ancestors AS (
         count(DISTINCT event_id) FILTER (is_qualifying_event) AS events_qualifying_daily,
         count(DISTINCT user_id) AS users_present_daily,
         count(DISTINCT user_id) FILTER (is_qualifying_event) AS users_active_daily
-    FROM dates CROSS JOIN totals
+    FROM dates JOIN totals ON metric_date >= used_from
     LEFT JOIN events ON event_date = metric_date AND totals.product_id IN ('all', events.product_id)
     GROUP BY ALL
 )

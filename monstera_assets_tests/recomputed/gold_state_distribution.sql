@@ -45,8 +45,10 @@ WITH days AS (
         UNION ALL
         SELECT metric_date, 'product', 'product', product_id, ['new_to_product', 'active_in_product',
             'dormant_in_product', 'churned_from_product', 'reactivated_in_product']
-        FROM dates CROSS JOIN bronze.bronze_product_catalog
-        WHERE tier = 'product' AND is_active
+        FROM dates JOIN (
+            SELECT product_id, min(first_access_date) AS used_from
+            FROM silver.silver_user_product_state_history GROUP BY product_id
+        ) ON metric_date >= used_from
         UNION ALL
         SELECT metric_date, 'account', 'all', 'all', ['trial', 'new_paid', 'active', 'expanding', 'at_risk',
             'contracting', 'churned', 'reactivated', 'frozen']
