@@ -255,7 +255,7 @@ class _EntityLoad:
         """
         name = entity.input_name
         derived = (
-            f"FROM {bronze_entity_loads.TABLE.qualified_name} WHERE rows_derived > 0"
+            f"FROM {bronze_entity_loads.TABLE.qualified_name} WHERE rows_derived + rows_kept > 0"
             f" AND input_name = '{name}'"
         )
         if not self.keep_versions or count_rows(connection, derived):

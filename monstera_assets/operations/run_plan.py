@@ -187,7 +187,9 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
     elif changes.unfinished.whole_tables and not changes.unfinished.days:
         yield f"Not completed by an earlier run: {', '.join(changes.unfinished.whole_tables)}"
     if held:
-        parts = [f"{rows:,} rows of {name}" for name, rows in held.rows.items()]
+        parts = [
+            f"{rows:,} row{'' if rows == 1 else 's'} of {name}" for name, rows in held.rows.items()
+        ]
         if held.event_days:
             parts.append(f"the events of {_listed(held.event_days)}")
         if held.out_of_date:

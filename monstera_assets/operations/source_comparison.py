@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import duckdb
-import ibis
+import ibis.expr.types as ir
 
 from monstera_assets.bronze import (
     bronze_entity_loads,
@@ -46,11 +46,11 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import temporary_table
-from monstera_assets.warehouse.compiler import bind, compile_duckdb
+from monstera_assets.warehouse.compiler import bind
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
-from monstera_assets.warehouse.query_cache import QueryCache
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -60,6 +60,7 @@ from monstera_assets.warehouse.writer import prepare, quote, require_table
 _EVENTS = "events"
 _DAYS_NOW = "compared_days"
 _CANDIDATE = "candidate"
+_CACHE = "source comparison"
 
 Prints = Mapping[str, tuple[FileFingerprint, ...]]
 
@@ -450,23 +451,20 @@ def _digest_days(
     days: DateWindow,
 ) -> None:
     reads = reading(settings, days.first)
-    rows, malformed, _ = staged_events(connection, source_input, reads, QueryCache())
+    queries = open_cache(_CACHE)
+    rows, malformed, _ = staged_events(connection, source_input, reads, queries, copy=False)
     bind(connection, {event_rules.LAST_DAY: days.last})
-    digests = load_events.day_digests(
-        rows,
-        malformed,
-        reading=reads,
-        first_partition=days.first,
+
+    def digests() -> ir.Table:
+        found = load_events.day_digests(rows, malformed, reading=reads, first_partition=days.first)
+        return found.select(
+            day=found.partition_date, size=found.rows_read, content=found.rows_digest
+        )
+
+    select = queries.select(
+        "source_comparison.digests", digests, rows.get_name(), rows.schema(), reads, days.first
     )
-    temporary_table(
-        connection,
-        _DAYS_NOW,
-        compile_duckdb(
-            digests.select(
-                day=ibis._.partition_date, size=ibis._.rows_read, content=ibis._.rows_digest
-            )
-        ),
-    )
+    temporary_table(connection, _DAYS_NOW, select)
 
 
 # ---------------------------------------------------------------- entities
@@ -519,9 +517,9 @@ def _compare_entities(
                 f"INSERT INTO {table.qualified_name} BY NAME"
                 f" FROM {quote(warehouse)}.{table.qualified_name}"
             )
-        load_entities.entity_batch(inputs, reads, window=days, restate_from=restate_from).write(
-            connection, None
-        )
+        load_entities.entity_batch(
+            inputs, reads, open_cache(_CACHE), window=days, restate_from=restate_from
+        ).write(connection, None)
         held = _held_rows(connection)
         effect = entity_effect(
             connection,

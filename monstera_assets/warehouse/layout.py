@@ -177,7 +177,7 @@ WHERE {of_product} AND rows.{product} = products.product
 
 
 def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the number of kept rows to the ledger, and delete products' rows from before their first use."""
+    """Add the number of kept rows, and delete products' rows from before their first use."""
     stored = {
         name
         for (name,) in connection.execute(

@@ -24,6 +24,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.source_changes import Cause, note_change, out_of_date
 from monstera_assets.warehouse.windows import DateWindow, as_text, from_text
 from monstera_assets_tests.changing_source import ChangingSource
@@ -71,18 +72,26 @@ class Bronze:
         return self.folder / f"warehouse{next(self.numbers)}.duckdb"
 
     def load(
-        self, database: Path, window: DateWindow, changed: Sequence[DateWindow] | None = None
+        self,
+        database: Path,
+        window: DateWindow,
+        changed: Sequence[DateWindow] | None = None,
+        held: Sequence[DateWindow] = (),
+        restate_from: date | None = None,
     ) -> Path:
         """Run the two loads of a run."""
-        found = discover_source(self.source.folder)
+        found, queries = discover_source(self.source.folder), open_cache("late data")
         events = event_batch(
             found,
             window=window,
             first_partition=FIRST,
             reading=READING,
             changed=changed,
+            held=held,
+            queries=queries,
         )
-        for batch, days in ((entity_load(found, READING), None), (events, window)):
+        entities = entity_load(found, READING, queries, restate_from=restate_from)
+        for batch, days in ((entities, None), (events, window)):
             with (
                 connect(str(database), connection_config(threads=2)) as connection,
                 writer.transaction(connection),

@@ -1,8 +1,8 @@
-"""Test the daily schedule on a normal morning, after an outage, and if no day is missing."""
+"""Test the daily schedule on a normal morning, after an outage, and without a delivery."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -10,24 +10,33 @@ import dagster as dg
 import pytest
 from dagster._core.storage import tags
 
+from monstera_assets.bronze.held_back import RESTATE_FROM
+from monstera_assets.bronze.load_entities import entity_load
+from monstera_assets.bronze.load_events import CHANGED_DAYS, HELD_DAYS, event_batch
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.dashboards.asset import KEY
-from monstera_assets.definitions import build_definitions, tables
+from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.partitions import daily_partitions
-from monstera_assets.operations.schedules import daily_schedule, freshness, missing_days
+from monstera_assets.operations.run_plan import CHANGES
+from monstera_assets.operations.schedules import daily_schedule, freshness
 from monstera_assets.settings import Settings
+from monstera_assets.source.layout import discover_source
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import (
     PARTITION_TAG,
     RANGE_END_TAG,
     RANGE_START_TAG,
-    DateWindow,
+    window_of_run,
 )
 from monstera_assets_tests.integration.example_runs import batched_instance
+from monstera_assets_tests.integration.test_odd_sources import ACCOUNT, EVENT, FAMILY, USER, VIDEO
+from monstera_assets_tests.source_files import write_rows, write_source
 
 FIRST = date(2024, 2, 26)
-A, B = (dg.AssetKey(["silver", name]) for name in ("a", "b"))
 RANGE_START, RANGE_END = (f"dagster/asset_partition_range_{edge}" for edge in ("start", "end"))
-SETTINGS = Settings(daily_run_at=time(5, 30))
+AT = time(5, 30)
 
 
 @pytest.fixture
@@ -36,20 +45,49 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def materialize(instance: dg.DagsterInstance, key: dg.AssetKey, days: Iterable[date]) -> None:
-    for day in days:
-        event = dg.AssetMaterialization(asset_key=key, partition=day.isoformat())
-        instance.report_runless_asset_event(event)
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The settings for a source with an empty file of events, and a warehouse that does not exist."""
+    entities = {
+        "accounts": [ACCOUNT],
+        "users": [{**USER, "user_created_at": f"{FIRST} 01:00:00"}],
+        "product_catalog": [FAMILY, VIDEO],
+    }
+    source = write_source(tmp_path / "source", entities)
+    write_rows(source / "events" / "first.csv", [], EVENT)
+    database = tmp_path / "warehouse.duckdb"
+    return Settings(source=source, database=database, daily_run_at=AT, restate_days=3)
+
+
+def deliver(settings: Settings, *days: date, name: str = "") -> None:
+    """Deliver one event on each day, in one file."""
+    rows = [{**EVENT, "event_id": f"{name}{day}", "timestamp": f"{day} 10:00:00"} for day in days]
+    write_rows(settings.source / "events" / f"{name or days[-1]}.csv", rows)
 
 
 def tick(
-    instance: dg.DagsterInstance, at: datetime, settings: Settings = SETTINGS
+    instance: dg.DagsterInstance, at: datetime, settings: Settings
 ) -> dg.RunRequest | dg.SkipReason:
-    schedule = daily_schedule(settings, FIRST, [A, B])
+    schedule = daily_schedule(settings, [], FIRST)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
         result = schedule(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
+
+
+def load(request: dg.RunRequest | dg.SkipReason, settings: Settings) -> None:
+    """Run the two loads of the requested run."""
+    assert isinstance(request, dg.RunRequest), request
+    window = window_of_run(request.tags)
+    assert window is not None
+    found, reading = discover_source(settings.source), Reading(first_day=FIRST)
+    events = event_batch(found, window=window, first_partition=FIRST, reading=reading)
+    for batch, days in ((entity_load(found, reading, window=window), None), (events, window)):
+        with (
+            connect(str(settings.database), connection_config(threads=1)) as connection,
+            writer.transaction(connection),
+        ):
+            batch.write(connection, days)
 
 
 def asked(result: dg.RunRequest | dg.SkipReason) -> tuple[str, str]:
@@ -57,46 +95,117 @@ def asked(result: dg.RunRequest | dg.SkipReason) -> tuple[str, str]:
     return result.tags[RANGE_START], result.tags[RANGE_END]
 
 
-def morning(day: date) -> datetime:
-    return datetime.combine(day, time(5, 30), tzinfo=UTC)
+def morning(day: date, at: time = AT) -> datetime:
+    return datetime.combine(day, at, tzinfo=UTC)
 
 
-def test_the_first_morning_requests_all_days(instance: dg.DagsterInstance) -> None:
-    # 2024 has a 29 February.
-    assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-26", "2024-02-29")
+def test_mornings_with_and_without_a_delivery(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    first = tick(instance, morning(date(2024, 3, 1)), settings)
+    assert asked(first) == ("2024-02-26", "2024-02-29")  # 2024 has a 29 February
+    load(first, settings)
+
+    done = tick(instance, morning(date(2024, 3, 1), time(5, 40)), settings)
+    assert done == dg.SkipReason("All tables are up to date through 2024-02-29.")
+
+    without = [tick(instance, morning(date(2024, 3, 2), at), settings) for at in (AT, time(7, 30))]
+    assert (
+        without
+        == [
+            dg.SkipReason(
+                "No file is new or has changed since the last run. 2024-03-01 is not computed."
+            )
+        ]
+        * 2
+    )
+
+    deliver(settings, date(2024, 3, 1), date(2024, 3, 2))
+    after = tick(instance, morning(date(2024, 3, 3)), settings)
+    assert asked(after) == ("2024-03-01", "2024-03-02")
+    load(after, settings)
+
+    write_rows(settings.source / "accounts.csv", [{**ACCOUNT, "total_seats": "7"}])
+    without_events = tick(instance, morning(date(2024, 3, 4)), settings)
+    assert asked(without_events) == ("2024-03-03", "2024-03-03")
 
 
-def test_a_normal_morning_requests_yesterday(instance: dg.DagsterInstance) -> None:
-    for key in (A, B):
-        materialize(instance, key, DateWindow(FIRST, date(2024, 2, 28)))
-    assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-29", "2024-02-29")
+def test_a_late_file_restates_recent_days_and_holds_back_older_days(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    load(tick(instance, morning(date(2024, 3, 3)), settings), settings)
+    deliver(settings, date(2024, 2, 27), date(2024, 3, 1), date(2024, 3, 3), name="late")
+    request = tick(instance, morning(date(2024, 3, 4)), settings)
+    assert asked(request) == ("2024-03-01", "2024-03-03")
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags[CHANGED_DAYS] == "2024-03-01/2024-03-01,2024-03-03/2024-03-03"
+    assert request.tags[RESTATE_FROM] == "2024-02-29"
+    assert request.tags[HELD_DAYS] == "2024-02-27/2024-02-27"
+    assert request.tags[CHANGES].splitlines() == [
+        "Event days added: 2024-02-27, 2024-03-01, 2024-03-03",
+        "Held back, because days before 2024-02-29 are not recomputed: the events of 2024-02-27."
+        " To update all days, run: monstera run --changed",
+        "To do: load events for 2024-03-01, 2024-03-03, compute 2024-03-01 to 2024-03-03 (3 days, of"
+        " which 2 are recomputed)",
+    ]
 
 
-def test_after_an_outage_the_missing_days_are_requested(instance: dg.DagsterInstance) -> None:
-    for key in (A, B):
-        materialize(instance, key, DateWindow(FIRST, date(2024, 2, 27)))
-    assert asked(tick(instance, morning(date(2024, 3, 4)))) == ("2024-02-28", "2024-03-03")
+def test_a_day_that_one_table_lacks_is_missing(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    load(tick(instance, morning(date(2024, 3, 1)), settings), settings)
+    [asset] = [each for each in table_assets() if each.table.name == "silver_events_enriched"]
+    schedule = daily_schedule(settings, [asset], FIRST)
+    at = morning(date(2024, 3, 1))
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
+        result = schedule(context)
+    assert isinstance(result, dg.RunRequest | dg.SkipReason)
+    assert asked(result) == ("2024-02-26", "2024-02-29")
 
 
-def test_a_day_that_one_table_lacks_is_missing(instance: dg.DagsterInstance) -> None:
-    materialize(instance, A, DateWindow(FIRST, date(2024, 2, 29)))
-    materialize(instance, B, [day for day in DateWindow(FIRST, date(2024, 2, 29)) if day.day != 27])
-    assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-27", "2024-02-29")
+def test_a_failed_run_is_requested_again_only_after_a_delivery(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    def key() -> str | None:
+        result = tick(instance, morning(date(2024, 3, 1)), settings)
+        assert isinstance(result, dg.RunRequest)
+        return result.run_key
+
+    first = key()
+    assert key() == first, "Dagster starts one run for a key."
+    deliver(settings, date(2024, 2, 29))
+    assert key() != first
 
 
-def test_no_run_is_requested_if_no_day_is_missing(instance: dg.DagsterInstance) -> None:
-    for key in (A, B):
-        materialize(instance, key, DateWindow(FIRST, date(2024, 2, 29)))
-    result = tick(instance, morning(date(2024, 3, 1)))
-    assert isinstance(result, dg.SkipReason)
-    assert result.skip_message == "All daily tables are up to date through 2024-02-29."
-    calendar = DateWindow(FIRST, date(2024, 2, 29))
-    assert missing_days(instance, [A, B], calendar) is None
+def test_a_source_that_cannot_be_read_is_reported_by_a_run(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    (settings.source / "events" / "first.csv").write_text("no,such,columns\n", encoding="utf-8")
+    write_rows(settings.source / "events.csv", [], EVENT)  # the input exists twice
+    assert asked(tick(instance, morning(date(2024, 3, 1)), settings)) == ("2024-02-29",) * 2
 
 
-def test_before_the_first_partition_has_ended(instance: dg.DagsterInstance) -> None:
-    assert isinstance(tick(instance, morning(FIRST)), dg.SkipReason)
-    assert asked(tick(instance, morning(FIRST + timedelta(days=1)))) == ("2024-02-26", "2024-02-26")
+def test_a_look_after_midnight_belongs_to_the_day_before(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    late = settings.model_copy(update={"daily_run_at": time(23, 30)})
+    [*schedules] = daily_schedule(late, [], FIRST).cron_schedule
+    assert schedules == [
+        "30,40,50 23 * * *",
+        "0,10,20,30,40,50 0 * * *",
+        "0,10,20,30 1 * * *",
+    ]
+    before = tick(instance, morning(date(2024, 3, 1), time(23, 30)), late)
+    after = tick(instance, morning(date(2024, 3, 2), time(0, 10)), late)
+    assert asked(before) == asked(after) == ("2024-02-26", "2024-02-29")
+
+
+def test_before_the_first_partition_has_ended(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    assert isinstance(tick(instance, morning(FIRST), settings), dg.SkipReason)
+    second = morning(FIRST + timedelta(days=1))
+    assert asked(tick(instance, second, settings)) == ("2024-02-26", "2024-02-26")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +217,9 @@ def test_before_the_first_partition_has_ended(instance: dg.DagsterInstance) -> N
     ],
 )
 def test_yesterday_is_in_utc(
-    instance: dg.DagsterInstance, moment: datetime, yesterday: str
+    instance: dg.DagsterInstance, settings: Settings, moment: datetime, yesterday: str
 ) -> None:
-    assert asked(tick(instance, moment))[1] == yesterday
+    assert asked(tick(instance, moment, settings))[1] == yesterday
 
 
 @pytest.mark.parametrize(
@@ -128,31 +237,37 @@ def test_yesterday_is_in_utc(
     ],
 )
 def test_yesterday_is_in_the_configured_zone(
-    instance: dg.DagsterInstance, zone: str, moment: datetime, yesterday: str
+    instance: dg.DagsterInstance, settings: Settings, zone: str, moment: datetime, yesterday: str
 ) -> None:
-    settings = Settings(daily_run_at=time(5, 30), timezone=zone)
-    assert asked(tick(instance, moment, settings))[1] == yesterday
+    local = settings.model_copy(update={"timezone": zone})
+    assert asked(tick(instance, moment, local))[1] == yesterday
     # Dagster's own calendar has this partition by then, but not the next one.
     keys = daily_partitions(FIRST, zone).get_partition_keys(current_time=moment)
     assert keys[-1] == yesterday
 
 
-def test_a_run_in_progress_is_not_requested_again(instance: dg.DagsterInstance) -> None:
+def test_a_run_in_progress_is_not_requested_again(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
     job = dg.GraphDefinition(name="waiting", node_defs=[]).to_job()
     tags = {RANGE_START: "2024-02-26", RANGE_END: "2024-02-29"}
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    result = tick(instance, morning(date(2024, 3, 1)))
+    result = tick(instance, morning(date(2024, 3, 1)), settings)
     assert isinstance(result, dg.SkipReason)
     assert "already in progress" in str(result.skip_message)
     instance.delete_run(run.run_id)
-    assert isinstance(tick(instance, morning(date(2024, 3, 1))), dg.RunRequest)
+    assert isinstance(tick(instance, morning(date(2024, 3, 1)), settings), dg.RunRequest)
 
 
 def test_the_graph_has_the_schedule_and_every_table_a_freshness_policy() -> None:
     settings = Settings(start_date=FIRST, daily_run_at=time(22, 15))
     definitions = build_definitions(settings)
     schedule = definitions.resolve_schedule_def("daily_run")
-    assert schedule.cron_schedule == "15 22 * * *"
+    assert schedule.cron_schedule == [
+        "15,25,35,45,55 22 * * *",
+        "5,15,25,35,45,55 23 * * *",
+        "5,15 0 * * *",
+    ]
     assert schedule.execution_timezone == "UTC"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
     assert schedule.job_name == "daily"
