@@ -22,6 +22,7 @@ from monstera_assets_tests.oracle.source import (
     read_integer,
     read_timestamp,
 )
+from monstera_assets_tests.random_source import write_random_source
 from monstera_assets_tests.source_files import write_source
 
 at = datetime
@@ -1064,6 +1065,26 @@ def test_without_accounts_a_row_under_an_alias_has_that_of_its_user(tmp_path: Pa
         ("ada", "ada"),
         ("bob", "acc"),
     }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_with_aliases_is_that_with_the_ids_of_its_users(tmp_path: Path, seed: int) -> None:
+    loaded = []
+    for aliases in (True, False):
+        folder = tmp_path / f"{aliases}"
+        write_random_source(folder, seed, users=24, accounts=6, aliases=aliases)
+        loaded.append(load(folder))
+    merged, plain = loaded
+    assert {row["alias_id"] is None for row in merged.users} == {True, False}
+    for row in merged.users:
+        row["alias_id"] = None
+    for name in ("events", "subscription_events", "accounts"):
+        assert getattr(merged, name) == getattr(plain, name)
+    users = [sorted(source.users, key=lambda row: str(row["user_id"])) for source in loaded]
+    assert users[0] == users[1]
+    assert (merged.first_day, merged.last_day) == (plain.first_day, plain.last_day)
+    assert plain.rejected == []
+    assert set(merged.reasons("users")) == set(merged.reasons("subscription_events")) == {"merged"}
 
 
 # ---------------------------------------------------------------- what may be missing
