@@ -36,8 +36,17 @@ SHOWN: Mapping[str, Sequence[str]] = {
         *("total_seats", "monthly_recurring_revenue", "subscription_tier"),
         *("contract_renewal_date", "effective_date", "grace_until"),
     ),
+    "user_aliases": ("alias_id", "user_id", "merged_user_id", "alias_created_at", "faults"),
     "users": (
-        *("user_id", "valid_from", "email", "account_id", "user_created_at", "signup_date"),
+        *(
+            "user_id",
+            "alias_id",
+            "valid_from",
+            "email",
+            "account_id",
+            "user_created_at",
+            "signup_date",
+        ),
         *("country", "plan_type", "acquisition_source"),
     ),
     "accounts": (
@@ -59,7 +68,10 @@ family of a node that does not state it, and the creation of a node that does no
 
 _LISTS = ("activation_event_types", "qualifying_event_types")
 _NAMED = ("unknown_user", "unknown_account", "unknown_product")
-"""The reasons with an id as their detail. Whether the other unknown_* have one is left open."""
+"""The reasons with an id as their detail.
+
+Whether `merged` and the other unknown_* have one is left open.
+"""
 
 FAULTS = "SELECT input_name, fault, rows FROM bronze.bronze_source_faults"
 """Input, fault and number of rows; there may be several rows per input and fault."""
@@ -201,7 +213,7 @@ def _detail(reason: str, detail: str | None) -> str | None:
         return None
     if reason in _NAMED:
         return similar(detail)
-    return None if reason.startswith("unknown_") else detail
+    return None if reason == "merged" or reason.startswith("unknown_") else detail
 
 
 # ---------------------------------------------------------------- the comparison

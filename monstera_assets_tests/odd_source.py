@@ -1,8 +1,9 @@
 """A randomly generated source with oddities like those in real exports.
 
 Contains mixed forms of timestamps, null words, repeated and superseded rows, versions of users and
-accounts, rejected entities with events, ids in any script and with other spellings, missing columns and
-inputs, flags that disagree with the catalog, and days around both changes of the clocks in Los Angeles.
+accounts, aliases of users, rejected entities with events, ids in any script and with other spellings,
+missing columns and inputs, flags that disagree with the catalog, and days around both changes of the
+clocks in Los Angeles.
 The same seed produces the same files.
 
 The generator avoids texts for which the framework leaves open whether they are readable.
@@ -11,6 +12,7 @@ The generator avoids texts for which the framework leaves open whether they are 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,6 +21,9 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 from monstera_assets_tests.source_files import write_rows
+
+SHARE_WITH_ALIASES = 0.6
+"""The share of random sources that have aliases of users; with 0, no source has any."""
 
 Row = dict[str, str]
 _DAY = "day"
@@ -41,6 +46,7 @@ _CHARACTERS = "".join(chr(number) for number in range(32, 127)) + "éñжЖ語�
 """The characters in random ids. All libraries fold their case in the same way."""
 _COMPANIES = ("acc", "Acme GmbH", "7", "株式会社", "none", "all|of", "acc.0x", "Ünï")
 _STRANGERS = ("nobody", "undefined", "-1", "null user")
+_EMAIL_ALIASES = ("zoe@example.com", "Zoe@example.com")
 _TREE = (
     # node, tier, parent, activating, qualifying
     ("media", "family", "", "", ""),
@@ -72,6 +78,7 @@ _FACTS = (
     "payment_recovered",
 )
 _OPTIONAL: Mapping[str, Sequence[str]] = {
+    "user_aliases": (),
     "events": (
         *("event_id", "entity_type", "location", "session_id", "product_id"),
         *("is_qualifying_event", "is_activation_event", "metadata", "received_at"),
@@ -141,6 +148,12 @@ class _Writer:
     random: Random
     folder: Path
     inputs: set[str] = field(default_factory=set)
+    aliases: list[str] = field(default_factory=list)
+    """Ids that rows of user_aliases replace, or that are in cycles or lead into one."""
+    with_row: list[str] = field(default_factory=list)
+    """Those of the aliases that are not people and have rows of users."""
+    without_row: set[str] = field(default_factory=set)
+    """People without a row of users under their own id."""
 
     def write(self, events: int) -> OddSource:
         random = self.random
@@ -171,6 +184,8 @@ class _Writer:
             self._write("product_catalog", self._catalog())
         if "accounts" in self.inputs:
             self._write("accounts", self._accounts())
+        if self._chance(SHARE_WITH_ALIASES):
+            self._write("user_aliases", self._alias_rows())
         if "users" in self.inputs:
             self._write("users", self._users())
         if "subscription_events" in self.inputs:
@@ -311,19 +326,73 @@ class _Writer:
             (self._time(self._instant(-3, 300)), midnight, f"{midnight}Z", "soon", "2025-02-30")
         )
 
+    def _alias_rows(self) -> list[Row]:
+        """Return rows of user_aliases, and choose which ids have rows of users."""
+        random = self.random
+        spare = [self._name() for _ in range(8)]
+        people = random.sample(self.people, len(self.people))
+        pairs: list[tuple[str, str]] = []
+
+        def new(user: str) -> str:
+            """Return an id for an alias that is no person."""
+            known = {*self.people, *self.aliases}
+            options = [self._spelling(user), *spare, *_EMAIL_ALIASES, f"{len(known)}"]
+            return random.choice([option for option in options if option not in known])
+
+        def chain(user: str, length: int) -> None:
+            for _ in range(length):
+                # One out of four aliases is a person with a row of its own.
+                alias = people.pop() if self._chance(0.25) else new(user)
+                pairs.append((alias, user))
+                self.aliases.append(alias)
+                if alias not in self.people and self._chance(0.6):
+                    self.with_row.append(alias)
+                user = random.choice((user, alias, alias))
+
+        for _ in range(random.randint(2, 5)):
+            user, others = people.pop(), len(self.with_row)
+            chain(user, random.randint(1, 3))
+            if len(self.with_row) > others and self._chance(0.6):
+                self.without_row.add(user)
+        if self._chance(0.3):
+            chain(random.choice(_STRANGERS), 1)
+        for _ in range(random.randint(0, 2)):
+            first = people.pop() if self._chance(0.5) else new(people[0])
+            self.aliases.append(first)
+            chain(first, random.choice((0, 1, 2, 3)))
+            pairs.append((first, self.aliases[-1]))
+            chain(random.choice((first, self.aliases[-1])), random.choice((0, 0, 1)))
+        rows = [{"alias_id": alias, "user_id": user} for alias, user in pairs]
+        random.shuffle(rows)
+        for _ in range(random.randint(0, len(rows) // 2)):
+            like = random.choice(rows)
+            other = random.choice(
+                (
+                    *({}, {}, {"user_id": random.choice(self.people)}),
+                    {"user_id": random.choice(self.aliases)},
+                )
+            )
+            rows.insert(random.randint(0, len(rows)), {**like, **other})
+        if self._chance(0.4):
+            column = random.choice(("alias_id", "user_id"))
+            rows.insert(random.randint(0, len(rows)), {**random.choice(rows), column: self._null()})
+        return rows
+
     def _users(self) -> list[Row]:
-        rows = [self._user(name) for name in self.people]
+        known = [name for name in self.people if name not in self.without_row]
+        rows = [self._user(name) for name in (*known, *self.with_row)]
         if self._chance(0.5):
             rows.append({**self.random.choice(rows), "user_id": self._null()})
         rows = self._entity_copies(rows, "user_id", "country")
         return self._versions(rows, lambda row: self._user(row["user_id"]))
 
     def _user(self, name: str) -> Row:
+        first = -5 if name in self.aliases else -3
         return {
             "user_id": name,
             "email": self._or_null(f"{self.random.randint(0, 99)}@example.com"),
             "account_id": self._or_null(self._reference(_COMPANIES), 0.1),
-            "user_created_at": self._creation(self._time(self._instant(-3, 1))),
+            "user_created_at": self._creation(self._time(self._instant(first, 1))),
             "country": self._or_null(self.random.choice(("DE", "🇩🇪", "<b>"))),
             "plan_type": self._or_null("paid"),
             "acquisition_source": self._or_null(self.random.choice(("google", "Google"))),
@@ -399,7 +468,7 @@ class _Writer:
     def _event(self, number: int) -> Row:
         random = self.random
         entity_type = random.choice(("user",) * 9 + ("admin", "system", "account"))
-        names = _COMPANIES if entity_type == "account" else self.people
+        names = _COMPANIES if entity_type == "account" else self._ids_of_people()
         instant = self._instant(-2, 4)
         row = {
             "event_id": self._or_null(f"e{number}", 0.05),
@@ -430,6 +499,19 @@ class _Writer:
                 row[column] = random.choice(texts)
         return row
 
+    def _ids_of_people(self) -> Sequence[str]:
+        """Return ids of people, sometimes those under which they are known as well."""
+        return self.aliases if self.aliases and self._chance(0.3) else self.people
+
+    def _target(self) -> Mapping[str, object]:
+        """Return metadata with a target or without."""
+        if not self.aliases or self._chance(0.5):
+            return {}
+        target = self.random.choice((*self.aliases, *self.people[:6], *_STRANGERS, None))
+        if target and re.fullmatch(r"[1-9]\d*", target) and self._chance(0.5):
+            return {"target_user_id": int(target)}
+        return {"target_user_id": target}
+
     def _metadata(self) -> str:
         values = {
             "project_id": self.random.choice(("p1", "NULL", None, 7)),
@@ -439,7 +521,8 @@ class _Writer:
             "動画": [1, {"to": "a@b.example"}],
         }
         chosen = {name: value for name, value in values.items() if self._chance(0.4)}
-        return self._or_null(json.dumps(chosen, ensure_ascii=self._chance(0.5)), 0.4)
+        text = json.dumps({**chosen, **self._target()}, ensure_ascii=self._chance(0.5))
+        return self._or_null(text, 0.4)
 
     def _facts(self) -> list[Row]:
         rows = []
@@ -449,7 +532,7 @@ class _Writer:
             entity_type = "user" if deletes else "account"
             row = {
                 "event_id": self._or_null(f"f{number}", 0.05),
-                "entity_id": self._reference(self.people if deletes else _COMPANIES),
+                "entity_id": self._reference(self._ids_of_people() if deletes else _COMPANIES),
                 "entity_type": self._or_null(entity_type, 0.3),
                 "event_type": kind,
                 "timestamp": self._time(self._instant(-2, 4)),
@@ -482,9 +565,8 @@ class _Writer:
             "effective_date": self.random.choice((str(self.day), "None", "2025-02-30")),
             "contact": "billing@example.com",
         }
-        return self._or_null(
-            json.dumps({name: value for name, value in values.items() if self._chance(0.4)}), 0.2
-        )
+        chosen = {name: value for name, value in values.items() if self._chance(0.4)}
+        return self._or_null(json.dumps({**chosen, **self._target()}), 0.2)
 
     def _copies(self, rows: list[Row]) -> list[Row]:
         """Add rows that repeat or supersede others, or are superseded by them."""

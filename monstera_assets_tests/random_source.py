@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from monstera_assets_tests.odd_source import SHARE_WITH_ALIASES
+
 FIRST = date(2024, 1, 1)
 DAYS = 150
 
@@ -58,14 +60,25 @@ _TIERS = ("starter", "professional", "enterprise")
 _LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
 
 
-def write_random_source(folder: Path, seed: int, users: int = 44, accounts: int = 24) -> None:
+def write_random_source(
+    folder: Path,
+    seed: int,
+    users: int = 44,
+    accounts: int = 24,
+    *,
+    aliases: bool = SHARE_WITH_ALIASES > 0,
+) -> None:
     """Write a source for 150 days from 2024-01-01.
+
+    With aliases and without, a source has the same events, facts, and values of users: with aliases,
+    some of them are under other ids, and rows that change nothing are added.
 
     Args:
         folder: target folder; must not exist.
         seed: seed of the random numbers.
         users: number of users.
         accounts: number of accounts.
+        aliases: whether some users have aliases.
     """
     random = Random(seed)  # noqa: S311  # not for secrets
     folder.mkdir(parents=True)
@@ -82,11 +95,18 @@ def write_random_source(folder: Path, seed: int, users: int = 44, accounts: int 
         for user, at in deleted.items()
         if at is not None
     ]
+    events = _numbered("e", _uses(random, people, deleted))
+    facts = _numbered("s", [*billing, *deletions])
+    if aliases:
+        drawn = _Aliases(Random(f"aliases of {seed}"), people)  # noqa: S311
+        people, events = drawn.people(), drawn.events(events)
+        facts += _numbered("m", drawn.deletions())
+        _write(folder / "user_aliases.csv", drawn.rows())
     _write(folder / "product_catalog.csv", _catalog_rows())
     _write(folder / "accounts.csv", companies)
     _write(folder / "users.csv", people)
-    _write(folder / "events.csv", _numbered("e", _uses(random, people, deleted)))
-    _write(folder / "subscription_events.csv", _numbered("s", [*billing, *deletions]))
+    _write(folder / "events.csv", events)
+    _write(folder / "subscription_events.csv", facts)
     _write(
         folder / "workflows.csv",
         (
@@ -250,6 +270,102 @@ def _moment(random: Random, day: int) -> datetime:
 def _later(random: Random, start: datetime, least: int, last: int) -> datetime | None:
     day = (start.date() - FIRST).days + random.randint(least, least + 60)
     return _moment(random, day) if day < last else None
+
+
+class _Aliases:
+    """Aliases of users whose rows and events are drawn without them.
+
+    Half of the users have one to three aliases, in a chain or side by side. Three others are in a cycle
+    of aliases or lead into it.
+    """
+
+    def __init__(self, random: Random, people: Sequence[Mapping[str, Any]]) -> None:
+        self.random, self.rows_of_people = random, people
+        *names, first, second, third = [user["user_id"] for user in people]
+        self.in_cycle = ((first, second), (second, first), (third, first))
+        self.of_user: dict[str, list[str]] = {
+            user: random.sample(
+                (user.upper(), f" {user}", f"anonymous-{user}", f"{user}.old"), random.randint(1, 3)
+            )
+            for user in names
+            if random.random() < 0.5
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of user_aliases, with some that are repeated and superseded."""
+        pairs = list(self.in_cycle)
+        for user, aliases in self.of_user.items():
+            for number, alias in enumerate(aliases):
+                pairs.append((alias, self.random.choice((user, *aliases[:number]))))
+        self.random.shuffle(pairs)
+        earlier = [
+            (alias, self.random.choice((user, user, "u000", alias)))
+            for alias, user in pairs
+            if self.random.random() < 0.3
+        ]
+        return [{"alias_id": alias, "user_id": user} for alias, user in (*earlier, *pairs)]
+
+    def people(self) -> list[dict[str, Any]]:
+        """Return rows of users, some of them under aliases, with the same values and creations."""
+        own: list[dict[str, Any]] = []
+        under_alias: list[dict[str, Any]] = []
+        for user in self.rows_of_people:
+            first, *others = self.of_user.get(user["user_id"], [None])
+            form = self.random.choice(("only own", "own first", "alias first", "only alias"))
+            if first is None or form == "only own":
+                own.append(dict(user))
+                continue
+            if form == "only alias":
+                under_alias.append({**user, "user_id": first})
+            elif form == "own first":
+                own.append(dict(user))
+                others = [first, *others]
+            else:
+                own.append(self._later(user))
+                under_alias.append({**user, "user_id": first, "country": "US"})
+            under_alias += [
+                {**self._later(user), "user_id": alias, "country": "US"} for alias in others
+            ]
+        self.random.shuffle(under_alias)
+        return [*own, *under_alias]
+
+    def _later(self, user: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row of a user with a later creation."""
+        days = timedelta(days=self.random.randint(1, 10))
+        return {**user, "user_created_at": user["user_created_at"] + days}
+
+    def events(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows of events, some of them with aliases as entities and targets."""
+        found = []
+        for row in rows:
+            metadata = json.loads(row["metadata"])
+            target = self._any_id(metadata["target_user_id"])
+            is_user = row["entity_type"] == "user"
+            found.append(
+                {
+                    **row,
+                    "entity_id": self._any_id(row["entity_id"]) if is_user else row["entity_id"],
+                    "metadata": json.dumps({**metadata, "target_user_id": target}),
+                }
+            )
+        return found
+
+    def deletions(self) -> list[dict[str, Any]]:
+        """Return deletions under aliases, which change nothing."""
+        return [
+            {
+                "entity_id": self.random.choice(self.of_user[user["user_id"]]),
+                "entity_type": "user",
+                "event_type": "user_deleted",
+                "timestamp": user["user_created_at"],
+            }
+            for user in self.rows_of_people
+            if user["user_id"] in self.of_user and self.random.random() < 0.3
+        ]
+
+    def _any_id(self, user: str | None) -> str | None:
+        aliases = self.of_user.get(user, []) if user is not None else []
+        return self.random.choice([user, *aliases])
 
 
 def _numbered(prefix: str, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

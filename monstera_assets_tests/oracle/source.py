@@ -1,8 +1,8 @@
 """The bronze rows of a source, computed a second time (framework, section 2).
 
 Unlike the other modules of the oracle, this module reads files. It reads the CSV files of a source
-row by row with the standard library and applies the rules in the order of the framework. It has no
-aliases, and only the versions that the source states and those that a first run sees.
+row by row with the standard library and applies the rules in the order of the framework. It has only
+the versions that the source states and those that a first run sees.
 
 Where the framework leaves something open, the function's docstring describes what it does.
 """
@@ -26,6 +26,7 @@ TIERS = ("trial", "starter", "professional", "enterprise")
 EARLIEST = date(1990, 1, 1)
 
 INPUTS = (
+    "user_aliases",
     "accounts",
     "users",
     "product_catalog",
@@ -55,6 +56,7 @@ _EVENT_COLUMNS = (
     *("metadata", "received_at"),
 )
 COLUMNS: Mapping[str, Sequence[str]] = {
+    "user_aliases": ("alias_id", "user_id"),
     "events": _EVENT_COLUMNS,
     "subscription_events": _EVENT_COLUMNS,
     "users": (
@@ -74,6 +76,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 }
 """The columns that are read per input. Other columns of a file are ignored."""
 REQUIRED: Mapping[str, Sequence[str]] = {
+    "user_aliases": ("alias_id", "user_id"),
     "events": ("entity_id", "event_type", "timestamp"),
     "subscription_events": ("entity_id", "event_type", "timestamp"),
     "users": ("user_id", "user_created_at"),
@@ -180,6 +183,7 @@ class Source:
     Attributes:
         events: the accepted events. `event_id` is null where the source has none.
         subscription_events: the accepted billing and subscription facts.
+        user_aliases: the aliases, each with its user and the earliest creation under it.
         users: the versions of users, including users derived from events.
         accounts: the versions of accounts, including accounts derived from users.
         product_catalog: the nodes, including those derived from events.
@@ -192,6 +196,7 @@ class Source:
 
     events: list[Row] = field(default_factory=list)
     subscription_events: list[Row] = field(default_factory=list)
+    user_aliases: list[Row] = field(default_factory=list)
     users: list[Row] = field(default_factory=list)
     accounts: list[Row] = field(default_factory=list)
     product_catalog: list[Row] = field(default_factory=list)
@@ -527,6 +532,10 @@ Problem = tuple[str, str | None]
 """A rejection reason and its detail."""
 
 
+_ByEntity = dict[str, list[Line]]
+"""The rows of each entity, in row order."""
+
+
 class _Load:
     def __init__(
         self,
@@ -543,12 +552,14 @@ class _Load:
         if self.lines["events"] is None:
             raise ValueError("The source lacks events")
         self.source = Source()
+        self.user_of_alias: dict[str, str] = {}
         self.by_id: dict[str, Row] = {}
         self.deleted_on: dict[str, date] = {}
         self.created_on: dict[str, date] = {}
         self.first_events: dict[str, datetime] = {}
 
     def result(self) -> Source:
+        self._load_aliases()
         self._load_catalog()
         self._load_accounts()
         self._load_users()
@@ -565,6 +576,56 @@ class _Load:
             if row["valid_from"] == date.max:
                 row["valid_from"] = self.source.last_day
         return self.source
+
+    # ------------------------------------------------------------ aliases
+
+    def _load_aliases(self) -> None:
+        """Add one row per alias, which its last row states.
+
+        An earlier row is repeated if a later row of the alias has the same user, otherwise superseded.
+        """
+        name = "user_aliases"
+        lines = self.lines[name]
+        if lines is None:
+            return
+        passing, rejected = self._judge(lines, self._alias_problem)
+        by_alias: dict[str, list[Line]] = {}
+        for line in passing:
+            by_alias.setdefault(str(line["alias_id"]), []).append(line)
+        repeated = 0
+        for rows in by_alias.values():
+            for position, line in enumerate(rows[:-1]):
+                if any(later["user_id"] == line["user_id"] for later in rows[position + 1 :]):
+                    repeated += 1
+                else:
+                    rejected.append(Rejected(line, "superseded", None, None))
+        stated = {alias: str(rows[-1]["user_id"]) for alias, rows in by_alias.items()}
+        for alias, rows in by_alias.items():
+            user = _end_of_chain(alias, stated)
+            if user is None:
+                self._fault(rows[-1], "alias_in_cycle")
+            else:
+                self.user_of_alias[alias] = user
+            self.source.user_aliases.append(
+                {
+                    "alias_id": alias,
+                    "user_id": stated[alias],
+                    "merged_user_id": alias if user is None else user,
+                    "alias_created_at": None,
+                    "faults": "alias_in_cycle" if user is None else None,
+                }
+            )
+        self._record(name, len(lines), len(by_alias), repeated, rejected)
+
+    def _alias_problem(self, line: Line) -> Problem | None:
+        for column in COLUMNS["user_aliases"]:
+            if line[column] is None:
+                return f"missing_{column}", None
+        return None
+
+    def _merged(self, user_id: str) -> str:
+        """Return the user of an id, which is the id itself unless it is an alias."""
+        return self.user_of_alias.get(user_id, user_id)
 
     # ------------------------------------------------------------ entities
 
@@ -606,9 +667,12 @@ class _Load:
 
     def _load_accounts(self) -> None:
         accepted = self._accept_versions(
-            "accounts", "account_id", self._account_problem, self._account
+            "accounts", self._account_problem, self._rows_of_accounts, self._account
         )
         self.accounts = self._known("accounts", "account_id", accepted)
+
+    def _rows_of_accounts(self, passing: Sequence[Line]) -> tuple[_ByEntity, list[Line]]:
+        return _by_id(passing, "account_id"), []
 
     def _account_problem(self, line: Line) -> Problem | None:
         if line["account_id"] is None:
@@ -650,19 +714,63 @@ class _Load:
         }
 
     def _load_users(self) -> None:
-        accepted = self._accept_versions("users", "user_id", self._user_problem, self._user)
-        self.users = self._known("users", "user_id", accepted)
+        """Add the versions of users. A user exists from the earliest creation under any of its ids."""
+        accepted = self._accept_versions(
+            "users", self._user_problem, self._rows_of_users, self._user
+        )
+        self.users = self._known("users", "user_id", accepted, self._merged)
+        created_of_aliases: dict[str, list[datetime]] = {}
+        for alias in self.source.user_aliases:
+            if alias["faults"] is None and alias["alias_created_at"] is not None:
+                created = created_of_aliases.setdefault(alias["merged_user_id"], [])
+                created.append(alias["alias_created_at"])
         for row in self.source.users:
-            self.created_on[row["user_id"]] = row["signup_date"]
+            user = row["user_id"]
+            earliest = min([row["user_created_at"], *created_of_aliases.get(user, [])])
+            row["user_created_at"] = earliest
+            row["signup_date"] = self.created_on[user] = local_date(earliest, self.zone)
+
+    def _rows_of_users(self, passing: Sequence[Line]) -> tuple[_ByEntity, list[Line]]:
+        """Return each user's rows, and the rows under aliases that are set aside.
+
+        A user's rows are those under its own id. Without any, they are those under the alias with the
+        earliest creation, of several the alias that is the smallest text. Only a row that breaks no
+        rule counts, both as a row of the user and for the creation under an alias.
+        """
+        by_id = _by_id(passing, "user_id")
+        for alias in self.source.user_aliases:
+            rows = by_id.get(alias["alias_id"], [])
+            alias["alias_created_at"] = min(map(self._created, rows), default=None)
+        by_user: _ByEntity = {}
+        for user in dict.fromkeys(map(self._merged, by_id)):
+            if user in by_id:
+                by_user[user] = by_id[user]
+                continue
+            candidates = [
+                (alias["alias_created_at"], alias["alias_id"])
+                for alias in self.source.user_aliases
+                if self._merged(alias["alias_id"]) == user and alias["alias_id"] in by_id
+            ]
+            _, chosen = min(candidates)
+            by_user[user] = by_id[chosen]
+        kept = {id(line) for rows in by_user.values() for line in rows}
+        return by_user, [line for line in passing if id(line) not in kept]
+
+    def _created(self, line: Line) -> datetime:
+        created = self._timestamp(str(line["user_created_at"]))
+        assert created is not None
+        return created
 
     def _user(self, line: Line) -> Row:
         """Return a user's values. A user without an account gets one under the user's id."""
-        created = self._timestamp(str(line["user_created_at"]))
-        assert created is not None
+        created = self._created(line)
+        stated = str(line["user_id"])
+        user = self._merged(stated)
         return {
-            "user_id": line["user_id"],
+            "user_id": user,
+            "alias_id": None if user == stated else stated,
             "email": line["email"],
-            "account_id": line["account_id"] or line["user_id"],
+            "account_id": line["account_id"] or user,
             **{
                 name: line[name] or UNKNOWN
                 for name in ("country", "plan_type", "acquisition_source")
@@ -695,7 +803,8 @@ class _Load:
         first: dict[str, datetime] = {}
         for line in accepted:
             if (line["entity_type"] or "user") == "user":
-                user, at = str(line["entity_id"]), self._timestamp(str(line["timestamp"]))
+                user = self._merged(str(line["entity_id"]))
+                at = self._timestamp(str(line["timestamp"]))
                 assert at is not None
                 first[user] = min(first.get(user, at), at)
         self.users = _Known(set(first), {})
@@ -704,6 +813,7 @@ class _Load:
             self.source.users.append(
                 {
                     "user_id": user,
+                    "alias_id": None,
                     "valid_from": self.last_day,
                     "email": None,
                     "account_id": user,
@@ -842,17 +952,24 @@ class _Load:
         return None
 
     def _entity_problem(self, line: Line, entity_type: str, event_date: date) -> Problem | None:
+        """Return what is wrong with a row's entity.
+
+        A deletion under an alias is rejected as such before its user is looked up.
+        """
         entity = str(line["entity_id"])
         if entity_type == "account":
             return self.accounts.problem(entity, "account")
         if entity_type != "user":
             return None
+        is_fact = line.input_name == "subscription_events"
+        if is_fact and line["event_type"] in USER_FACTS and entity in self.user_of_alias:
+            return "merged", None
+        entity = self._merged(entity)
         if problem := self.users.problem(entity, "user"):
             return problem
         if event_date < self.created_on[entity]:
             return "before_user_creation", None
-        is_event = line.input_name == "events"
-        if is_event and event_date > self.deleted_on.get(entity, date.max):
+        if not is_fact and event_date > self.deleted_on.get(entity, date.max):
             return "after_user_deletion", None
         return None
 
@@ -860,12 +977,17 @@ class _Load:
         at = self._timestamp(str(line["timestamp"]))
         assert at is not None
         metadata = None if line["metadata"] is None else read_object(line["metadata"])
+        target = None if metadata is None else _id_of(metadata.get("target_user_id"))
+        if metadata is not None and target in self.user_of_alias:
+            # Before addresses are replaced, since an alias may be an address.
+            metadata["target_user_id"] = self.user_of_alias[target]
         if without_emails(metadata) != metadata:
             self._fault(line, "email_in_metadata")
+        entity, entity_type = str(line["entity_id"]), self._entity_type(line)
         return {
-            **{name: line[name] for name in ("event_id", "entity_id", "event_type")},
-            **{name: line[name] for name in ("session_id", "product_id")},
-            "entity_type": self._entity_type(line),
+            **{name: line[name] for name in ("event_id", "event_type", "session_id", "product_id")},
+            "entity_id": self._merged(entity) if entity_type == "user" else entity,
+            "entity_type": entity_type,
             "event_timestamp": at,
             "event_date": local_date(at, self.zone),
             "location": line["location"] or "api",
@@ -948,12 +1070,13 @@ class _Load:
     def _accept_versions(
         self,
         name: str,
-        key: str,
         problem_of: Callable[[Line], Problem | None],
+        rows_of: Callable[[Sequence[Line]], tuple[_ByEntity, list[Line]]],
         read: Callable[[Line], Row],
     ) -> list[Line]:
         """Add the versions of an input's entities, record all other rows, and return the versions.
 
+        `rows_of` returns the rows of each entity, and those that are set aside.
         A row is a version if it wins its day and differs from the version before in any value, as
         filled in. The table lacks a version that differs only in what is the same in all versions of
         an entity. Faults are those of each entity's latest version in the table.
@@ -962,13 +1085,12 @@ class _Load:
         if lines is None:
             return []
         passing, rejected = self._judge(lines, problem_of)
-        by_entity: dict[str, list[Candidate]] = {}
-        for line in passing:
-            by_entity.setdefault(str(line[key]), []).append(self._candidate(line, read))
+        by_entity, merged = rows_of(passing)
+        rejected += [Rejected(line, "merged", None, None) for line in merged]
         accepted: list[Line] = []
         repeated = 0
-        for candidates in by_entity.values():
-            settled = _settle(candidates)
+        for rows in by_entity.values():
+            settled = _settle([self._candidate(line, read) for line in rows])
             accepted += [candidate.line for candidate in settled.versions]
             repeated += settled.repeated
             rejected += [
@@ -1057,16 +1179,25 @@ class _Load:
         at = None if text is None else self._timestamp(text)
         return None if at is None else local_date(at, self.zone)
 
-    def _known(self, name: str, key: str, accepted: Iterable[Line]) -> _Known:
-        """Return an input's ids. If an id has several reasons, the first by name counts."""
-        ids = {str(line[key]) for line in accepted}
+    def _known(
+        self,
+        name: str,
+        key: str,
+        accepted: Iterable[Line],
+        entity_of: Callable[[str], str] = str,
+    ) -> _Known:
+        """Return an input's entities. If one has several reasons, the first by name counts.
+
+        A user whose rows are all under aliases and rejected has the reasons of these.
+        """
+        ids = {entity_of(str(line[key])) for line in accepted}
         rejected = [
             found
             for found in self.source.rejected
             if found.line.input_name == name and found.line[key] is not None
         ]
         rejected.sort(key=lambda found: found.reason, reverse=True)
-        reasons = {str(found.line[key]): found.reason for found in rejected}
+        reasons = {entity_of(str(found.line[key])): found.reason for found in rejected}
         return _Known(ids, reasons)
 
     # ------------------------------------------------------------ helpers
@@ -1107,6 +1238,32 @@ class _Load:
 
 def _types(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split("|") if part.strip())
+
+
+def _by_id(lines: Iterable[Line], key: str) -> _ByEntity:
+    found: _ByEntity = {}
+    for line in lines:
+        found.setdefault(str(line[key]), []).append(line)
+    return found
+
+
+def _end_of_chain(alias: str, stated: Mapping[str, str]) -> str | None:
+    """Return the id to which a chain of aliases leads, or None if it leads into a cycle."""
+    seen = {alias}
+    user = stated[alias]
+    while user in stated:
+        if user in seen:
+            return None
+        seen.add(user)
+        user = stated[user]
+    return user
+
+
+def _id_of(value: Any) -> str | None:
+    """Return the id that a value of metadata is: a text, or the digits of an integer."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class _Settled(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -35,12 +36,13 @@ REASONS = {
         *("unknown_entity_type", "invalid_event_type", "unreadable_metadata"),
         *("unreadable_timestamp", "before_earliest_event_date"),
         *("user_rejected", "unknown_user", "account_rejected", "unknown_account"),
-        *("before_user_creation", "unknown_subscription_event", "superseded"),
+        *("before_user_creation", "unknown_subscription_event", "superseded", "merged"),
     },
+    "user_aliases": {"missing_alias_id", "missing_user_id", "superseded"},
     "users": {
         *("missing_user_id", "missing_user_created_at", "unreadable_user_created_at"),
         *("before_earliest_event_date", "missing_account_id"),
-        *("account_rejected", "unknown_account", "superseded"),
+        *("account_rejected", "unknown_account", "superseded", "merged"),
     },
     "accounts": {
         *("missing_account_created_at", "unreadable_account_created_at"),
@@ -56,7 +58,7 @@ FAULTS = {
     *("unreadable_monthly_recurring_revenue", "unreadable_contract_renewal_date"),
     *("unreadable_first_paid_at", "unreadable_effective_date", "unreadable_is_active"),
     *("unreadable_active_days", "unreadable_is_trial"),
-    *("unreadable_valid_from", "unreadable_updated_at"),
+    *("unreadable_valid_from", "unreadable_updated_at", "alias_in_cycle"),
 }
 """Faults that the generator must cause."""
 
@@ -147,6 +149,7 @@ def test_the_generator_causes_every_reason_and_fault(tmp_path: Path) -> None:
     faults: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     versions: Counter[str] = Counter()
+    of_aliases: Counter[str] = Counter()
     movers = 0
     for seed in range(120):
         oracle = oracle_of(write_odd_source(tmp_path / f"{seed}", seed))
@@ -161,6 +164,7 @@ def test_the_generator_causes_every_reason_and_fault(tmp_path: Path) -> None:
         )
         accounts_of_users = {(row["user_id"], row["account_id"]) for row in oracle.users}
         movers += len(accounts_of_users) - len({user for user, _ in accounts_of_users})
+        of_aliases.update(situations_of_aliases(oracle))
         if oracle.first_day is not None and oracle.last_day is not None:
             assert date(2025, 3, 1) <= oracle.first_day <= oracle.last_day <= date(2025, 11, 30)
     wanted = {(name, reason) for name, of_input in REASONS.items() for reason in of_input}
@@ -168,6 +172,34 @@ def test_the_generator_causes_every_reason_and_fault(tmp_path: Path) -> None:
     assert faults.keys() >= FAULTS
     assert all(number > 200 for number in accepted.values())
     assert min(versions["users"], versions["accounts"], movers) > 50
+    assert len(of_aliases) == 7
+    assert min(of_aliases.values()) > 20, of_aliases
+
+
+def situations_of_aliases(oracle: Source) -> Iterator[str]:
+    """Return the situations that the aliases of a source cause, each as often as it occurs."""
+    aliases = {row["alias_id"]: row for row in oracle.user_aliases if row["faults"] is None}
+    for alias in oracle.user_aliases:
+        if alias["merged_user_id"] != alias["user_id"]:
+            yield "in cycle" if alias["faults"] else "chain"
+    users = {row["user_id"]: row for row in oracle.users}
+    for user, row in users.items():
+        created = [
+            alias["alias_created_at"]
+            for alias in aliases.values()
+            if alias["merged_user_id"] == user and alias["alias_created_at"] is not None
+        ]
+        if row["alias_id"] is not None:
+            yield "known under an alias"
+            if len(created) > 1:
+                yield "known under several aliases"
+        elif created and min(created) == row["user_created_at"]:
+            yield "created under an alias"
+    yield from ("version under an alias" for row in oracle.users if row["alias_id"] is not None)
+    ends = {alias["merged_user_id"] for alias in aliases.values()}
+    for row in (*oracle.events, *oracle.subscription_events):
+        if (row["metadata"] or {}).get("target_user_id") in ends:
+            yield "target"
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:

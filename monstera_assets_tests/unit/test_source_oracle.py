@@ -22,6 +22,7 @@ from monstera_assets_tests.oracle.source import (
     read_integer,
     read_timestamp,
 )
+from monstera_assets_tests.random_source import write_random_source
 from monstera_assets_tests.source_files import write_source
 
 at = datetime
@@ -655,6 +656,435 @@ def test_a_version_is_rejected_by_itself(tmp_path: Path) -> None:
     assert source.reasons("users") == ["unknown_account"]
     assert countries(source) == [(date(2025, 3, 1), "US"), (date(2025, 3, 3), "DE")]
     assert ids(source) == ["e1"]
+
+
+# ---------------------------------------------------------------- aliases
+
+
+def aliases(*pairs: tuple[str, str]) -> list[Texts]:
+    return [{"alias_id": alias, "user_id": user} for alias, user in pairs]
+
+
+def merged(source: Source) -> dict[str, str]:
+    return {row["alias_id"]: row["merged_user_id"] for row in source.user_aliases}
+
+
+def user_rows(source: Source) -> list[tuple[str, str | None, str, str]]:
+    """Return the user, alias, country and signup date of each version."""
+    return sorted(
+        (row["user_id"], row["alias_id"], row["country"], f"{row['signup_date']:%m-%d}")
+        for row in source.users
+    )
+
+
+def entities(source: Source) -> dict[str, str]:
+    return {row["event_id"]: row["entity_id"] for row in source.events}
+
+
+def test_a_chain_of_aliases_leads_to_its_end(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("a", "b"), ("c", "ada"), ("b", "c")),
+            events=[{**EVENT, "event_id": name, "entity_id": name} for name in ("a", "b", "c")],
+        )
+    )
+    assert source.user_aliases == [
+        {
+            "alias_id": alias,
+            "user_id": user,
+            "merged_user_id": "ada",
+            "alias_created_at": None,
+            "faults": None,
+        }
+        for alias, user in (("a", "b"), ("c", "ada"), ("b", "c"))
+    ]
+    assert source.counts["user_aliases"] == Counts(3, 3, 0, 0)
+    assert entities(source) == {"a": "ada", "b": "ada", "c": "ada"}
+    assert source.rejected == []
+
+
+def test_ids_in_a_cycle_or_leading_into_one_stay_as_they_are(tmp_path: Path) -> None:
+    names = ("x", "y", "z", "to_x", "self", "to_self")
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(
+                *(("x", "y"), ("y", "z"), ("z", "x"), ("to_x", "x")),
+                *(("self", "self"), ("to_self", "self"), ("a", "ada")),
+            ),
+            users=[USER, *({**USER, "user_id": name} for name in names)],
+            subscription_events=[
+                {**FACT, "event_id": "gone", "entity_id": "to_x", "entity_type": "user"}
+                | {"event_type": "user_deleted", "timestamp": "2025-03-04"}
+            ],
+            events=[
+                *({**EVENT, "event_id": name, "entity_id": name} for name in (*names, "a")),
+                {**EVENT, "event_id": "target", "metadata": '{"target_user_id": "to_self"}'},
+            ],
+        )
+    )
+    assert merged(source) == {**{name: name for name in names}, "a": "ada"}
+    assert [row["faults"] for row in source.user_aliases] == ["alias_in_cycle"] * 6 + [None]
+    assert source.faults_of("user_aliases") == ["alias_in_cycle"] * 6
+    assert {row["alias_created_at"] for row in source.user_aliases[:6]} == {at(2025, 2, 1, 12)}
+    assert [(user, alias) for user, alias, *_ in user_rows(source)] == [
+        (name, None) for name in sorted(("ada", *names))
+    ]
+    # The deletion under an id that leads into a cycle is one of that user.
+    assert len(source.subscription_events) == 1
+    assert outcome(source) == [("after_user_deletion", None)]
+    others = {name: name for name in names if name != "to_x"}
+    assert entities(source) == {**others, "a": "ada", "target": "ada"}
+    assert source.events[-1]["metadata"] == {"target_user_id": "to_self"}
+
+
+def test_the_last_row_of_an_alias_holds(tmp_path: Path) -> None:
+    write(tmp_path)
+    write_source(
+        tmp_path,
+        {
+            "user_aliases/b": aliases(("a", "ada"), ("b", "ada"), ("c", "y")),
+            "user_aliases/a": aliases(("a", "bob"), ("a", "ada"), ("b", "eve"), ("b", "eve")),
+            "user_aliases/c d": aliases(("c", "x"), ("c", "y"), ("c", "x"), ("c", "ada")),
+        },
+    )
+    source = load(tmp_path)
+    assert merged(source) == {"a": "ada", "b": "ada", "c": "ada"}
+    # Of a: bob is superseded and ada repeated. Of b: of two rows with eve, one is repeated and one
+    # superseded. Of c: y, x, y, x come before ada, two of them repeated and two superseded.
+    assert source.counts["user_aliases"] == Counts(11, 3, 4, 4)
+    assert source.reasons("user_aliases") == ["superseded"] * 4
+
+
+def test_an_alias_without_one_of_its_ids_is_rejected_and_supersedes_nothing(
+    tmp_path: Path,
+) -> None:
+    rows = aliases(("a", "ada"), ("a", " NULL "), ("", "ada"), ("", ""), ("b", "bob"))
+    source = load(write(tmp_path, user_aliases=rows))
+    assert outcome(source, "user_aliases") == [
+        ("missing_user_id", None),
+        ("missing_alias_id", None),
+        ("missing_alias_id", None),
+    ]
+    assert merged(source) == {"a": "ada", "b": "bob"}
+
+
+def test_an_alias_is_matched_exactly(tmp_path: Path) -> None:
+    given = ("Ada", " ada", "ADA", "ada.0")
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("Ada", "ada"), (" ada", "ada"), ("101", "ada")),
+            users=[USER, {**USER, "user_id": "ADA"}],
+            events=[{**EVENT, "event_id": name, "entity_id": name} for name in (*given, "101.0")],
+        )
+    )
+    assert entities(source) == {"Ada": "ada", " ada": "ada", "ADA": "ADA"}
+    # Only users are known ids, and the alias 101 is none.
+    assert outcome(source) == [("unknown_user", "ADA"), ("unknown_user", None)]
+
+
+def test_ids_of_other_entity_types_are_no_aliases(tmp_path: Path) -> None:
+    types = ("user", "", "admin", "system", "account")
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("acc", "ada")),
+            events=[
+                {**EVENT, "event_id": name or "none", "entity_id": "acc", "entity_type": name}
+                for name in types
+            ],
+            subscription_events=[FACT],
+        )
+    )
+    assert entities(source) == {
+        **dict.fromkeys(("user", "none"), "ada"),
+        **dict.fromkeys(("admin", "system", "account"), "acc"),
+    }
+    assert source.subscription_events[0]["entity_id"] == "acc"
+    assert source.accounts[0]["account_id"] == "acc"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "replaced"),
+    [
+        ('{"target_user_id": "a", "user_id": "a"}', {"target_user_id": "ada", "user_id": "a"}),
+        ('{"target_user_id": "A"}', {"target_user_id": "A"}),
+        ('{"x": {"target_user_id": "a"}}', {"x": {"target_user_id": "a"}}),
+        ('{"target_user_id": 7}', {"target_user_id": "ada"}),
+        ('{"target_user_id": 8}', {"target_user_id": 8}),
+        ('{"target_user_id": ["a"]}', {"target_user_id": ["a"]}),
+        ('{"target_user_id": true}', {"target_user_id": True}),
+        ('{"target_user_id": "None"}', {"target_user_id": None}),
+        # An alias may be an address, which is an alias first.
+        ('{"target_user_id": "a@b.example"}', {"target_user_id": "ada"}),
+    ],
+)
+def test_targets_in_metadata(tmp_path: Path, metadata: str, replaced: dict[str, Any]) -> None:
+    names = ("a", "7", "true", "a@b.example")
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(*((name, "ada") for name in names)),
+            events=[
+                {**EVENT, "metadata": metadata},
+                {**EVENT, "event_id": "e2", "metadata": metadata, "entity_type": "admin"},
+            ],
+            subscription_events=[{**FACT, "metadata": metadata}],
+        )
+    )
+    facts = [*source.events, *source.subscription_events]
+    assert [row["metadata"] for row in facts] == [replaced] * 3
+    assert source.faults == []
+
+
+def test_a_user_exists_from_the_earliest_creation(tmp_path: Path) -> None:
+    def user(name: str, day: str, country: str = "US", **values: str) -> Texts:
+        created = f"2025-02-{day} 12:00:00"
+        return {**USER, "user_id": name, "user_created_at": created, "country": country, **values}
+
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("a", "ada"), ("b", "a"), ("c", "ada"), ("bo", "bob")),
+            users=[
+                *(user("ada", "10"), user("a", "08", "DE"), user("b", "05", "FR")),
+                # These are no users: neither their creation nor they themselves count.
+                *(user("c", "01", account_id="nobody"), user("c", "02", account_id="")),
+                *(user("bob", "10"), user("bo", "11", "DE"), user("bo", "12", "FR")),
+            ],
+            events=[
+                {**EVENT, "event_id": f"{name}{day}", "entity_id": name}
+                | {"timestamp": f"2025-02-{day}"}
+                for name, day in (("b", "04"), ("ada", "05"), ("c", "09"), ("bob", "09"))
+            ],
+        )
+    )
+    assert user_rows(source) == [("ada", None, "US", "02-05"), ("bob", None, "US", "02-10")]
+    assert [row["alias_created_at"] for row in source.user_aliases] == [
+        at(2025, 2, 8, 12),
+        at(2025, 2, 5, 12),
+        None,
+        at(2025, 2, 11, 12),
+    ]
+    assert outcome(source, "users") == [
+        ("merged", None),
+        ("merged", None),
+        ("unknown_account", None),
+        ("missing_account_id", None),
+        ("merged", None),
+        ("merged", None),
+    ]
+    assert source.counts["users"] == Counts(8, 2, 0, 6)
+    assert outcome(source) == [("before_user_creation", None)] * 2
+    assert entities(source) == {"ada05": "ada", "c09": "ada"}
+
+
+def test_the_creation_of_a_user_counts_from_its_first_version_and_under_an_alias_from_any(
+    tmp_path: Path,
+) -> None:
+    def user(name: str, valid_from: str, created: str) -> Texts:
+        days = {"valid_from": f"2025-03-{valid_from}", "user_created_at": f"2025-02-{created}"}
+        return {**USER, "user_id": name, "country": valid_from, **days}
+
+    users = [user("ada", "01", "10"), user("ada", "02", "03"), user("a", "01", "09")]
+    source = load(write(tmp_path, user_aliases=aliases(("a", "ada")), users=users))
+    assert user_rows(source) == [("ada", None, "01", "02-09"), ("ada", None, "02", "02-09")]
+    users.append(user("a", "02", "04"))
+    source = load(write(tmp_path, user_aliases=aliases(("a", "ada")), users=users))
+    assert user_rows(source) == [("ada", None, "01", "02-04"), ("ada", None, "02", "02-04")]
+
+
+def test_a_user_without_a_row_has_the_rows_under_its_earliest_alias(tmp_path: Path) -> None:
+    def user(name: str, created: str, country: str, valid_from: str = "2025-03-01") -> Texts:
+        days = {"user_created_at": f"2025-02-{created}", "valid_from": valid_from}
+        return {**USER, "user_id": name, "country": country, **days}
+
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("y", "ada"), ("x", "ada"), ("z", "ada"), ("Z", "bob")),
+            users=[
+                user("y", "04", "FR"),
+                *(user("x", "05", "US"), user("x", "03", "DE", "2025-03-05")),
+                *(user("x", "05", "US", "2025-03-02"), user("x", "05", "UK", "2025-03-05")),
+                user("z", "03", "AU"),
+                # The own row of bob is none, since it breaks a rule.
+                {**user("bob", "01", "US"), "account_id": "nobody"},
+                user("Z", "06", "BR"),
+            ],
+            events=[{**EVENT, "entity_id": "bob"}],
+        )
+    )
+    # The aliases x and z have the same creation. Of the rows for March 5, the last one wins.
+    assert user_rows(source) == [
+        ("ada", "x", "UK", "02-03"),
+        ("ada", "x", "US", "02-03"),
+        ("bob", "Z", "BR", "02-06"),
+    ]
+    assert source.reasons("users") == ["merged", "superseded", "merged", "unknown_account"]
+    assert source.counts["users"] == Counts(8, 3, 1, 4)
+    assert ids(source) == ["e1"]
+
+
+def test_a_row_of_the_user_holds_for_all_days(tmp_path: Path) -> None:
+    users = [
+        {**USER, "user_id": "a", "valid_from": "2025-03-01", "country": "FR"},
+        {**USER, "user_id": "a", "valid_from": "2025-03-09", "country": "DE"},
+        {**USER, "valid_from": "2025-03-05"},
+    ]
+    source = load(write(tmp_path, user_aliases=aliases(("a", "ada")), users=users))
+    assert countries(source) == [(date(2025, 3, 5), "US")]
+    assert source.reasons("users") == ["merged", "merged"]
+
+
+def test_a_deletion_under_an_alias_changes_nothing(tmp_path: Path) -> None:
+    deletion = {**FACT, "entity_id": "a", "event_type": "user_deleted", "entity_type": ""}
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("a", "ada"), ("b", "nobody")),
+            subscription_events=[
+                deletion,
+                deletion,
+                {**deletion, "event_id": "f2", "entity_type": "user", "entity_id": "b"},
+                {**deletion, "event_id": "f3", "timestamp": "2024-12-31"},
+                {**deletion, "event_id": "f4", "timestamp": "soon"},
+                # A row that breaks a rule supersedes nothing.
+                {**deletion, "event_id": "f5", "entity_id": "ada", "timestamp": "2025-03-06"},
+                {**deletion, "event_id": "f5", "received_at": "2025-04-01"},
+            ],
+            events=[
+                EVENT,
+                {**EVENT, "event_id": "e2", "entity_id": "a", "timestamp": "2025-03-06"},
+                {**EVENT, "event_id": "e3", "entity_id": "a", "timestamp": "2025-03-07"},
+            ],
+        )
+    )
+    assert source.reasons("subscription_events") == [
+        *(["merged"] * 4),
+        "unreadable_timestamp",
+        "merged",
+    ]
+    assert [row["entity_id"] for row in source.subscription_events] == ["ada"]
+    assert entities(source) == {"e1": "ada", "e2": "ada"}
+    assert outcome(source) == [("after_user_deletion", None)]
+
+
+def test_rows_are_compared_as_read(tmp_path: Path) -> None:
+    no_id = {"event_id": "", "session_id": "s2"}
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("a", "ada")),
+            events=[
+                EVENT,
+                {**EVENT, "entity_id": "a"},
+                {**EVENT, "entity_id": "a", "received_at": ""},
+                *({**EVENT, **no_id, "entity_id": name} for name in ("ada", "a", "a")),
+            ],
+        )
+    )
+    assert source.counts["events"] == Counts(6, 3, 2, 1)
+    assert source.reasons("events") == ["superseded"]
+    assert [row["entity_id"] for row in source.events] == ["ada"] * 3
+    # Of the rows e1 that were received last, the last one is that of the alias.
+    assert [found.line["entity_id"] for found in source.rejected] == ["ada"]
+
+
+def test_events_under_aliases_of_users_that_do_not_exist(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            user_aliases=aliases(("a", "Ada"), ("b", "bob"), ("c", "eve"), ("d", "zed")),
+            users=[
+                USER,
+                {**USER, "user_id": "b", "account_id": "nobody"},
+                {**USER, "user_id": "eve", "user_created_at": "soon"},
+            ],
+            events=[
+                {**EVENT, "event_id": name, "entity_id": name} for name in ("a", "b", "c", "d")
+            ],
+        )
+    )
+    assert outcome(source) == [
+        ("unknown_user", "ada"),
+        ("user_rejected", "unknown_account"),
+        ("user_rejected", "unreadable_user_created_at"),
+        ("unknown_user", None),
+    ]
+
+
+def test_without_users_there_is_a_user_for_each_end_of_a_chain(tmp_path: Path) -> None:
+    def event(name: str, day: int) -> Texts:
+        return {**EVENT, "event_id": f"{name}{day}", "entity_id": name} | {
+            "timestamp": f"2025-03-{day:02}"
+        }
+
+    source = load(
+        write(
+            tmp_path,
+            **dict.fromkeys(("users", "accounts")),
+            user_aliases=aliases(("a", "ada"), ("x", "y"), ("y", "x")),
+            events=[event("ada", 6), event("a", 4), event("x", 7)],
+        )
+    )
+    assert user_rows(source) == [
+        ("ada", None, "unknown", "03-04"),
+        ("x", None, "unknown", "03-07"),
+    ]
+    assert [row["alias_created_at"] for row in source.user_aliases] == [None] * 3
+    assert {row["account_id"]: row["created_date"] for row in source.accounts} == {
+        "ada": date(2025, 3, 4),
+        "x": date(2025, 3, 7),
+    }
+
+
+def test_without_accounts_a_row_under_an_alias_has_that_of_its_user(tmp_path: Path) -> None:
+    def user(name: str, created: str, account: str = "") -> Texts:
+        return {**USER, "user_id": name, "user_created_at": created, "account_id": account}
+
+    source = load(
+        write(
+            tmp_path,
+            accounts=None,
+            user_aliases=aliases(("a", "ada"), ("b", "bob")),
+            users=[
+                user("a", "2025-02-01"),
+                *(user("bob", "2025-02-09", "acc"), user("b", "2025-02-08", "old")),
+            ],
+        )
+    )
+    # The account `old` is only that of a row that is set aside.
+    assert {row["account_id"]: row["created_date"] for row in source.accounts} == {
+        "ada": date(2025, 2, 1),
+        "acc": date(2025, 2, 8),
+    }
+    assert {(row["user_id"], row["account_id"]) for row in source.users} == {
+        ("ada", "ada"),
+        ("bob", "acc"),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_with_aliases_is_that_with_the_ids_of_its_users(tmp_path: Path, seed: int) -> None:
+    loaded = []
+    for aliases in (True, False):
+        folder = tmp_path / f"{aliases}"
+        write_random_source(folder, seed, users=24, accounts=6, aliases=aliases)
+        loaded.append(load(folder))
+    merged, plain = loaded
+    assert {row["alias_id"] is None for row in merged.users} == {True, False}
+    for row in merged.users:
+        row["alias_id"] = None
+    for name in ("events", "subscription_events", "accounts"):
+        assert getattr(merged, name) == getattr(plain, name)
+    users = [sorted(source.users, key=lambda row: str(row["user_id"])) for source in loaded]
+    assert users[0] == users[1]
+    assert (merged.first_day, merged.last_day) == (plain.first_day, plain.last_day)
+    assert plain.rejected == []
+    assert set(merged.reasons("users")) == set(merged.reasons("subscription_events")) == {"merged"}
 
 
 # ---------------------------------------------------------------- what may be missing

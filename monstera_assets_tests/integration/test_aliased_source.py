@@ -1,0 +1,26 @@
+"""A source with aliases has the silver and gold tables of the source with the ids of its users."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from monstera_assets.definitions import tables
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_runs import Graph, assert_same, computed_from
+from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
+
+WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
+COMPUTED = [table.name for table in tables() if not table.name.startswith("bronze_")]
+
+
+def test_silver_and_gold_are_those_of_the_users(tmp_path: Path) -> None:
+    contents = []
+    for aliases in (True, False):
+        folder = tmp_path / ("with_aliases" if aliases else "without")
+        write_random_source(folder / "source", seed=5, users=24, accounts=6, aliases=aliases)
+        graph = Graph(folder / "source", folder / "warehouse.duckdb", folder / "home", FIRST)
+        with graph.instance:
+            assert graph.run(WINDOW, only=computed_from(COMPUTED)).success
+        contents.append(graph.contents_of(COMPUTED))
+    assert_same(*contents)
