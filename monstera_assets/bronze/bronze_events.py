@@ -48,6 +48,7 @@ class Classification:
         reading: rules for reading values.
         first_partition: the partition for rows without a readable date.
         only_product: the product for all events, if no row in the source specifies a product.
+        aliases: the result of `merging_aliases`.
     """
 
     users: ir.Table | None
@@ -57,6 +58,7 @@ class Classification:
     reading: Reading
     first_partition: date
     only_product: str | None = None
+    aliases: ir.Table | None = None
 
     def read(self, rows: ir.Table) -> ir.Table:
         """Convert staged rows to typed rows."""
@@ -105,6 +107,7 @@ class Classification:
             entities=entities,
             catalog=self.catalog,
             default_entity_type="user",
+            aliases=self.aliases,
         )
         return classified(rows, rules)
 

@@ -1,8 +1,8 @@
-"""Load accounts, the product catalog, users, subscription events and workflows in full.
+"""Load aliases of users, accounts, the product catalog, users, subscription events and workflows in full.
 
-All five inputs are loaded in one transaction, because their rows refer to each other. A user is
-accepted only if the user's account is accepted. A subscription event is accepted only if its account or
-user is accepted.
+All inputs are loaded in one transaction, because their rows refer to each other. A user is accepted
+only if the user's account is accepted. A subscription event is accepted only if its account or user is
+accepted. Aliases come first, because they replace the ids of users in all other inputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +27,17 @@ from monstera_assets.bronze import (
     bronze_rejected_entities,
     bronze_rejected_events,
     bronze_subscription_events,
+    bronze_user_aliases,
     bronze_users,
     bronze_workflows,
     event_rules,
     versions,
+)
+from monstera_assets.bronze.aliases import (
+    merging_aliases,
+    resolved_aliases,
+    settle_users,
+    with_created_at,
 )
 from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
 from monstera_assets.bronze.loading import (
@@ -44,7 +51,7 @@ from monstera_assets.bronze.loading import (
     with_files,
 )
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
+from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, UNDER_ALIAS
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
@@ -61,15 +68,21 @@ RESET_VERSIONS = "monstera/reset_versions"
 """Tag of runs that delete the versions from earlier loads."""
 VERSIONED = (bronze_users.TABLE, bronze_accounts.TABLE)
 """The tables with versions. The view `<table>_current` contains each entity's latest version."""
+READ_BY_LOADS = (*VERSIONED, bronze_user_aliases.TABLE, bronze_entity_loads.TABLE)
+"""The tables from earlier loads that a load reads."""
 
 
 @dataclass(frozen=True)
 class _Entity:
-    """An input's module, rules and query for derived rows."""
+    """An input's module, rules and query for derived rows.
+
+    If `names_users` is true, `classify` takes the result of `merging_aliases` as `aliases`.
+    """
 
     module: ModuleType
     classify: Classify
     derived: Callable[[duckdb.DuckDBPyConnection], ir.Table] | None = None
+    names_users: bool = False
 
     @property
     def table(self) -> Table:
@@ -89,18 +102,30 @@ class _Entity:
             rows, *_ = staged_events(connection, given, load.reading, load.queries)
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
-        name = f"{self.input_name}_classified"
+        name, judged = f"{self.input_name}_classified", f"{self.input_name}_judged"
         if self.versions is not None:
             bind(connection, {versions.LAST_DAY: load.last_day(connection)})
-        classified = load.queries.select(
+        aliases = merging_aliases(connection) if self.names_users else None
+
+        def classified() -> ir.Table:
+            if aliases is None:
+                return kept_columns(self.table, self.classify(rows))
+            found = self.classify(rows, aliases=aliases)
+            return kept_columns(self.table, found, raw_if=UNDER_ALIAS)
+
+        select = load.queries.select(
             f"{self.table.name}.classified",
-            lambda: kept_columns(self.table, self.classify(rows)),
+            classified,
             rows.get_name(),
             rows.schema(),
             load.reading,
+            aliases is None,
             *sorted(load.inputs),
         )
-        temporary_table(connection, f"{self.input_name}_judged", classified)
+        temporary_table(connection, judged, select)
+        stored = self.stored_rows(load, connection)
+        if self.module is bronze_users:
+            settle_users(connection, judged, stored, has_accounts="accounts" in load.inputs)
         rejected = f"SELECT * FROM {self.input_name}_judged WHERE {REASON} IS NOT NULL"
         others = f"SELECT *, CAST(NULL AS VARCHAR) AS {DETAIL} FROM {self.input_name}_judged"
         temporary_table(
@@ -118,16 +143,30 @@ class _Entity:
                 f"INSERT INTO {quote(name)} BY NAME SELECT * FROM ({derived}) WHERE {key} NOT IN"
                 f" (SELECT {key} FROM {quote(name)} WHERE {REASON} IS NULL)"
             )
+        if self.module is bronze_user_aliases:
+            temporary_table(connection, "user_aliases_resolved", resolved_aliases(name, stored))
+            return "FROM user_aliases_resolved"
         if self.versions is None:
             return accepted(self.table, name)
-        stored, rows = f"{self.table.name}_stored", self.table.relation
-        if not load.keeps_versions(connection, self):
-            rows = rows.limit(0)
+        merged = versions.merged_versions(self.table, self.versions, name, stored)
+        every = temporary_table(connection, f"{self.input_name}_merged", merged)
+        if self.module is bronze_users:
+            every = with_created_at(every)
         # The time zone may have changed since the versions were stored.
         dates = self.versions.dates.items()
-        rows = rows.mutate(**{day: load.reading.local_date(rows[moment]) for day, moment in dates})
-        temporary_table(connection, stored, compile_duckdb(rows))
-        return versions.merged_versions(self.table, self.versions, name, stored)
+        return compile_duckdb(
+            every.mutate(**{day: load.reading.local_date(every[moment]) for day, moment in dates})
+        )
+
+    def stored_rows(self, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> str:
+        """Copy the rows from earlier loads that this load keeps, and return the copy's name."""
+        stored, rows = f"{self.table.name}_stored", self.table.relation
+        if self.module is bronze_user_aliases:
+            keeps_rows = load.keep_versions
+        else:
+            keeps_rows = self.versions is not None and load.keeps_versions(connection, self)
+        temporary_table(connection, stored, compile_duckdb(rows if keeps_rows else rows.limit(0)))
+        return stored
 
     @property
     def versions(self) -> versions.Versioning | None:
@@ -263,8 +302,12 @@ class _EntityLoad:
                 has_accounts=has_accounts,
             ),
             self._users,
+            names_users=True,
         )
         return (
+            _Entity(
+                bronze_user_aliases, partial(bronze_user_aliases.classify, reading=self.reading)
+            ),
             _Entity(
                 bronze_product_catalog,
                 partial(bronze_product_catalog.classify, reading=self.reading),
@@ -280,6 +323,7 @@ class _EntityLoad:
                     catalog=catalog,
                     reading=self.reading,
                 ),
+                names_users=True,
             ),
             _Entity(
                 bronze_workflows,
@@ -321,6 +365,7 @@ class _EntityLoad:
             bronze_subscription_events.TABLE.relation,
             reading=self.reading,
             first_partition=self.reading.first_day,
+            aliases=merging_aliases(connection),
         )
         return bronze_users.of_events(rules.all_rows(rows), self.reading)
 

@@ -22,6 +22,7 @@ from monstera_assets.bronze import (
     bronze_users,
     event_rules,
 )
+from monstera_assets.bronze.aliases import merging_aliases
 from monstera_assets.bronze.loading import (
     StagedEvents,
     accepted,
@@ -311,8 +312,9 @@ class _EventLoad:
             reading=self.reading,
             first_partition=self.first_partition,
             only_product=self._only_product(connection),
+            aliases=merging_aliases(connection),
         )
-        columns = (*_staged(rows), rules.only_product)
+        columns = (*_staged(rows), rules.only_product, rules.aliases is None)
 
         def keyed() -> ir.Table:
             return rows.mutate(repeated_key=event_rules.event_key(rows))

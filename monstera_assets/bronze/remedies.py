@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.reading import without_addresses
-from monstera_assets.bronze.validation import DETAIL, REASON, SUPERSEDED
+from monstera_assets.bronze.validation import DETAIL, MERGED, REASON, SUPERSEDED
 
 _UNKNOWN = "Add the missing id to the input {}, or correct the id in the row."
 REMEDIES = {
@@ -26,6 +26,7 @@ REMEDIES = {
     "unknown_product": _UNKNOWN.format("product_catalog"),
     "before_user_creation": "Correct user_created_at or the event's timestamp.",
     "after_user_deletion": "Correct the event's timestamp or the timestamp of the user_deleted event.",
+    MERGED: "Nothing: the row's id is an alias of another user.",
 }
 """Remedies, keyed by the start of the rejection reason."""
 
@@ -50,7 +51,7 @@ def mostly_rejected(
 ) -> ir.Table:
     """Return the groups in which too many rows are rejected, with each group's most frequent reason.
 
-    Repeated and superseded rows are not counted.
+    Repeated, superseded and merged rows are not counted.
 
     Args:
         loads: the ledger.
@@ -59,7 +60,7 @@ def mostly_rejected(
         max_share: the maximum share of rejected rows.
         min_rows: the minimum number of rows that a group needs to be evaluated.
     """
-    rejected = rejected.filter(rejected[REASON] != SUPERSEDED)
+    rejected = rejected.filter(rejected[REASON].notin([SUPERSEDED, MERGED]))
     place_in_source = rejected.source_file + rejected.raw_row
     reasons = rejected.group_by(by, REASON).aggregate(
         rows=rejected.count(),

@@ -20,6 +20,11 @@ SUPERSEDED = "superseded"
 """The reason for rejecting a valid row that is replaced by another row with the same id."""
 REPEATED = "repeated"
 """The reason for a row that a later row repeats. Repeated rows are counted but not stored."""
+MERGED = "merged"
+"""The reason for setting a valid row aside because its id is an alias of a user."""
+
+UNDER_ALIAS = "under_alias"
+"""The column that is true for rows whose id is an alias of a user."""
 
 FAULTS = "faults"
 FAULTS_COLUMN = Column(

@@ -408,8 +408,7 @@ def _compare_entities(
     connection.execute(f"USE {_CANDIDATE}")
     create_bookkeeping(connection)
     try:
-        stored = (*load_entities.VERSIONED, bronze_entity_loads.TABLE)
-        for table in stored:
+        for table in load_entities.READ_BY_LOADS:
             prepare(connection, table)
             connection.execute(
                 f"INSERT INTO {table.qualified_name} BY NAME"

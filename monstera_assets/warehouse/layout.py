@@ -164,7 +164,40 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4)
+_NO_ALIASES = """
+CREATE TABLE bronze.bronze_user_aliases (alias_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL,
+    merged_user_id VARCHAR NOT NULL, alias_created_at TIMESTAMP, faults VARCHAR)
+"""
+_LEDGER_OF_NO_ALIASES = """
+INSERT INTO bronze.bronze_entity_loads BY NAME SELECT 'user_aliases' AS input_name, [] AS files,
+    0 AS rows_read, 0 AS rows_repeated, 0 AS rows_accepted, 0 AS rows_rejected, 0 AS rows_derived,
+    0 AS rows_stored
+"""
+
+
+def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the columns for aliases of users, and record that no aliases were loaded."""
+    stored = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+        " WHERE database_name = current_database()"
+    ).fetchall()
+    if ("bronze.bronze_users",) in stored:
+        # A view of all columns does not allow the table's columns to change.
+        connection.execute(
+            "DROP VIEW IF EXISTS bronze.bronze_users_current;"
+            " ALTER TABLE bronze.bronze_users ADD COLUMN stated_created_at TIMESTAMP;"
+            " UPDATE bronze.bronze_users SET stated_created_at = user_created_at;"
+            " ALTER TABLE bronze.bronze_users ADD COLUMN alias_id VARCHAR;"
+            " CREATE VIEW bronze.bronze_users_current AS FROM bronze.bronze_users"
+            " QUALIFY valid_from = max(valid_from) OVER (PARTITION BY user_id)"
+        )
+    if ("bronze.bronze_entity_loads",) in stored:
+        # Without an entry, the next comparison with the source would find a changed input.
+        connection.execute(_NO_ALIASES)
+        connection.execute(_LEDGER_OF_NO_ALIASES)
+
+
+STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4, _upgrade_to_5)
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 
 Steps run in the caller's transaction.
