@@ -1,4 +1,4 @@
-"""Load aliases of users, accounts, the product catalog, users, subscription events and workflows in full.
+"""Load aliases, accounts, the product catalog, users, subscription events and workflows in full.
 
 All inputs are loaded in one transaction, because their rows refer to each other. A user is accepted
 only if the user's account is accepted. A subscription event is accepted only if its account or user is
