@@ -1,6 +1,6 @@
 """Aliases of users (framework, section 2, "Aliases").
 
-An alias is an id that stands for a user with another id. Loads replace aliases in events and facts, and
+An alias is another id of a user. Loads replace aliases in events and facts, and
 set rows of users under an alias aside. If the user has no row of its own, one alias's rows become the
 user's rows.
 """
@@ -104,7 +104,7 @@ def with_created_at(users: ir.Table) -> ir.Table:
 
 
 def settle_users(
-    connection: duckdb.DuckDBPyConnection, judged: str, stored: str, *, has_accounts: bool
+    connection: duckdb.DuckDBPyConnection, evaluated: str, stored: str, *, has_accounts: bool
 ) -> None:
     """Give users the rows of their aliases, or set these rows aside.
 
@@ -116,7 +116,7 @@ def settle_users(
 
     Args:
         connection: the connection. Both tables are replaced.
-        judged: the temporary table with the judged rows of users.
+        evaluated: the temporary table with the evaluated rows of users.
         stored: the temporary table with the versions from previous loads.
         has_accounts: whether the source contains accounts. If not, an account can have a user's id.
     """
@@ -124,7 +124,7 @@ def settle_users(
         f"""
         CREATE OR REPLACE TEMP TABLE {_IDS} AS
         SELECT id, merged_user_id, min(created_at) AS created_at FROM (
-            SELECT user_id AS id, stated_created_at AS created_at FROM {judged}
+            SELECT user_id AS id, stated_created_at AS created_at FROM {evaluated}
             WHERE {REASON} IS NULL
             UNION ALL
             SELECT coalesce(alias_id, user_id), stated_created_at FROM {stored}
@@ -147,31 +147,32 @@ def settle_users(
         ) = 1
         """
     )
-    account = "account_id" if has_accounts else "if(account_id = {0}, {1}, account_id)"
+    new_id = "coalesce(adopting_id, {})"
+    account = "account_id" if has_accounts else f"if(account_id = {{}}, {new_id}, account_id)"
     connection.execute(
         f"""
-        CREATE OR REPLACE TEMP TABLE {judged} AS
-        SELECT judged.* REPLACE (
-            coalesce(adopting_id, judged.user_id) AS user_id,
+        CREATE OR REPLACE TEMP TABLE {evaluated} AS
+        SELECT evaluated.* REPLACE (
+            {new_id.format("evaluated.user_id")} AS user_id,
             adopted_id AS alias_id,
-            {account.format("judged.user_id", "coalesce(adopting_id, judged.user_id)")} AS account_id,
+            {account.format("evaluated.user_id", "evaluated.user_id")} AS account_id,
             CASE WHEN merging.alias_id IS NULL OR adopted_id IS NOT NULL THEN {REASON}
                 WHEN coalesce({REASON}, '{REPEATED}') IN ('{REPEATED}', '{SUPERSEDED}')
                     THEN '{MERGED}'
                 ELSE {REASON} END AS {REASON}
         )
-        FROM {judged} AS judged
-        LEFT JOIN {MERGING} AS merging ON merging.alias_id = judged.user_id
-        LEFT JOIN {_ADOPTED} ON adopted_id = judged.user_id
+        FROM {evaluated} AS evaluated
+        LEFT JOIN {MERGING} AS merging ON merging.alias_id = evaluated.user_id
+        LEFT JOIN {_ADOPTED} ON adopted_id = evaluated.user_id
         """
     )
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {stored} AS
         SELECT stored.* EXCLUDE (original_id) REPLACE (
-            coalesce(adopting_id, original_id) AS user_id,
+            {new_id.format("original_id")} AS user_id,
             adopted_id AS alias_id,
-            {account.format("stored.user_id", "coalesce(adopting_id, original_id)")} AS account_id
+            {account.format("stored.user_id", "original_id")} AS account_id
         )
         FROM (SELECT *, coalesce(alias_id, user_id) AS original_id FROM {stored}) AS stored
         LEFT JOIN {MERGING} AS merging ON merging.alias_id = original_id

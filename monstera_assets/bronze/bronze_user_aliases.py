@@ -1,4 +1,4 @@
-"""bronze_user_aliases: ids that stand for users with other ids."""
+"""bronze_user_aliases: the other ids of users."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ IN_CYCLE = "alias_in_cycle"
 TABLE = ma.declare_table(
     "bronze_user_aliases",
     grain="one alias",
-    description="Which ids stand for users with other ids? Events, subscription events and users under"
-    " an alias are merged into the user.",
+    description="Which other ids do users have? Events, subscription events and users under an alias"
+    " are merged into the user.",
     key=("alias_id",),
     columns=(
         ma.Column("alias_id", "string", "The id that is replaced."),

@@ -70,7 +70,7 @@ def classify(
 ) -> ir.Table:
     """Return typed rows with a rejection reason, which is null for accepted rows.
 
-    Rows under an alias are judged like other rows. Afterwards, `settle_users` sets them aside.
+    The rules also apply to rows under an alias, which `settle_users` sets aside later.
 
     Args:
         rows: staged rows.

@@ -163,7 +163,7 @@ def with_details(rejected: str, refusals: str) -> str:
     If a row's user or account was rejected, the row's reason becomes `user_rejected` or
     `account_rejected`, and the detail is the user's or account's rejection reason. If a row contains an
     unknown id, the detail is a known id that differs only in case, surrounding spaces or a trailing .0.
-    Aliases stand for their users.
+    Aliases are replaced with their users.
 
     Args:
         rejected: a query that returns `rejection_reason` and `raw_row` for rejected rows.

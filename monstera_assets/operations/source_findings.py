@@ -75,8 +75,8 @@ FAULT_REMEDIES: Mapping[str, str] = {
     " qualifying_event_types. If no types are listed, every event qualifies.",
     "email_in_metadata": "Remove email addresses from metadata. Each address is replaced with [email].",
     "unreadable_": "Correct the value. Unreadable values are treated as missing.",
-    "alias_in_cycle": "Remove a row from the cycle. Until then, all ids in the cycle and all ids that lead"
-    " into the cycle are separate users.",
+    "alias_in_cycle": "Remove a row from the cycle. Until then, the ids in the cycle and the ids that"
+    " lead into the cycle are separate users.",
     "unknown_subscription_tier": "Correct the tier, or add it to MONSTERA_POLICY__SUBSCRIPTION_TIERS.",
 }
 """The remedy for each corrected fault, by the start of the fault's name."""

@@ -443,7 +443,7 @@ def test_a_changed_alias_affects_the_days_that_name_it(loads: Loads) -> None:
     assert (days(changes), changes.effect.affects_from) == ([4, 6], date(2025, 6, 4))
     loads.load()
     assert loads.compare().effect.event_days == ()
-    # A stored row does not tell which alias it had, so all days of the former user count.
+    # A stored row does not show its alias, so all days of the former user count.
     assert days(loads.compare(user_aliases=aliases("old=bob"))) == [3, 4, 6]
     assert days(loads.compare(user_aliases=aliases("other=ada"))) == [3, 4, 6]
 
