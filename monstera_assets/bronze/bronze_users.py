@@ -134,3 +134,13 @@ def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
         **{name: ibis.literal("unknown") for name in _SEGMENTS},
         **{ma.FAULTS: ibis.null("string")},
     )
+
+
+@ma.rule(TABLE)
+def no_user_is_an_alias(bronze_users: ir.Table, bronze_user_aliases: ir.Table) -> ir.Table:
+    """No version is stored under an id that is replaced as an alias."""
+    aliases = bronze_user_aliases.filter(
+        bronze_user_aliases.merged_user_id != bronze_user_aliases.alias_id
+    )
+    found = bronze_users.semi_join(aliases, bronze_users.user_id == aliases.alias_id)
+    return found.select("user_id", "valid_from")
