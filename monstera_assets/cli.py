@@ -197,8 +197,8 @@ def main(ctx: click.Context) -> None:
 @click.option(
     "--daily",
     is_flag=True,
-    help="Compute yesterday and any missing days, and recompute earlier days whose data changed, up to"
-    " MONSTERA_RESTATE_DAYS days, as the daily schedule does.",
+    help="Compute yesterday and any missing days, and recompute up to MONSTERA_RESTATE_DAYS earlier"
+    " days whose data changed.",
 )
 @click.option(
     "--rebuild",
@@ -233,7 +233,6 @@ def run(
       monstera run
       monstera run --source /data/events --database /data/monstera.duckdb
       monstera run --from 2025-06-01 --to 2025-06-07
-      monstera run --changed
     """  # noqa: D301
     chosen = {"--from": first, "--to": last, "--changed": changed, "--daily": daily}
     for flag, is_given in (

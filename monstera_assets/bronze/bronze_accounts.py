@@ -70,8 +70,8 @@ _CONTENT = ("account_id", "account_created_at", "first_paid_at", *_VARYING)
 SOURCE_COLUMNS = (*_CONTENT, *ma.STATED_BY)
 VERSIONS = ma.Versioning(
     varying=_VARYING,
-    first=("account_created_at", "created_date"),
-    latest=("first_paid_at", "first_paid_date"),
+    first=("account_created_at",),
+    latest=("first_paid_at",),
     dates={"created_date": "account_created_at", "first_paid_date": "first_paid_at"},
 )
 

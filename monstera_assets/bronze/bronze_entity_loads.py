@@ -12,8 +12,8 @@ from monstera_assets.bronze.remedies import mostly_rejected
 TABLE = ma.declare_table(
     "bronze_entity_loads",
     grain="one input that is loaded in full",
-    description="Which files were users, accounts, the product catalog, workflows and subscription"
-    " events loaded from, and how many rows were accepted?",
+    description="Which files were users, aliases of users, accounts, the product catalog, workflows and"
+    " subscription events loaded from, and how many rows were accepted?",
     key=("input_name",),
     columns=(
         ma.Column("input_name", "string", "The input's name."),
@@ -67,6 +67,7 @@ def rows_add_up(
     bronze_users: ir.Table,
     bronze_subscription_events: ir.Table,
     bronze_workflows: ir.Table,
+    bronze_user_aliases: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
     """In the ledger and the tables, accepted, repeated and rejected rows add up to the rows read."""
@@ -76,6 +77,7 @@ def rows_add_up(
         "users": bronze_users,
         "subscription_events": bronze_subscription_events,
         "workflows": bronze_workflows,
+        "user_aliases": bronze_user_aliases,
     }
     accepted = ibis.union(
         *(

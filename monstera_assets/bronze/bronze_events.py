@@ -49,6 +49,7 @@ class Classification:
         first_partition: the partition for rows without a readable date.
         only_product: the product for all events, if no row in the source specifies a product.
         held_days: the days whose changes are held back (`day`), or None if there are none.
+        aliases: the result of `merging_aliases`.
     """
 
     users: ir.Table | None
@@ -59,6 +60,7 @@ class Classification:
     first_partition: date
     only_product: str | None = None
     held_days: ir.Table | None = None
+    aliases: ir.Table | None = None
 
     def read(self, rows: ir.Table) -> ir.Table:
         """Convert staged rows to typed rows."""
@@ -111,6 +113,7 @@ class Classification:
             entities=entities,
             catalog=self.catalog,
             default_entity_type="user",
+            aliases=self.aliases,
         )
         return classified(rows, rules)
 

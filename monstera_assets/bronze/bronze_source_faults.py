@@ -40,6 +40,7 @@ def bronze_source_faults(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
+    bronze_user_aliases: ir.Table,
 ) -> ir.Table:
     """Count the faults that are recorded in accepted rows."""
     events = (("events", bronze_events), ("subscription_events", bronze_subscription_events))
@@ -47,6 +48,7 @@ def bronze_source_faults(
         ("users", ma.current_versions(bronze_users, "user_id"), "user_id"),
         ("accounts", ma.current_versions(bronze_accounts, "account_id"), "account_id"),
         ("product_catalog", bronze_product_catalog, "product_id"),
+        ("user_aliases", bronze_user_aliases, "alias_id"),
     )
     found = ibis.union(
         *(

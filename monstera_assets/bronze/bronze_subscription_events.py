@@ -79,8 +79,12 @@ def classify(
     catalog: ir.Table,
     *,
     reading: ma.Reading,
+    aliases: ir.Table | None = None,
 ) -> ir.Table:
-    """Return typed rows with a rejection reason, which is null for accepted rows."""
+    """Return typed rows with a rejection reason, which is null for accepted rows.
+
+    If there are `aliases`, ids of users are replaced. The deletion of an alias is set aside.
+    """
     rows = read_events(rows, TABLE, reading)
     rows = rows.mutate(content_hash=event_rules.content(rows))
     is_deletion = rows.event_type.isin(USER_EVENT_TYPES)
@@ -91,6 +95,7 @@ def classify(
         catalog=catalog,
         default_entity_type=ibis.ifelse(is_deletion, "user", "account"),
         may_qualify=False,
+        aliases=aliases,
     )
     is_document = ~dict(rules)["unreadable_metadata"].fill_null(False)
     document = ibis.ifelse(is_document, rows.metadata, None)
@@ -122,10 +127,10 @@ def classify(
         (rows.entity_type == "user") & rows.event_type.isin(USER_EVENT_TYPES)
     )
     found = ibis.literal(",").join([rows[ma.FAULTS], ma.fault_names(faults)]).nullif("")
-    judged = event_rules.classified(
-        rows.mutate(**{**values, ma.FAULTS: found}),
-        [*rules, ("unknown_subscription_event", ~fits_entity)],
-    )
+    rules.append(("unknown_subscription_event", ~fits_entity))
+    if aliases is not None:
+        rules.append((ma.MERGED, is_deletion & rows[ma.UNDER_ALIAS]))
+    judged = event_rules.classified(rows.mutate(**{**values, ma.FAULTS: found}), rules)
     return settle_repeated(judged)
 
 

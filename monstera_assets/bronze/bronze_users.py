@@ -32,9 +32,20 @@ TABLE = ma.declare_table(
         ),
         ma.Column("user_created_at", "timestamp", "Signup time in UTC."),
         ma.Column("signup_date", "date", "Local signup date."),
+        ma.Column(
+            "stated_created_at",
+            "timestamp",
+            "Signup time in the user's first version in UTC. user_created_at is earlier if an alias of"
+            " the user signed up earlier.",
+        ),
         ma.Column("country", "string", "The user's country."),
         ma.Column("plan_type", "string", "The user's plan."),
         ma.Column("acquisition_source", "string", "The user's acquisition source."),
+        ma.nullable(
+            "alias_id",
+            "string",
+            "Alias whose row this version comes from, or null if the row has the user's own id.",
+        ),
         ma.FAULTS_COLUMN,
     ),
 )
@@ -44,15 +55,22 @@ _CONTENT = ("user_id", "email", "account_id", "user_created_at", *_SEGMENTS)
 SOURCE_COLUMNS = (*_CONTENT, *ma.STATED_BY)
 VERSIONS = ma.Versioning(
     varying=("email", "account_id", *_SEGMENTS),
-    first=("user_created_at", "signup_date"),
+    first=("stated_created_at",),
     dates={"signup_date": "user_created_at"},
 )
 
 
 def classify(
-    rows: ir.Table, accounts: ir.Table, reading: ma.Reading, *, has_accounts: bool
+    rows: ir.Table,
+    accounts: ir.Table,
+    reading: ma.Reading,
+    *,
+    has_accounts: bool,
+    aliases: ir.Table | None = None,
 ) -> ir.Table:
     """Return typed rows with a rejection reason, which is null for accepted rows.
+
+    The rules also apply to rows under an alias, which `settle_users` sets aside later.
 
     Args:
         rows: staged rows.
@@ -60,6 +78,7 @@ def classify(
         reading: rules for reading values.
         has_accounts: whether the source contains accounts. If not, a user without an account gets
             an account with the user's id.
+        aliases: the result of `merging_aliases`. If not None, a column marks the rows under an alias.
     """
     rows = ma.typed(rows, (*TABLE.columns, ma.UPDATED_AT), reading)
     rows = ma.with_stated_day(rows, reading)
@@ -75,9 +94,15 @@ def classify(
     ]
     if has_accounts:
         rules.append(unknown_account)
+    if aliases is not None:
+        known = aliases.select(known_alias=aliases.alias_id)
+        rows = rows.left_join(known, rows.user_id == known.known_alias)
+        rows = rows.mutate(**{ma.UNDER_ALIAS: rows.known_alias.notnull()}).drop("known_alias")
     rows = ma.with_reason(
         rows.mutate(
             signup_date=signup_date,
+            stated_created_at=rows.user_created_at,
+            alias_id=ibis.null("string"),
             **{name: rows[name].fill_null("unknown") for name in _SEGMENTS},
             **{ma.FAULTS: ma.fault_names(ma.faults_of_day(rows))},
         ),
@@ -104,6 +129,18 @@ def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
         email=ibis.null("string"),
         account_id=users.user_id,
         signup_date=reading.local_date(users.user_created_at),
+        stated_created_at=users.user_created_at,
+        alias_id=ibis.null("string"),
         **{name: ibis.literal("unknown") for name in _SEGMENTS},
         **{ma.FAULTS: ibis.null("string")},
     )
+
+
+@ma.rule(TABLE)
+def no_user_is_an_alias(bronze_users: ir.Table, bronze_user_aliases: ir.Table) -> ir.Table:
+    """No version is stored under an id that is replaced as an alias."""
+    aliases = bronze_user_aliases.filter(
+        bronze_user_aliases.merged_user_id != bronze_user_aliases.alias_id
+    )
+    found = bronze_users.semi_join(aliases, bronze_users.user_id == aliases.alias_id)
+    return found.select("user_id", "valid_from")

@@ -6,6 +6,8 @@ users have no state before signup, accounts have none before creation or first p
 facts count only from their date. An added user has one more effect: events that were rejected because
 the user was unknown become valid.
 
+A changed alias affects the days with events that name the alias or the user into which it was merged.
+
 The catalog and workflows determine the meaning of all events, so changes to them can affect any day. An
 added catalog node, however, only affects days with events that belong to the node, and no daily table
 contains a node's name or owner.
@@ -25,14 +27,17 @@ from monstera_assets.bronze import (
     bronze_product_catalog,
     bronze_rejected_events,
     bronze_subscription_events,
+    bronze_user_aliases,
     bronze_users,
     bronze_workflows,
 )
+from monstera_assets.bronze.aliases import TARGET
 from monstera_assets.bronze.bronze_subscription_events import USER_EVENT_TYPES
 from monstera_assets.bronze.versions import Versioning
 from monstera_assets.warehouse.tables import Table
 
 COMPARED = (
+    bronze_user_aliases.TABLE,
     bronze_accounts.TABLE,
     bronze_product_catalog.TABLE,
     bronze_users.TABLE,
@@ -57,7 +62,8 @@ class EntityEffect:
     Attributes:
         every_day: whether any day may be affected. If true, the other attributes are not set.
         affects_from: the first day that may be affected, or None if no day is affected.
-        event_days: days with event rows for users to whom the rules now apply differently.
+        event_days: days with event rows for users to whom the rules now apply differently, or rows that
+            name changed aliases.
     """
 
     every_day: bool = False
@@ -81,6 +87,12 @@ def entity_effect(
 
     def added(table: Table) -> str:
         return f"(FROM {after(table)} EXCEPT ALL FROM {before(table)})"
+
+    def merging(of: Named) -> str:
+        return (
+            f"(SELECT alias_id, merged_user_id FROM {of(bronze_user_aliases.TABLE)}"
+            " WHERE merged_user_id <> alias_id)"
+        )
 
     accounts, users = bronze_accounts.TABLE, bronze_users.TABLE
     billing = bronze_subscription_events.TABLE
@@ -142,22 +154,44 @@ def entity_effect(
     ).fetchall()
     dates = [day for (day,) in days if day is not None]
     deletes = f"WHERE list_contains({list(USER_EVENT_TYPES)}, event_type)"
+    # Stored events contain the id into which an alias was merged.
+    changed_aliases = f"""
+        SELECT alias_id AS id FROM (FROM {merging(after)} EXCEPT FROM {merging(before)})
+        UNION SELECT unnest([alias_id, merged_user_id])
+        FROM (FROM {merging(before)} EXCEPT FROM {merging(after)})
+    """
+    events, rejected = loaded(bronze_events.TABLE), loaded(bronze_rejected_events.TABLE)
+    # Reading metadata is slow.
+    targets = f"""
+        UNION SELECT event_date FROM (
+            SELECT event_date, json_extract_string(metadata, '$.{TARGET}') AS id FROM {events}
+            WHERE contains(metadata, '{TARGET}') OR contains(metadata, '\\u')
+        ) WHERE id IN (SELECT id FROM aliases)
+    """
     of_users = connection.execute(
         f"""
-        WITH people AS (
+        WITH aliases AS ({changed_aliases}), people AS (
             SELECT user_id FROM (
                 SELECT DISTINCT user_id, signup_date FROM {after(users)}
                 EXCEPT SELECT DISTINCT user_id, signup_date FROM {before(users)}
             )
             UNION SELECT entity_id FROM {added(billing)} {deletes}
             UNION SELECT entity_id FROM {removed(billing)} {deletes}
+            UNION SELECT id FROM aliases
+        ), rejected AS (
+            SELECT partition_date AS day,
+                CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.entity_id' END AS entity_id
+            FROM {rejected}
         ), rows AS (
-            SELECT event_date AS day, entity_id FROM {loaded(bronze_events.TABLE)}
-            UNION ALL
-            SELECT partition_date, CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.entity_id' END
-            FROM {loaded(bronze_rejected_events.TABLE)}
+            SELECT event_date AS day, entity_id FROM {events} WHERE entity_type = 'user'
+            UNION ALL FROM rejected
+            UNION ALL SELECT day, merged_user_id
+            FROM rejected JOIN {merging(after)} AS merging ON alias_id = entity_id
         )
-        SELECT DISTINCT day FROM rows SEMI JOIN people ON user_id = entity_id
+        SELECT DISTINCT day FROM (
+            SELECT day FROM rows SEMI JOIN people ON user_id = entity_id
+            {targets if count(changed_aliases) else ""}
+        )
         """
     ).fetchall()
     of_nodes = connection.execute(

@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
+from monstera_assets.bronze.aliases import with_merged_ids
 from monstera_assets.bronze.json_text import is_json_object
 from monstera_assets.bronze.reading import Reading, has_at_sign
 from monstera_assets.lifecycle.expressions import parameter
@@ -181,6 +182,7 @@ def event_rules(
     catalog: ir.Table,
     default_entity_type: ir.StringValue | str,
     may_qualify: bool = True,
+    aliases: ir.Table | None = None,
 ) -> tuple[ir.Table, list[ma.Rejection]]:
     """Add defaults, flags and faults to rows, and return the rows and the ordered rules.
 
@@ -193,7 +195,11 @@ def event_rules(
         catalog: bronze_product_catalog.
         default_entity_type: the entity type for rows that do not specify an entity type.
         may_qualify: whether the catalog determines the rows' flags.
+        aliases: the result of `merging_aliases`. If not None, ids of users are replaced.
     """
+    if aliases is not None:
+        entity_type = ibis.coalesce(rows.entity_type, default_entity_type)
+        rows = with_merged_ids(rows.mutate(entity_type=entity_type), aliases)
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     if entities is not None:
         rows = rows.left_join(entities, rows.entity_id == entities.known_id)

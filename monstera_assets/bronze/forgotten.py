@@ -42,6 +42,7 @@ _WORDS = "forgotten_words"
 _TEMPORARY = (PEOPLE, TEXTS, VALUES, _EMAILS, _WORDS)
 
 EVENT_INPUTS = ("events", "subscription_events")
+ALIASES = "bronze.bronze_user_aliases"
 _KEPT_IN_METADATA = (
     "total_seats",
     "monthly_recurring_revenue",
@@ -58,7 +59,7 @@ _KEY_SUFFIX = ".forgotten-key"
 _OWNER_ONLY = 0o600
 
 # Each pattern splits a string into pieces whose concatenation is the original string.
-_USER_NUMBER = r'"\w*user_id"\s*:\s*"?-?[0-9]+"?'
+_USER_NUMBER = r'"(?:\w*user_id|alias_id)"\s*:\s*"?-?[0-9]+"?'
 _LITERAL = r'"(?:[^"\\]|\\.)*"'
 _WORD = r"[\p{L}\p{N}_@+-]+(?:\.[\p{L}\p{N}_@+-]+)*"
 _FIELD = r'[^,;\t|"\r\n]+'
@@ -190,7 +191,11 @@ class Forgetting:
     def staged(self, input_name: str) -> None:
         """Pseudonymize an input's staged rows and malformed records."""
         rows = f"{input_name}_rows"
-        if input_name == "users":
+        if input_name == "user_aliases":
+            self.find_people([f"SELECT {column} FROM {rows}" for column in ("alias_id", "user_id")])
+            self.find_texts([])
+            self._replace(rows, self.aliases_sql(rows))
+        elif input_name == "users":
             self.find_people([f"SELECT user_id FROM {rows}"])
             self.find_emails([f"SELECT user_id, email FROM {rows}"])
             self.find_texts([])
@@ -323,17 +328,35 @@ class Forgetting:
             for kind, query in queries.items()
         )
         # A tombstone is treated as the id that it replaced, so that hashes do not depend on the order
-        # in which people are erased.
-        canonical = f"coalesce(others.keyed_hash, {keyed_hash_sql('user_id', 'value')})"
-        hashed = keyed_hash_sql(
-            "value", f"found.kind || ' ' || people.tombstone || ' ' || {canonical}"
-        )
+        # in which people are erased. An alias is treated as its user, so that stored rows and rows
+        # that are loaded again, whose aliases are not replaced yet, have the same hashes.
+        user = "coalesce(alias_of_user.merged_user_id, value)"
+        canonical = f"coalesce(others.keyed_hash, {keyed_hash_sql('user_id', user)})"
+        person = "coalesce(alias_of_person.merged_user_id, people.tombstone)"
+        hashed = keyed_hash_sql("value", f"found.kind || ' ' || {person} || ' ' || {canonical}")
+        aliases = self._aliases()
         self._execute(
             f"CREATE OR REPLACE TEMP TABLE {VALUES} AS SELECT found.kind, real_id, value,"
             f" found.kind || '_' || {hashed}[:32] AS replacement"
             f" FROM ({every}) AS found JOIN {PEOPLE} AS people USING (real_id)"
+            f" LEFT JOIN {aliases} AS alias_of_person"
+            " ON alias_of_person.alias_id = people.tombstone"
+            f" LEFT JOIN {FORGOTTEN} AS erased ON erased.kind = 'user_id'"
+            f" AND erased.keyed_hash = {keyed_hash_sql('user_id', 'value')}"
+            f" LEFT JOIN {aliases} AS alias_of_user ON found.kind = 'target'"
+            " AND alias_of_user.alias_id = coalesce(erased.tombstone, value)"
             f" LEFT JOIN {FORGOTTEN} AS others ON others.kind = 'user_id'"
-            " AND others.tombstone = value WHERE value <> ''"
+            f" AND others.tombstone = {user} WHERE value <> ''"
+        )
+
+    def aliases_sql(self, rows: str) -> str:
+        """Return the query that pseudonymizes `alias_id` and `user_id`."""
+        return (
+            "SELECT r.* REPLACE (coalesce(a.tombstone, CAST(r.alias_id AS VARCHAR)) AS alias_id,"
+            " coalesce(u.tombstone, CAST(r.user_id AS VARCHAR)) AS user_id)"
+            f" FROM {rows} AS r"
+            f" LEFT JOIN {PEOPLE} AS a ON CAST(r.alias_id AS VARCHAR) = a.real_id"
+            f" LEFT JOIN {PEOPLE} AS u ON CAST(r.user_id AS VARCHAR) = u.real_id"
         )
 
     def users_sql(self, rows: str) -> str:
@@ -386,6 +409,16 @@ class Forgetting:
         """Drop all temporary lookup tables."""
         for name in _TEMPORARY:
             self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+    def _aliases(self) -> str:
+        """Return SQL for the stored aliases, which may not have been loaded yet."""
+        found = self._connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database()"
+            " AND schema_name || '.' || table_name = ?",
+            [ALIASES],
+        ).fetchall()
+        none = "(SELECT '' AS alias_id, '' AS merged_user_id WHERE false)"
+        return ALIASES if found else none
 
     def _known(self, tokens: str, *, by_email: bool = True) -> str:
         """Return the query that adds `tombstone` to the tokens that mention erased people."""

@@ -11,14 +11,21 @@ See "Held back changes" in docs/late_data.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import duckdb
 
-from monstera_assets.bronze import bronze_accounts, bronze_users
-from monstera_assets.bronze.entity_changes import LISTED_TYPES, NODE_LABELS
+from monstera_assets.bronze import (
+    bronze_accounts,
+    bronze_events,
+    bronze_rejected_events,
+    bronze_subscription_events,
+    bronze_users,
+)
+from monstera_assets.bronze.aliases import TARGET
+from monstera_assets.bronze.entity_changes import LISTED_TYPES, NODE_LABELS, Named
 from monstera_assets.bronze.validation import HELD_BACK, REASON
 from monstera_assets.bronze.versions import Versioning
 from monstera_assets.warehouse.tables import Table
@@ -37,13 +44,15 @@ class Held:
         table: the table that the load fills.
         classified: temporary table with the load's rows, where the reason of accepted rows is null.
         before: returns the name of a table with the rows from before the load.
+        loaded: returns the names of bronze_events and bronze_rejected_events.
         first: the earliest day that the run recomputes.
     """
 
     connection: duckdb.DuckDBPyConnection
     table: Table
     classified: str
-    before: Callable[[Table], str]
+    before: Named
+    loaded: Named
     first: date
 
     @property
@@ -74,13 +83,13 @@ class Held:
         since the entity's creation.
         """
         key = quote(self.table.key[0])
-        [created] = [name for name in versions.first if name in versions.dates]
+        created = next(iter(versions.dates))
         since_creation = (*versions.varying, *versions.first)
         changes_earlier_days = [
             f"loaded.{day} IS DISTINCT FROM known.{day} AND loaded.{day} IS NOT NULL"
             f" AND is_last AND least(loaded.{day}, known.{day}) < DATE '{self.first}'"
-            for day in versions.latest
-            if day in versions.dates
+            for day, moment in versions.dates.items()
+            if moment in versions.latest
         ]
         self.connection.execute(
             f"""
@@ -114,7 +123,7 @@ class Held:
     def derived(self, versions: Versioning) -> None:
         """Hold back changed creation dates of users or accounts that are derived from events."""
         key = quote(self.table.key[0])
-        [created] = [name for name in versions.first if name in versions.dates]
+        created = next(iter(versions.dates))
         self._hold(
             f"SELECT stored.{key} AS id FROM {self._stored} AS stored"
             f" LEFT JOIN {self._accepted} AS loaded ON loaded.{key} = stored.{key}"
@@ -161,6 +170,60 @@ class Held:
             SELECT id FROM held
             """
         )
+
+    def aliases(self, users_created: str) -> str:
+        """Hold back changed aliases of earlier days, and return the name of a table with all aliases.
+
+        An alias affects the days with events or facts that name it, and all days since the signup of a
+        user under it. If an alias is withdrawn, this also applies to the user into which it was merged.
+
+        Args:
+            users_created: query for `user_id` and `created_on` in the rows of users in the source.
+        """
+        pairs = "SELECT alias_id, user_id FROM"
+        held = f"{self.table.name}_changed"
+        self.connection.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE {quote(held)} AS
+            WITH changed AS (
+                SELECT DISTINCT alias_id FROM (
+                    ({pairs} {self._accepted} EXCEPT {pairs} {self._stored})
+                    UNION ALL ({pairs} {self._stored} EXCEPT {pairs} {self._accepted})
+                )
+            )
+            SELECT alias_id, alias_id AS id FROM changed
+            UNION SELECT alias_id, merged_user_id FROM {self._stored} SEMI JOIN changed USING (alias_id)
+            """
+        )
+        [(changed,)] = self.connection.execute(f"SELECT count(*) FROM {quote(held)}").fetchall()
+        if changed:
+            events, rejected = map(self.loaded, (bronze_events.TABLE, bronze_rejected_events.TABLE))
+            users, facts = map(self.before, (bronze_users.TABLE, bronze_subscription_events.TABLE))
+            named = "event_date AS day FROM"
+            self._hold(
+                f"""
+                WITH named AS (
+                    SELECT entity_id AS id, {named} {events} WHERE entity_type = 'user'
+                    UNION ALL SELECT entity_id, {named} {facts} WHERE entity_type = 'user'
+                    UNION ALL SELECT json_extract_string(metadata, '$.{TARGET}'), {named} {events}
+                        WHERE contains(metadata, '{TARGET}') OR contains(metadata, '\\u')
+                    UNION ALL SELECT raw_row ->> '$.entity_id', partition_date FROM {rejected}
+                        WHERE json_valid(raw_row)
+                    UNION ALL SELECT unnest([user_id, alias_id]), signup_date FROM {users}
+                    UNION ALL SELECT user_id, created_on FROM ({users_created})
+                )
+                SELECT alias_id AS id FROM {quote(held)} AS changed JOIN named ON named.id = changed.id
+                GROUP BY alias_id HAVING min(day) < DATE '{self.first}'
+                """
+            )
+        else:
+            self.nothing()
+        every = f"{self.table.name}_to_resolve"
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {quote(every)} AS SELECT *, NULL AS {REASON}"
+            f" FROM ({pairs} {self._accepted} UNION ALL {pairs} {quote(self.kept)})"
+        )
+        return quote(every)
 
     def whole_table(self) -> None:
         """Hold back any change, because each row affects all days."""

@@ -21,6 +21,14 @@ def _or_null(value: str) -> str:
 def _json_extract_string(document: str, path: str) -> str: ...
 
 
+@ibis.udf.scalar.builtin(name="json_object", signature=(("string", "string"), "json"))
+def _json_object(key: str, value: str) -> str: ...
+
+
+@ibis.udf.scalar.builtin(name="json_merge_patch", signature=(("string", "json"), "json"))
+def _json_merge_patch(document: str, patch: str) -> str: ...
+
+
 def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
     """Return whether a string is a JSON object."""
     is_object = (_or_null(_json_type(text)) == "OBJECT").fill_null(False)
@@ -36,3 +44,15 @@ def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
 def text_at(document: ir.StringValue, key: str) -> ir.StringValue:
     """Return a JSON key's value as text, or null if the key is missing or its value is null."""
     return _json_extract_string(document, f"$.{key}")
+
+
+def text_or_null_at(text: ir.StringValue, key: str) -> ir.StringValue:
+    """Return a JSON key's value as text, or null if the key is missing or the text is not JSON."""
+    # Parsing is slow, and a key may be written with escapes.
+    may_have_key = text.contains(key) | text.contains("\\u")
+    return ibis.ifelse(may_have_key, _or_null(text_at(text, key)), None)
+
+
+def with_text_at(document: ir.StringValue, key: str, value: ir.StringValue) -> ir.StringValue:
+    """Return a JSON object with another value for a key."""
+    return _json_merge_patch(document, _json_object(key, value)).cast("string")

@@ -1,8 +1,8 @@
-"""Load accounts, the product catalog, users, subscription events and workflows in full.
+"""Load aliases, accounts, the product catalog, users, subscription events and workflows in full.
 
-All five inputs are loaded in one transaction, because their rows refer to each other. A user is
-accepted only if the user's account is accepted. A subscription event is accepted only if its account or
-user is accepted.
+All inputs are loaded in one transaction, because their rows refer to each other. A user is accepted
+only if the user's account is accepted. A subscription event is accepted only if its account or user is
+accepted. Aliases come first, because they replace the ids of users in all other inputs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,12 +27,19 @@ from monstera_assets.bronze import (
     bronze_rejected_entities,
     bronze_rejected_events,
     bronze_subscription_events,
+    bronze_user_aliases,
     bronze_users,
     bronze_workflows,
     event_rules,
     versions,
 )
-from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
+from monstera_assets.bronze.aliases import (
+    merging_aliases,
+    resolved_aliases,
+    settle_users,
+    with_created_at,
+)
+from monstera_assets.bronze.entity_changes import COMPARED, Named, entity_effect
 from monstera_assets.bronze.held_back import RESTATE_FROM, Held
 from monstera_assets.bronze.loading import (
     Classify,
@@ -45,7 +52,7 @@ from monstera_assets.bronze.loading import (
     with_files,
 )
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
+from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, UNDER_ALIAS, typed
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
@@ -66,11 +73,15 @@ VERSIONED = (bronze_users.TABLE, bronze_accounts.TABLE)
 
 @dataclass(frozen=True)
 class _Entity:
-    """An input's module, rules and query for derived rows."""
+    """An input's module, rules and query for derived rows.
+
+    If `names_users` is true, `classify` takes the result of `merging_aliases` as `aliases`.
+    """
 
     module: ModuleType
     classify: Classify
     derived: Callable[[duckdb.DuckDBPyConnection], ir.Table] | None = None
+    names_users: bool = False
 
     @property
     def table(self) -> Table:
@@ -90,21 +101,38 @@ class _Entity:
             rows, *_ = staged_events(connection, given, load.reading, load.queries)
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
-        name = f"{self.input_name}_classified"
+        name, judged = f"{self.input_name}_classified", f"{self.input_name}_judged"
         if self.versions is not None:
             bind(connection, {versions.LAST_DAY: load.last_day(connection)})
-        classified = load.queries.select(
+        aliases = merging_aliases(connection) if self.names_users else None
+
+        def classified() -> ir.Table:
+            found = self.classify(rows) if aliases is None else self.classify(rows, aliases=aliases)
+            raw_if = ibis.literal(load.restate_from is not None)  # for rows that are held back
+            if aliases is not None:
+                raw_if |= found[UNDER_ALIAS]
+            return kept_columns(self.table, found, raw_if=raw_if)
+
+        select = load.queries.select(
             f"{self.table.name}.classified",
-            lambda: kept_columns(
-                self.table, self.classify(rows), every_raw_row=load.restate_from is not None
-            ),
+            classified,
             rows.get_name(),
             rows.schema(),
             load.reading,
-            load.restate_from is not None,
+            aliases is None,
+            load.restate_from is None,
             *sorted(load.inputs),
         )
-        temporary_table(connection, f"{self.input_name}_judged", classified)
+        temporary_table(connection, judged, select)
+        stored = self.stored_rows(load, connection)
+        if self.module is bronze_users:
+            settle_users(
+                connection,
+                judged,
+                stored,
+                has_accounts="accounts" in load.inputs,
+                restate_from=load.restate_from,
+            )
         rejected = f"SELECT * FROM {self.input_name}_judged WHERE {REASON} IS NOT NULL"
         others = f"SELECT *, CAST(NULL AS VARCHAR) AS {DETAIL} FROM {self.input_name}_judged"
         temporary_table(
@@ -122,23 +150,29 @@ class _Entity:
                 f"INSERT INTO {quote(name)} BY NAME SELECT * FROM ({derived}) WHERE {key} NOT IN"
                 f" (SELECT {key} FROM {quote(name)} WHERE {REASON} IS NULL)"
             )
-        keeps_versions = self.versions is not None and load.keeps_versions(connection, self)
         held = load.held(connection, self.table, name)
+        if self.module is bronze_user_aliases:
+            if held is not None:
+                name = held.aliases(load.users_created(connection))
+            temporary_table(connection, "user_aliases_resolved", resolved_aliases(name, stored))
+            return "FROM user_aliases_resolved"
+        kept = ""
         if held is not None:
-            self._hold(held, keeps_versions=keeps_versions)
-        kept = f" UNION ALL BY NAME FROM {quote(held.kept)}" if held is not None else ""
+            self._hold(held, load, connection)
+            kept = f" UNION ALL BY NAME FROM {quote(held.kept)}"
         if self.versions is None:
             return accepted(self.table, name) + kept
-        stored, rows = f"{self.table.name}_stored", self.table.relation
-        if not keeps_versions:
-            rows = rows.limit(0)
+        merged = versions.merged_versions(self.table, self.versions, name, stored) + kept
+        every = temporary_table(connection, f"{self.input_name}_merged", merged)
+        if self.module is bronze_users:
+            every = with_created_at(every)
         # The time zone may have changed since the versions were stored.
         dates = self.versions.dates.items()
-        rows = rows.mutate(**{day: load.reading.local_date(rows[moment]) for day, moment in dates})
-        temporary_table(connection, stored, compile_duckdb(rows))
-        return versions.merged_versions(self.table, self.versions, name, stored) + kept
+        return compile_duckdb(
+            every.mutate(**{day: load.reading.local_date(every[moment]) for day, moment in dates})
+        )
 
-    def _hold(self, held: Held, *, keeps_versions: bool) -> None:
+    def _hold(self, held: Held, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> None:
         """Hold back changes that affect days before the first day that the run recomputes."""
         if self.module is bronze_product_catalog:
             held.catalog()
@@ -146,10 +180,20 @@ class _Entity:
             held.facts()
         elif self.versions is None:
             held.whole_table()
-        elif keeps_versions:
+        elif load.keeps_versions(connection, self):
             held.versions(self.versions)
         else:
             held.derived(self.versions)
+
+    def stored_rows(self, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> str:
+        """Copy the rows from earlier loads that this load keeps, and return the copy's name."""
+        stored, rows = f"{self.table.name}_stored", self.table.relation
+        if self.module is bronze_user_aliases:
+            keeps_rows = load.keep_versions
+        else:
+            keeps_rows = self.versions is not None and load.keeps_versions(connection, self)
+        temporary_table(connection, stored, compile_duckdb(rows if keeps_rows else rows.limit(0)))
+        return stored
 
     @property
     def versions(self) -> versions.Versioning | None:
@@ -198,6 +242,7 @@ class _EntityLoad:
     window: DateWindow | None
     keep_versions: bool = True
     restate_from: date | None = None
+    loaded: Named = attrgetter("qualified_name")
     judged: list[str] = field(default_factory=list)
 
     @property
@@ -233,7 +278,15 @@ class _EntityLoad:
         """Return the rows to which a limit of the recomputed days applies, or None without a limit."""
         if self.restate_from is None:
             return None
-        return Held(connection, table, classified, _before, self.restate_from)
+        return Held(connection, table, classified, _before, self.loaded, self.restate_from)
+
+    def users_created(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """Return the query for the ids and signup dates in the source's rows of users."""
+        given = self.inputs.get("users", SourceInput("users", (), by_day=False))
+        rows, _ = stage(connection, given, bronze_users.SOURCE_COLUMNS, bronze_users.REQUIRED)
+        users = typed(rows, bronze_users.TABLE.columns, self.reading)
+        created = self.reading.trusted_date(users.user_created_at)
+        return compile_duckdb(users.select("user_id", created_on=created))
 
     def last_day(self, connection: duckdb.DuckDBPyConnection) -> date:
         """Return the last day of the run or of the stored days, whichever is later."""
@@ -297,8 +350,12 @@ class _EntityLoad:
                 has_accounts=has_accounts,
             ),
             self._users,
+            names_users=True,
         )
         return (
+            _Entity(
+                bronze_user_aliases, partial(bronze_user_aliases.classify, reading=self.reading)
+            ),
             _Entity(
                 bronze_product_catalog,
                 partial(bronze_product_catalog.classify, reading=self.reading),
@@ -314,6 +371,7 @@ class _EntityLoad:
                     catalog=catalog,
                     reading=self.reading,
                 ),
+                names_users=True,
             ),
             _Entity(
                 bronze_workflows,
@@ -355,6 +413,7 @@ class _EntityLoad:
             bronze_subscription_events.TABLE.relation,
             reading=self.reading,
             first_partition=self.reading.first_day,
+            aliases=merging_aliases(connection),
         )
         return bronze_users.of_events(rules.all_rows(rows), self.reading)
 
@@ -435,6 +494,7 @@ def entity_batch(
     *,
     keep_versions: bool = True,
     restate_from: date | None = None,
+    loaded: Named = attrgetter("qualified_name"),
 ) -> TableBatch:
     """Return the batch that loads all entity tables.
 
@@ -447,9 +507,10 @@ def entity_batch(
         keep_versions: whether to keep the versions from earlier loads.
         restate_from: the earliest day that the run recomputes. Changes that affect earlier days are
             held back (see `held_back`). None means that the number of days is not limited.
+        loaded: returns the names of bronze_events and bronze_rejected_events.
     """
     return _EntityLoad(
-        inputs, reading, queries or QueryCache(), window, keep_versions, restate_from
+        inputs, reading, queries or QueryCache(), window, keep_versions, restate_from, loaded
     ).batch()
 
 

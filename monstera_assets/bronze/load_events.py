@@ -23,6 +23,7 @@ from monstera_assets.bronze import (
     bronze_users,
     event_rules,
 )
+from monstera_assets.bronze.aliases import merging_aliases
 from monstera_assets.bronze.deliveries import Delivery, delivery_digest, record_delivery
 from monstera_assets.bronze.loading import (
     StagedEvents,
@@ -333,8 +334,9 @@ class _EventLoad:
             first_partition=self.first_partition,
             only_product=self._only_product(connection),
             held_days=_HELD_TABLE if self.held else None,
+            aliases=merging_aliases(connection),
         )
-        columns = (*_staged(rows), rules.only_product)
+        columns = (*_staged(rows), rules.only_product, rules.aliases is None)
 
         def keyed() -> ir.Table:
             return rows.mutate(repeated_key=event_rules.event_key(rows))

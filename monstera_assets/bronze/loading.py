@@ -15,9 +15,17 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import bronze_events, event_rules
+from monstera_assets.bronze.aliases import MERGING
 from monstera_assets.bronze.forgotten import forgetting
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, SUPERSEDED, raw_row
+from monstera_assets.bronze.validation import (
+    DETAIL,
+    MERGED,
+    REASON,
+    REPEATED,
+    SUPERSEDED,
+    raw_row,
+)
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
@@ -39,7 +47,8 @@ _KNOWN = {
 }
 _SIMILAR = "regexp_replace(lower(trim({})), '[.]0+$', '')"
 
-Classify = Callable[[ir.Table], ir.Table]
+Classify = Callable[..., ir.Table]
+"""A function that classifies staged rows."""
 
 
 def stage(
@@ -114,19 +123,25 @@ def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColu
 
 
 def kept_columns(
-    table: Table, classified: ir.Table, also: Sequence[str] = (), *, every_raw_row: bool = False
+    table: Table,
+    classified: ir.Table,
+    also: Sequence[str] = (),
+    *,
+    raw_if: ir.BooleanValue | None = None,
 ) -> ir.Table:
-    """Select the table's columns, `also`, the reason, the file and the raw row.
+    """Select the table's columns, `also`, the reason, the file and, for rejected rows, the raw row.
 
-    The raw row of an accepted row is null, unless `every_raw_row` is true.
+    `raw_if` is true for other rows whose raw row is also selected.
     """
-    raw = raw_row(classified)
+    rejected = classified[REASON].notnull()
+    if raw_if is not None:
+        rejected |= raw_if
     return classified.select(
         *(column.name for column in table.columns),
         *also,
         REASON,
         "source_file",
-        raw_row=raw if every_raw_row else ibis.ifelse(classified[REASON].notnull(), raw, None),
+        raw_row=ibis.ifelse(rejected, raw_row(classified), None),
     )
 
 
@@ -152,6 +167,7 @@ def with_details(rejected: str, refusals: str) -> str:
     If a row's user or account was rejected, the row's reason becomes `user_rejected` or
     `account_rejected`, and the detail is the user's or account's rejection reason. If a row contains an
     unknown id, the detail is a known id that differs only in case, surrounding spaces or a trailing .0.
+    Aliases are replaced with their users.
 
     Args:
         rejected: a query that returns `rejection_reason` and `raw_row` for rejected rows.
@@ -162,20 +178,26 @@ def with_details(rejected: str, refusals: str) -> str:
         f"SELECT '{kind}' AS kind, {kind}_id AS id FROM {table}" for kind, table in _KNOWN.items()
     )
     return f"""
-        WITH rejected AS ({rejected}), named AS (
+        WITH rejected AS ({rejected}), merging AS (
+            SELECT 'user' AS kind, alias_id AS named_id, merged_user_id AS end_id FROM {MERGING}
+        ), found AS (
             SELECT *, regexp_extract({REASON}, '^unknown_(user|account|product)$', 1) AS kind,
                 CASE WHEN kind <> '' AND json_valid(raw_row) THEN
                     coalesce(raw_row ->> ('$.' || kind || '_id'), raw_row ->> '$.entity_id')
-                END AS id
+                END AS named_id
             FROM rejected
+        ), named AS (
+            SELECT * EXCLUDE (named_id, end_id), coalesce(end_id, named_id) AS id
+            FROM found LEFT JOIN merging USING (kind, named_id)
         ), refused AS (
-            SELECT kind, id, min(reason) AS reason FROM (
-                SELECT left(input_name, -1) AS kind, {REASON} AS reason,
-                    CASE WHEN json_valid(raw_row) THEN raw_row ->> ('$.' || kind || '_id') END AS id
+            SELECT kind, coalesce(end_id, named_id) AS id, min(reason) AS reason FROM (
+                SELECT left(input_name, -1) AS kind, {REASON} AS reason, CASE WHEN
+                    json_valid(raw_row) THEN raw_row ->> ('$.' || kind || '_id') END AS named_id
                 FROM {refusals} AS refusals
                 WHERE input_name IN ('users', 'accounts')
-                    AND {REASON} NOT IN ('{SUPERSEDED}', '{REPEATED}')
-            ) GROUP BY ALL
+                    AND {REASON} NOT IN ('{SUPERSEDED}', '{REPEATED}', '{MERGED}')
+            ) LEFT JOIN merging USING (kind, named_id)
+            GROUP BY ALL
         ), known AS (
             SELECT kind, {_SIMILAR.format("id")} AS similar_id, min(id) AS known_id
             FROM ({known}) GROUP BY ALL

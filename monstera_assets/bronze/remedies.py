@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.reading import without_addresses
-from monstera_assets.bronze.validation import DETAIL, HELD_BACK, REASON, SUPERSEDED
+from monstera_assets.bronze.validation import DETAIL, HELD_BACK, MERGED, REASON, SUPERSEDED
 
 _UNKNOWN = "Add the missing id to the input {}, or correct the id in the row."
 REMEDIES = {
@@ -27,6 +27,7 @@ REMEDIES = {
     "before_user_creation": "Correct user_created_at or the event's timestamp.",
     "held_back": "Run monstera run --changed, which recomputes all affected days.",
     "after_user_deletion": "Correct the event's timestamp or the timestamp of the user_deleted event.",
+    MERGED: "Nothing: the row's id is an alias of another user.",
 }
 """Remedies, keyed by the start of the rejection reason."""
 
@@ -51,7 +52,7 @@ def mostly_rejected(
 ) -> ir.Table:
     """Return the groups in which too many rows are rejected, with each group's most frequent reason.
 
-    Repeated and superseded rows and rows that are held back are not counted.
+    Repeated, superseded and merged rows and rows that are held back are not counted.
 
     Args:
         loads: the ledger.
@@ -60,7 +61,7 @@ def mostly_rejected(
         max_share: the maximum share of rejected rows.
         min_rows: the minimum number of rows that a group needs to be evaluated.
     """
-    rejected = rejected.filter(rejected[REASON].notin([SUPERSEDED, HELD_BACK]))
+    rejected = rejected.filter(rejected[REASON].notin([SUPERSEDED, MERGED, HELD_BACK]))
     place_in_source = rejected.source_file + rejected.raw_row
     reasons = rejected.group_by(by, REASON).aggregate(
         rows=rejected.count(),

@@ -22,6 +22,11 @@ REPEATED = "repeated"
 """The reason for a row that a later row repeats. Repeated rows are counted but not stored."""
 HELD_BACK = "held_back"
 """The reason for a valid row that affects days before the earliest day that the run recomputes."""
+MERGED = "merged"
+"""The reason for setting a valid row aside because its id is an alias of a user."""
+
+UNDER_ALIAS = "under_alias"
+"""The column that is true for rows whose id is an alias of a user."""
 
 FAULTS = "faults"
 FAULTS_COLUMN = Column(

@@ -108,7 +108,8 @@ class Versioning:
         varying: the columns that can differ between an entity's versions.
         first: the columns whose values come from the first version.
         latest: the columns whose values come from the latest version that has one.
-        dates: for each column of local dates, the column of timestamps.
+        dates: for each column of local dates, the column of timestamps. These columns are equal in all
+            versions.
     """
 
     varying: Sequence[str]

@@ -21,6 +21,7 @@ import duckdb
 
 from monstera_assets.bronze import bronze_users, event_rules
 from monstera_assets.bronze.forgotten import (
+    ALIASES,
     FORGOTTEN,
     PEOPLE,
     TEXTS,
@@ -52,6 +53,8 @@ _REJECTED_ENTITIES = "bronze.bronze_rejected_entities"
 _USERS = "bronze.bronze_users"
 _FAULTS = "bronze.bronze_source_faults"
 _ROWS = "forgotten_rows"
+_EMAILS_OF_USERS = f"SELECT coalesce(alias_id, user_id) AS user_id, email FROM {_USERS}"
+"""The query for each address with the id that has the address in the source."""
 
 Columns = Mapping[str, str]
 """DuckDB types, by column name."""
@@ -66,7 +69,8 @@ class Forgotten:
     """The result of an erasure.
 
     Attributes:
-        already: whether the person had already been erased.
+        tombstone: the tombstone for the given id. Each other id of the person has its own tombstone.
+        already: whether all ids of the person had already been erased.
         logs: the Dagster files that contained the id or address.
         exports: the rewritten export folders.
     """
@@ -79,6 +83,8 @@ class Forgotten:
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
     """Replace a person with a tombstone in the warehouse, exports, logs and all later loads.
+
+    Every id that is merged with the given id by an alias is replaced as well.
 
     Args:
         settings: the warehouse settings.
@@ -99,21 +105,29 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         known = forgetting(connection)
         path = key_path(settings.database)
         tombstone = _tombstone_of(connection, known, user_id)
-        already = tombstone is not None
         if tombstone is None:
             _require_known(connection, user_id)
+        ids = _remaining_ids(connection, tombstone or user_id)
+        tombstones = {each: TOMBSTONE_PREFIX + secrets.token_hex(8) for each in ids}
+        if tombstones:
             key = known.key if known else make_key(path)
-            tombstone = TOMBSTONE_PREFIX + secrets.token_hex(8)
-            emails = _emails(connection, user_id)
-            logs = forget_in_logs(dagster_home(settings), [user_id, *emails], tombstone)
+            emails = {each: _emails(connection, each) for each in tombstones}
+            for each, replacement in tombstones.items():
+                logs += forget_in_logs(dagster_home(settings), [each, *emails[each]], replacement)
             with writer.transaction(connection):
                 request_compaction(connection)
-                _note(connection, key, user_id, emails, tombstone)
+                for each, replacement in tombstones.items():
+                    _note(connection, key, each, emails[each], replacement)
                 forgotten = Forgetting(connection, key)
-                _erase(connection, forgotten, user_id, tombstone, tables)
+                _erase(connection, forgotten, tombstones, tables)
             forgotten.drop_temporary()
     compact_file(settings.database, settings.lock_timeout_seconds)
-    return Forgotten(tombstone, already, tuple(logs), tuple(export_again(settings, tables)))
+    return Forgotten(
+        tombstone or tombstones[user_id],
+        not tombstones,
+        tuple(dict.fromkeys(logs)),
+        tuple(export_again(settings, tables)),
+    )
 
 
 def _tombstone_of(
@@ -137,6 +151,30 @@ def _tombstone_of(
     return None
 
 
+def _remaining_ids(connection: duckdb.DuckDBPyConnection, stored_id: str) -> list[str]:
+    """Return the ids that are merged with a stored id and not yet erased, starting with the user's id.
+
+    A person can get further aliases after an erasure.
+    """
+    stored = _stored(connection)
+    ids = [stored_id]
+    if ALIASES in stored:
+        ids = [
+            found
+            for (found,) in connection.execute(
+                f"WITH same AS (SELECT $1 AS id UNION SELECT merged_user_id FROM {ALIASES}"
+                f" WHERE alias_id = $1) SELECT id FROM (SELECT id FROM same UNION SELECT alias_id"
+                f" FROM {ALIASES} WHERE merged_user_id IN (SELECT id FROM same))"
+                f" ORDER BY id IN (SELECT alias_id FROM {ALIASES}), id",
+                [stored_id],
+            ).fetchall()
+        ]
+    if FORGOTTEN not in stored:
+        return ids
+    erased = connection.execute(f"SELECT tombstone FROM {FORGOTTEN}").fetchall()
+    return [each for each in ids if (each,) not in erased]
+
+
 def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
     stored = _stored(connection)
     queries = [f"SELECT user_id AS id FROM {_USERS}"] if _USERS in stored else []
@@ -148,6 +186,8 @@ def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
         queries.append(f"SELECT entity_id AS id FROM ({rows}) WHERE {is_person()}")
     if _REJECTED_ENTITIES in stored:
         queries.append(f"SELECT user_id AS id FROM ({_rejected_users()})")
+    if ALIASES in stored:
+        queries.append(f"SELECT unnest([alias_id, user_id]) AS id FROM {ALIASES}")
     found = (
         queries
         and connection.execute(
@@ -163,7 +203,7 @@ def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
 
 def _emails(connection: duckdb.DuckDBPyConnection, user_id: str) -> list[str]:
     stored = _stored(connection)
-    queries = [f"SELECT user_id, email FROM {_USERS}"] if _USERS in stored else []
+    queries = [_EMAILS_OF_USERS] if _USERS in stored else []
     if _REJECTED_ENTITIES in stored:
         queries.append(f"SELECT user_id, email FROM ({_rejected_users()})")
     if not queries:
@@ -206,24 +246,27 @@ def _note(
 def _erase(
     connection: duckdb.DuckDBPyConnection,
     forgotten: Forgetting,
-    user_id: str,
-    tombstone: str,
+    tombstones: Mapping[str, str],
     tables: Sequence[Table],
 ) -> None:
-    """Pseudonymize all stored rows, as a load would."""
+    """Pseudonymize all stored rows, as a load would. `tombstones` is keyed by id."""
     stored = _stored(connection)
     events = _event_tables(stored)
     sessions = [name for name, columns in stored.items() if {"user_id", "session_id"} <= {*columns}]
     runs = [name for name, columns in stored.items() if {"user_id", "instance_id"} <= {*columns}]
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS SELECT $1 AS real_id, $2 AS tombstone",
-        [user_id, tombstone],
+        f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS"
+        " SELECT unnest(?::VARCHAR[]) AS real_id, unnest(?::VARCHAR[]) AS tombstone",
+        [list(tombstones), list(tombstones.values())],
     )
+    if ALIASES in stored:
+        # Loads also replace the aliases before all other rows.
+        _erase_ids(connection, ALIASES, _user_columns(ALIASES, stored[ALIASES], tables))
     rejected = [name for name in (_REJECTED_EVENTS, _REJECTED_ENTITIES) if name in stored]
     rejected_events = [f"({_rejected_as_events(name)})" for name in rejected]
     forgotten.find_emails(
         [
-            *([f"SELECT user_id, email FROM {_USERS}"] if _USERS in stored else []),
+            *([_EMAILS_OF_USERS] if _USERS in stored else []),
             *(
                 [f"SELECT user_id, email FROM ({_rejected_users()})"]
                 if _REJECTED_ENTITIES in stored
@@ -267,12 +310,12 @@ def _erase(
     if _USERS in stored:
         rows = (
             "(SELECT DISTINCT user_id AS old_id, email AS old_email, user_id, email"
-            f" FROM {_USERS} WHERE {of_person})"
+            f" FROM ({_EMAILS_OF_USERS}) WHERE {of_person})"
         )
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {forgotten.users_sql(rows)}")
         connection.execute(
-            f"UPDATE {_USERS} AS t SET email = r.email FROM {_ROWS} AS r WHERE t.user_id = r.old_id"
-            " AND t.email = r.old_email"
+            f"UPDATE {_USERS} AS t SET email = r.email FROM {_ROWS} AS r"
+            " WHERE coalesce(t.alias_id, t.user_id) = r.old_id AND t.email = r.old_email"
         )
     for name in sessions:
         connection.execute(
@@ -282,11 +325,14 @@ def _erase(
     for name in runs:
         _erase_runs(connection, name)
     for name, columns in stored.items():
-        for column in _user_columns(name, columns, tables):
-            connection.execute(
-                f"UPDATE {name} AS t SET {writer.quote(column)} = p.tombstone FROM {PEOPLE} AS p"
-                f" WHERE t.{writer.quote(column)} = p.real_id"
-            )
+        _erase_ids(connection, name, _user_columns(name, columns, tables))
+    if _FAULTS in stored:
+        connection.execute(
+            f"UPDATE {_FAULTS} SET example_ids = list_transform(example_ids,"
+            " lambda id: coalesce(known[id], id))"
+            f" FROM (SELECT map(list(real_id), list(tombstone)) AS known FROM {PEOPLE})"
+            " WHERE event_type = ''"
+        )
     for name in rejected:
         is_row = "CASE WHEN json_valid(raw_row) THEN json_type(raw_row) = 'OBJECT' ELSE FALSE END"
         forgotten.texts(name, "raw_row", is_row)
@@ -296,6 +342,14 @@ def _erase(
             for column, dtype in columns.items():
                 if dtype == "VARCHAR":
                     forgotten.texts(name, writer.quote(column))
+
+
+def _erase_ids(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[str]) -> None:
+    for column in columns:
+        connection.execute(
+            f"UPDATE {name} AS t SET {writer.quote(column)} = p.tombstone FROM {PEOPLE} AS p"
+            f" WHERE t.{writer.quote(column)} = p.real_id"
+        )
 
 
 def _erase_events(
@@ -419,7 +473,9 @@ def _user_columns(name: str, columns: Columns, tables: Sequence[Table]) -> list[
         column
         for column, dtype in columns.items()
         if dtype == "VARCHAR"
-        and (column in referring or column == "user_id" or column.endswith("_user_id"))
+        and (
+            column in referring or column in ("user_id", "alias_id") or column.endswith("_user_id")
+        )
     ]
 
 

@@ -29,15 +29,25 @@ from monstera_assets.bronze import (
     bronze_rejected_events,
     bronze_source_faults,
     bronze_subscription_events,
+    bronze_user_aliases,
     bronze_users,
     bronze_workflows,
     event_rules,
     load_entities,
 )
+from monstera_assets.bronze.aliases import merging_aliases
 from monstera_assets.bronze.loading import raw_columns, stage, staged_events, with_details
 from monstera_assets.bronze.reading import Reading, without_addresses
 from monstera_assets.bronze.remedies import remedy
-from monstera_assets.bronze.validation import DETAIL, FAULTS, REASON, REPEATED, SUPERSEDED, raw_row
+from monstera_assets.bronze.validation import (
+    DETAIL,
+    FAULTS,
+    MERGED,
+    REASON,
+    REPEATED,
+    SUPERSEDED,
+    raw_row,
+)
 from monstera_assets.operations.source_findings import (
     FAULT_REMEDIES,
     EventTypeCheck,
@@ -71,6 +81,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "product_catalog": bronze_product_catalog,
     "subscription_events": bronze_subscription_events,
     "workflows": bronze_workflows,
+    "user_aliases": bronze_user_aliases,
 }
 _CHECKED, _COUNTS = "checked_events", "checked_counts"
 
@@ -202,8 +213,9 @@ def _load_events(
         bronze_subscription_events.TABLE.relation,
         reading=read,
         first_partition=read.first_day,
+        aliases=merging_aliases(connection),
     )
-    staged = (rows.get_name(), rows.schema(), read)
+    staged = (rows.get_name(), rows.schema(), read, rules.aliases is None)
     has_repeated = count_rows(connection, compile_duckdb(keys)) > 0
 
     def checked() -> ir.Table:
@@ -291,18 +303,20 @@ def _counted_inputs(
     counts = {
         name: numbers
         for name, *numbers in connection.execute(
-            f"SELECT {columns}, coalesce(superseded, 0), coalesce(others, 0) FROM"
+            f"SELECT {columns}, coalesce(superseded, 0), coalesce(merged, 0), coalesce(others, 0) FROM"
             f" (SELECT {columns} FROM {bronze_entity_loads.TABLE.qualified_name} UNION ALL"
             f" SELECT 'events', count(*) FILTER ({REASON} IS NULL),"
             f" count(*) FILTER ({REASON} = '{REPEATED}') FROM {_CHECKED}) LEFT JOIN"
             f" (SELECT input_name, count(*) FILTER ({REASON} = '{SUPERSEDED}') AS superseded,"
-            f" count(*) FILTER ({REASON} <> '{SUPERSEDED}') AS others FROM ({rejected})"
+            f" count(*) FILTER ({REASON} = '{MERGED}') AS merged,"
+            f" count(*) FILTER ({REASON} NOT IN ('{SUPERSEDED}', '{MERGED}')) AS others"
+            f" FROM ({rejected})"
             " GROUP BY input_name) USING (input_name)"
         ).fetchall()
     }
     for name in _MODULES:
         if name in described:
-            accepted, repeated, superseded, others = counts[name]
+            accepted, repeated, superseded, merged, others = counts[name]
             yield InputCheck(
                 input=name,
                 formats=sorted({file.format for file in described[name]}),
@@ -311,6 +325,7 @@ def _counted_inputs(
                 rows_accepted=accepted,
                 rows_repeated=repeated,
                 rows_superseded=superseded,
+                rows_merged=merged,
                 rows_rejected=others,
             )
 
@@ -324,7 +339,7 @@ def _rejections(
     rows = bronze_rejected_entities.TABLE.relation.select(columns).union(
         events.mutate(input_name=ibis.literal("events")).select(columns)
     )
-    rows = rows.filter(rows[REASON] != SUPERSEDED)
+    rows = rows.filter(rows[REASON].notin([SUPERSEDED, MERGED]))
     place_in_source = rows.source_file + rows.raw_row
     found = rows.group_by("input_name", REASON).aggregate(
         rows=rows.count(),
@@ -366,6 +381,7 @@ def _corrections(
                 bronze_users,
                 bronze_accounts,
                 bronze_product_catalog,
+                bronze_user_aliases,
             )
         ),
     )

@@ -517,15 +517,19 @@ def _compare_entities(
                 f"INSERT INTO {table.qualified_name} BY NAME"
                 f" FROM {quote(warehouse)}.{table.qualified_name}"
             )
+
+        def stored(table: Table) -> str:
+            return f"{quote(warehouse)}.{table.qualified_name}"
+
         load_entities.entity_batch(
-            inputs, reads, open_cache(_CACHE), window=days, restate_from=restate_from
+            inputs, reads, open_cache(_CACHE), days, restate_from=restate_from, loaded=stored
         ).write(connection, None)
         held = _held_rows(connection)
         effect = entity_effect(
             connection,
-            before=lambda table: f"{quote(warehouse)}.{table.qualified_name}",
+            before=stored,
             after=lambda table: f"{_CANDIDATE}.{table.qualified_name}",
-            loaded=lambda table: f"{quote(warehouse)}.{table.qualified_name}",
+            loaded=stored,
         )
     finally:
         connection.execute(f"USE {quote(warehouse)}")

@@ -75,6 +75,8 @@ FAULT_REMEDIES: Mapping[str, str] = {
     " qualifying_event_types. If no types are listed, every event qualifies.",
     "email_in_metadata": "Remove email addresses from metadata. Each address is replaced with [email].",
     "unreadable_": "Correct the value. Unreadable values are treated as missing.",
+    "alias_in_cycle": "Remove a row from the cycle. Until then, the ids in the cycle and the ids that"
+    " lead into the cycle are separate users.",
     "unknown_subscription_tier": "Correct the tier, or add it to MONSTERA_POLICY__SUBSCRIPTION_TIERS.",
 }
 """The remedy for each corrected fault, by the start of the fault's name."""
@@ -118,6 +120,7 @@ class InputCheck(BaseModel):
     rows_accepted: int
     rows_repeated: int
     rows_superseded: int
+    rows_merged: int
     rows_rejected: int
 
 
@@ -186,18 +189,12 @@ def print_check(console: Console, check: SourceCheck) -> None:
             f"{check.events_after:,} events are dated today or later. A run does not load these events"
             " yet."
         )
-    headings = (
-        "input",
-        "format",
-        "files",
-        "rows",
-        "accepted",
-        "repeated",
-        "superseded",
-        "rejected",
-    )
+    headings = ["input", "format", "files", "rows", "accepted", "repeated", "superseded"]
+    has_aliases = any(each.input == "user_aliases" for each in check.inputs)
+    headings += ["merged", "rejected"] if has_aliases else ["rejected"]
     show("")
-    _print_grid(console, headings, map(_input, check.inputs))
+    rows = [_input(each, has_aliases=has_aliases) for each in check.inputs]
+    _print_grid(console, headings, rows)
     show("")
     print_findings(console, check.findings)
     if check.event_types:
@@ -230,8 +227,9 @@ def _shortened(row: str) -> str:
     return row if len(row) <= _MAX_EXAMPLE_CHARACTERS else f"{row[:_MAX_EXAMPLE_CHARACTERS]}..."
 
 
-def _input(each: InputCheck) -> list[object]:
-    return list({**dict(each), "formats": " and ".join(each.formats)}.values())
+def _input(each: InputCheck, *, has_aliases: bool) -> list[object]:
+    shown = {**dict(each), "formats": " and ".join(each.formats)}
+    return [shown[name] for name in shown if has_aliases or name != "rows_merged"]
 
 
 def _event_type(each: EventTypeCheck) -> tuple[object, ...]:

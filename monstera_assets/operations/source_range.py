@@ -23,6 +23,7 @@ from monstera_assets.bronze import (
     event_rules,
     load_entities,
 )
+from monstera_assets.bronze.aliases import merging_aliases
 from monstera_assets.bronze.loading import raw_columns, stage
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import REASON
@@ -116,6 +117,7 @@ class _EventDays:
             bronze_subscription_events.TABLE.relation,
             reading=reads,
             first_partition=reads.earliest,
+            aliases=merging_aliases(connection),
         )
 
     def ends(self) -> list[date]:
@@ -185,6 +187,7 @@ class _EventDays:
             rows.get_name(),
             rows.schema(),
             self._rules.reading,
+            self._rules.aliases is None,
         )
         try:
             return [day for (day,) in self._connection.execute(select).fetchall()]

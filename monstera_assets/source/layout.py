@@ -18,7 +18,10 @@ from monstera_assets.source.databases import DatabaseTable, Place, place_of, tab
 from monstera_assets.source.errors import SourceError
 
 REQUIRED_INPUTS = ("events",)
-OPTIONAL_INPUTS = ("users", "accounts", "product_catalog", "subscription_events", "workflows")
+OPTIONAL_INPUTS = (
+    *("users", "accounts", "product_catalog", "subscription_events", "workflows"),
+    "user_aliases",
+)
 INPUTS = REQUIRED_INPUTS + OPTIONAL_INPUTS
 
 

@@ -60,7 +60,12 @@ DAYS_SINCE_LAST_QUALIFYING_EVENT = nullable(
 WORKFLOW_ID = Column("workflow_id", "string", "The workflow's id.")
 STEP_NUMBER = Column("step_number", "int64", "The step's number.")
 REJECTED_ROW = (
-    Column("rejection_reason", "string", "The first rule that the row breaks."),
+    Column(
+        "rejection_reason",
+        "string",
+        "The first rule that the row breaks. superseded if another row replaces the row, or merged if"
+        " the row's id is an alias of a user.",
+    ),
     nullable(
         "rejection_detail",
         "string",

@@ -15,7 +15,10 @@ REBUILD = "monstera run --rebuild"
 
 _SETTINGS = f"{OPERATIONS_SCHEMA}.settings"
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
-_ENTITIES = ("accounts", "product_catalog", "users", "subscription_events", "workflows")
+_ENTITIES = (
+    *("accounts", "product_catalog", "users", "subscription_events", "workflows"),
+    "user_aliases",
+)
 
 
 class ChangedSettingsError(WarehouseError):

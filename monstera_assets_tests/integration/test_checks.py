@@ -87,6 +87,10 @@ def _drop_one(table: str, where: str = "true") -> str:
     return f"DELETE FROM {TABLES[table].qualified_name} WHERE {_chosen(table, where)}"
 
 
+def _aliases(rows: str) -> str:
+    return f"INSERT INTO bronze.bronze_user_aliases VALUES {rows}"
+
+
 def _chosen(table: str, where: str) -> str:
     """Select one row, always the same one, although the order of stored rows is not fixed."""
     name = TABLES[table].qualified_name
@@ -591,6 +595,11 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         ]
     ],
     ("bronze_source_faults", "nothing_is_corrected"): [[_CORRECTED]],
+    ("bronze_user_aliases", "chains_end_at_users"): [
+        [_aliases("('a', 'b', 'b', NULL, NULL), ('b', 'c', 'c', NULL, NULL)")],
+        [_aliases("('a', 'b', 'a', NULL, NULL)")],
+    ],
+    ("bronze_users", "no_user_is_an_alias"): [[_aliases("('usr_01', 'x', 'x', NULL, NULL)")]],
     ("gold_accounts_needing_attention", "all_are_listed"): [
         [_drop_one("gold_accounts_needing_attention")],
         [_one("gold_account_churn_scores", "risk_band = 'high'", "current_state = 'active'")],

@@ -41,7 +41,10 @@ from monstera_assets_tests.integration.example_runs import (
     assert_same,
     compared_columns,
 )
+from monstera_assets_tests.integration.test_aliases import OLD, Loads, aliases, event, loads
 from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
+
+__all__ = ["loads"]  # a fixture
 
 TABLES = tables()
 ALL = [table.name for table in TABLES]
@@ -49,7 +52,13 @@ WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 LAST = WINDOW.last.isoformat()
 FORGOTTEN = ("u001", "u002", "u003")
 """Two of them have each other as targets, and are erased in an order that matters."""
-GONE = (*FORGOTTEN, *(f"{user}@example.invalid" for user in FORGOTTEN), "other.one@example.invalid")
+ALIASES = {"legacy1": "u001", "legacy2": "u002", "legacy3": "u003"}
+ASKED_FOR = {"u003": "legacy3"}
+"""The user who is erased under an alias."""
+GONE = (
+    *(*FORGOTTEN, *ALIASES, *(f"{user}@example.invalid" for user in (*FORGOTTEN, "legacy1"))),
+    "other.one@example.invalid",
+)
 
 PRIVATE = {
     "silver_user_sessions": {"session_id"},
@@ -90,16 +99,20 @@ def _shift(source: Path) -> None:
     _append(
         source / "users.csv",
         [
-            # A second, rejected row of a user, with another address.
             {
-                "user_id": "u001",
-                "email": "other.one@example.invalid",
+                "user_id": user,
+                "email": email,
                 "account_id": "acc_00",
-                "user_created_at": "some day",
+                "user_created_at": created,
                 "country": "DE",
                 "plan_type": "free",
                 "acquisition_source": "organic",
-            },
+            }
+            for user, email, created in (
+                # A second, rejected row of a user, with another address, and the row of an alias.
+                ("u001", "other.one@example.invalid", "some day"),
+                ("legacy1", "legacy1@example.invalid", f"{FIRST} 00:00:00"),
+            )
         ],
         "u002,u002@example.invalid,one field too many,a,b,c,d,e,f\n",
     )
@@ -153,9 +166,23 @@ def _shift(source: Path) -> None:
             _event(21, "u002", metadata="u002 is no JSON"),
             _event(22, "u004", product_id="nothing", metadata='{"target_user_id": "u003"}'),
             _event(23, "u003", entity_type="somebody"),
+            # Events of aliases, and events that name them.
+            _event(30, "legacy1", session_id="s-10", metadata='{"target_user_id": "legacy2"}'),
+            _event(
+                31, "u004", event_type="member_invited", metadata='{"target_user_id": "legacy1"}'
+            ),
+            _event(32, "legacy3", product_id="nothing", metadata='{"target_user_id": "legacy2"}'),
+            _event(33, "u004", product_id="nothing", metadata='{"target_user_id": "legacy3"}'),
         ],
         f"x900,u001,user,short {LAST}\nx901,u004,user,mail u003@example.invalid\n",
     )
+
+
+def _write_aliases(source: Path) -> None:
+    # The last row of legacy2 wins.
+    rows = [("legacy2", "u001"), *ALIASES.items(), ("u004", "u004")]
+    lines = [f"{alias},{user}\n" for alias, user in rows]
+    (source / "user_aliases.csv").write_text("".join(["alias_id,user_id\n", *lines]))
 
 
 @dataclass(frozen=True)
@@ -182,6 +209,7 @@ def occurrences(*paths: Path) -> Counter[str]:
 def erased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Erased]:
     folder = tmp_path_factory.mktemp("forget")
     _shift(folder / "source")
+    _write_aliases(folder / "source")
     graph = Graph(folder / "source", folder / "warehouse.duckdb", folder / "home", FIRST)
     output = folder / "exports"
     settings = Settings(source=graph.source, database=graph.database)
@@ -193,7 +221,11 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Erased]:
         write_export(settings, output, chosen, every_table=True)  # leaves an older snapshot
         before = graph.contents()
         bytes_before = occurrences(graph.database, *output.rglob("*.csv"))
-        tombstones = {user: forget_person(settings, user, TABLES).tombstone for user in FORGOTTEN}
+        for user in FORGOTTEN:
+            assert not forget_person(settings, ASKED_FOR.get(user, user), TABLES).already
+        erased = {user: forget_person(settings, user, TABLES) for user in FORGOTTEN}
+        assert all(each.already for each in erased.values())
+        tombstones = {user: each.tombstone for user, each in erased.items()}
         after = graph.contents()
         assert graph.run(WINDOW, only=ALL).success
         yield Erased(
@@ -297,7 +329,7 @@ def test_no_value_of_the_database_names_them(erased: Erased) -> None:
             found = connection.execute(
                 f"SELECT DISTINCT CAST({column} AS VARCHAR) FROM {table} WHERE"
                 f" regexp_matches(lower(CAST({column} AS VARCHAR)),"
-                " '\\bu00[123]\\b|other.one@')"
+                " '\\bu00[123]\\b|legacy|other.one@')"
             ).fetchall()
             assert not found, (table, column, found)
 
@@ -330,6 +362,17 @@ def test_metadata_of_others_and_rejected_rows(erased: Erased) -> None:
     assert raw["x023"]["entity_id"] == three
     lines = sorted(r["raw_row"] for r in rejected if not r["raw_row"].startswith("{"))
     assert lines == sorted(f"[a line about {who}, removed]" for who in (one, three))
+    assert [events[f"x03{n}"]["entity_id"] for n in (0, 1)] == [one, "u004"]
+    # An alias of a target has the hash of the target.
+    assert json.loads(events["x030"]["metadata"]) == targets[0]
+    assert json.loads(events["x031"]["metadata"]) == {"target_user_id": one}
+    assert raw["x032"]["entity_id"] not in (three, "legacy3")
+    aliases = _rows(erased, erased.after, "bronze_user_aliases")
+    merged = {row["alias_id"]: row["merged_user_id"] for row in aliases}
+    assert sorted(merged.values()) == sorted((one, two, three, "u004"))
+    assert merged[raw["x032"]["entity_id"]] == three
+    [target] = json.loads(raw["x033"]["metadata"]).values()
+    assert target == raw["x032"]["entity_id"]
     users = {row["user_id"]: row for row in _rows(erased, erased.after, "bronze_users")}
     # other.one@ is the first of two addresses in the alphabet; its row was rejected.
     assert users[one]["email"] == f"{one}.0002@forgotten.invalid"
@@ -348,7 +391,7 @@ def test_only_a_keyed_hash_is_kept(erased: Erased) -> None:
         kept = connection.execute(
             "SELECT kind, count(*) FROM operations.forgotten GROUP BY 1"
         ).fetchall()
-    assert sorted(kept) == [("email", 4), ("key", 1), ("user_id", 3)]
+    assert sorted(kept) == [("email", 5), ("key", 1), ("user_id", 6)]
 
 
 def test_forgetting_again_and_wrong_ids(erased: Erased, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,6 +427,27 @@ def test_load_without_the_key_is_refused(erased: Erased, tmp_path: Path) -> None
         with pytest.raises(ForgottenKeyError, match="belongs to another warehouse"):
             forget_person(Settings(database=database), "u005", TABLES)
     assert graph.contents_of(["bronze_users"]) == {"bronze_users": erased.again["bronze_users"]}
+
+
+def test_an_alias_that_is_added_after_the_erasure_is_erased_too(
+    loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    loads.load(users=[OLD])
+    forgotten = forget_person(loads.settings, "old", TABLES)
+    [(user, alias)] = loads.rows("SELECT user_id, alias_id FROM bronze.bronze_users")
+    assert (alias, {*loads.entities().values()}) == (forgotten.tombstone, {user})
+    email = loads.rows("SELECT email FROM bronze.bronze_users")
+    assert email == [(f"{alias}.0001@forgotten.invalid",)]
+    loads.load(events=[event(1, 4, "ada"), event(2, 5, "old"), event(3, 6, "new")],
+               user_aliases=aliases("old=ada", "new=ada"))  # fmt: skip
+    assert loads.rows("SELECT user_id, alias_id FROM bronze.bronze_users") == [(user, alias)]
+    assert loads.rows("SELECT email FROM bronze.bronze_users") == email
+    assert loads.entities() == {"e1": user, "e2": user, "e3": user}
+    again = forget_person(loads.settings, "ada", TABLES)
+    assert (again.tombstone, again.already) == (user, False)
+    assert b"new" not in loads.database.read_bytes()
+    assert forget_person(loads.settings, "new", TABLES).already
 
 
 # The following tests need no second load and use copies of the seeds' database.

@@ -297,6 +297,7 @@ def test_json_has_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 "rows_accepted": 1,
                 "rows_repeated": 0,
                 "rows_superseded": 0,
+                "rows_merged": 0,
                 "rows_rejected": 1,
             }
         ],
