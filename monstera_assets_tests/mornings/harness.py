@@ -1,8 +1,8 @@
 """Run a company's mornings as the daemon does, in one process, with the clock of the company.
 
-Each morning, the exporter delivers, the code location is loaded again, and the schedule is evaluated at
-its own ticks until it requests a run or the deadline passes. The requested run is executed with the real
-instance, and alerts process it. At the deadline, alerts look for late days.
+Each morning, the exporter delivers, the code location is loaded again, and the schedule is evaluated
+at its own ticks until it requests a run or the deadline passes. The requested run is executed with the
+real instance, and alerts process it. At the deadline, alerts look for late days.
 
 Dagster and the alerts see the time of the morning. The wall clock would let runs compute the days
 after the morning, since the company's mornings are in the past.
@@ -65,7 +65,7 @@ ACCEPTED = (
     *("bronze_events", "bronze_subscription_events", "bronze_users", "bronze_accounts"),
     *("bronze_product_catalog", "bronze_workflows"),
 )
-"""The bronze tables of accepted rows. They have no operational columns, such as files or times of loads."""
+"""The bronze tables of accepted rows. None has operational columns, such as files or times of loads."""
 
 Command = Callable[[Settings, dg.DagsterInstance], str]
 """Runs `monstera run --changed`, and returns the id of the run."""
@@ -93,7 +93,7 @@ class Morning:
 
     number: int
     date: date
-    delivery: Delivery | None
+    delivery: Delivery | None = None
     skipped: list[str] = field(default_factory=list)
     days: DateWindow | None = None
     run_id: str = ""
@@ -204,17 +204,12 @@ class Mornings:
 
     def _pass(self, instance: dg.DagsterInstance, number: int) -> None:
         company = self.company
-        at = company.delivered_at(number)
-        morning = Morning(number, company.morning_date(number), None)
+        delivered_at = company.delivered_at(number)
+        morning = Morning(number, company.morning_date(number))
         self.mornings.append(morning)
-        if at is None or number == company.plan.command:
-            ticks: list[datetime] = self._ticks(morning.date)
-        else:
-            ticks = self._ticks(morning.date)
-        if at is not None and at.replace(tzinfo=UTC) < ticks[0]:
-            morning.delivery = company.deliver(number, self.source)
-        for tick in ticks:
-            if at is not None and morning.delivery is None and at.replace(tzinfo=UTC) <= tick:
+        for tick in self._ticks(morning.date):
+            is_there = delivered_at is not None and delivered_at.replace(tzinfo=UTC) <= tick
+            if is_there and morning.delivery is None:
                 morning.delivery = company.deliver(number, self.source)
             if self._tick(instance, morning, tick):
                 break
@@ -512,7 +507,7 @@ class Mornings:
         seen = {
             event_id: values
             for event_id, *values in connection.execute(
-                "SELECT event_id, entity_id, event_type, strftime(event_timestamp, '%Y-%m-%d %H:%M:%S'),"
+                "SELECT event_id, entity_id, event_type, date_trunc('second', event_timestamp)::VARCHAR,"
                 " location, coalesce(product_id, '') FROM bronze.bronze_events"
             ).fetchall()
         }
@@ -601,8 +596,9 @@ def differences(mornings: Path, one_run: Path) -> Iterator[str]:
             columns = ", ".join(f'"{column.name}"' for column in table.columns)
             digests = [
                 connection.execute(
-                    f"SELECT md5(string_agg(md5(({columns})::VARCHAR), '' ORDER BY ({columns})::VARCHAR))"
-                    f" FROM {database}.{table.qualified_name}"
+                    "SELECT md5(string_agg(md5(content), '' ORDER BY content))"
+                    f" FROM (SELECT ({columns})::VARCHAR AS content"
+                    f" FROM {database}.{table.qualified_name})"
                 ).fetchone()
                 for database in ("mornings", "one_run")
             ]
