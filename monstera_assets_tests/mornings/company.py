@@ -1,4 +1,4 @@
-"""A made-up company, and the files that its exporter writes each morning.
+"""A simulated company, and the files that its exporter writes each morning.
 
 The company is simulated day by day in plain Python from a seed. It keeps the truth, with the time of
 every change, and the exporter shows only what the company knows at the time of the export:
@@ -360,6 +360,7 @@ class Company:
         self.facts: list[Arrival] = []
         self._people: list[User] = []
         self._companies: dict[str, Account] = {}
+        self._has_named_note = False
         self._planned: dict[int, list[Callable[[int], None]]] = {}
         self._numbers = {"event": 0, "user": 0, "anon": 0, "account": 0, "fact": 0, "session": 0}
         self._simulate()
@@ -994,7 +995,7 @@ class Company:
         self._on(day + 3, sign_up)
 
     def _merge_chain(self, day: int) -> None:
-        """Two anonymous users are merged one after the other into an existing user."""
+        """Two anonymous users are merged in sequence into an existing user."""
         one, other = self._visit(day, day - 9), self._visit(day + 4, day - 4)
 
         def merge(on: int) -> None:
@@ -1062,15 +1063,17 @@ class Company:
                 metadata["target_user_id"] = random.choice(self._people).user_id
             moment = at + timedelta(minutes=3 * number + 1, seconds=random.randint(0, 59))
             self._event(user, day, moment, session, location, node, kind, metadata)
-        if self.plan.node_added is not None and random.random() < 0.1:
+        if self.plan.node_added is not None:
             self._take_note(user, day, at + timedelta(minutes=20), session, location)
 
     def _take_note(self, user: User, day: int, at: datetime, session: str, location: str) -> None:
-        """Record a note. Before the node is added, and from some clients, notes name no node."""
+        """Perhaps record a note. Before the node is added, and from some clients, it names no node."""
         assert self.plan.node_added is not None
-        added = self.plan.delivers(self.plan.node_added)
-        if day >= added - NOTES_BEFORE_NODE_DAYS:
-            node = NOTES if day >= added and self.random.random() < 0.7 else ""
+        added, is_named = self.plan.delivers(self.plan.node_added), self.random.random() < 0.7
+        is_first = day == added and not self._has_named_note
+        if day >= added - NOTES_BEFORE_NODE_DAYS and (is_first or self.random.random() < 0.1):
+            self._has_named_note |= day == added
+            node = NOTES if day >= added and (is_named or is_first) else ""
             self._event(user, day, at, session, location, node, NOTE_CREATED, {})
 
     def _event(

@@ -343,7 +343,7 @@ class Mornings:
                 )
                 message = alerts.observe_lateness(instance, self.company.plan.first)
             if message is not None:
-                self._expect(morning, minutes == 0, f"lateness is reported {minutes} min. later")
+                self._expect(morning, minutes == 0, f"a late day is reported {minutes} min. later")
         path = Path(instance.root_directory) / FILE
         with closing(sqlite3.connect(path)) as connection:
             found = connection.execute(
@@ -407,7 +407,7 @@ class Mornings:
         )
 
     def _check_lateness(self, morning: Morning) -> None:
-        """An outage raises one P2 of lateness, and the morning after reports that data is there."""
+        """An outage raises one P2 about a late day, and the morning after reports that data is there."""
         seen = [(news, level) for news, level, subject in morning.items if subject == FRESHNESS]
         expected = []
         if morning.delivery is None:
@@ -415,7 +415,7 @@ class Mornings:
         elif self._is_late:
             expected = [(AlertEvent.RECOVERED, str(AlertLevel.P2))]
         self._is_late = morning.delivery is None
-        self._expect(morning, seen == expected, f"lateness: {seen}, expected {expected}")
+        self._expect(morning, seen == expected, f"late days: {seen}, expected {expected}")
 
     def _check_alerts(self, morning: Morning) -> None:
         """Messages report the run's failing checks when they begin, weekly, and when they end."""
@@ -507,8 +507,8 @@ class Mornings:
         seen = {
             event_id: values
             for event_id, *values in connection.execute(
-                "SELECT event_id, entity_id, event_type, date_trunc('second', event_timestamp)::VARCHAR,"
-                " location, coalesce(product_id, '') FROM bronze.bronze_events"
+                "SELECT event_id, entity_id, event_type, date_trunc('second', event_timestamp)"
+                "::VARCHAR, location, coalesce(product_id, '') FROM bronze.bronze_events"
             ).fetchall()
         }
         columns = ("entity_id", "event_type", "timestamp", "location", "product_id")
