@@ -158,7 +158,7 @@ class Plan:
         accounts_without_facts: how many of them are described by their rows alone.
         trials: accounts that start a trial, of which about two thirds convert.
         seat_changes: probability that the number of an account's seats changes on a day.
-        late, corrected: shares of events.
+        late, corrected: shares of events. If events are late, some facts about payments are, too.
         outages: mornings without a delivery.
         delayed: minutes after `EXPORT_AT` by which a morning's delivery is delayed.
         twice: mornings on which the events of the day are delivered in two files.
@@ -230,6 +230,11 @@ class Timeline:
         assert not self._times or at >= self._times[-1], "Changes must be in order."
         self._times.append(at)
         self._rows.append(None if row is None else dict(row))
+
+    @property
+    def first(self) -> Row | None:
+        """The first row."""
+        return self._rows[0] if self._rows else None
 
     @property
     def changed_at(self) -> datetime:
@@ -477,13 +482,19 @@ class Company:
         moment = datetime.combine(self.morning_date(morning), EXPORT_AT)
         changed = [alias for alias in self.aliases if since < alias[0] <= moment]
         ids = {one for _, alias, user in changed for one in (alias, user)}
-        ids |= {a for a, u in self.merged(morning).items() if u in ids}
-        for user_id, timeline in self.users.items():
-            now, before = timeline.at(moment), timeline.at(since)
-            if now is not None and (before is None or user_id in ids):
-                days.append(
-                    (date.fromisoformat(now["user_created_at"][:10]) - self.plan.first).days
-                )
+        added = {
+            user_id
+            for user_id, timeline in self.users.items()
+            if timeline.at(moment) is not None and timeline.at(since) is None
+        }
+        merged = self.merged(morning)
+        ids |= added & {*merged.values()}
+        ids |= {alias for alias, user in merged.items() if user in ids}
+        for user_id in ids | added:
+            row = self.users[user_id].first if user_id in self.users else None
+            if row is not None:
+                created = date.fromisoformat(row["user_created_at"][:10])
+                days.append((created - self.plan.first).days)
         if ids:
             days += [event.day for event in self.events if event.row["entity_id"] in ids]
             days += [
@@ -741,7 +752,7 @@ class Company:
 
     def _fail_payment(self, account: Account, day: int, recovers_after: int | None) -> None:
         """Let a payment fail. Facts about payments can arrive late, but carry no terms."""
-        late = self.random.choice((0, 0, 0, 1, 3))
+        late = self.random.choice((0, 0, 0, 1, 3)) if self.plan.late else 0
         self._fact(account, "payment_failed", day, self._moment(day), days_late=late)
         account.failing_since = day
         if recovers_after is not None:
@@ -761,7 +772,7 @@ class Company:
             values = {"contract_renewal_date": str(account.renewal)}
             self._fact(account, "payment_recovered", day, at, metadata=values)
         else:
-            late = self.random.choice((0, 0, 0, 2))
+            late = self.random.choice((0, 0, 0, 2)) if self.plan.late else 0
             self._fact(account, "payment_recovered", day, at, days_late=late)
 
     def _lapse(self, account: Account, day: int) -> None:

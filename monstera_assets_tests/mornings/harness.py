@@ -290,7 +290,7 @@ class Mornings:
             tags=tags,
             raise_on_error=False,
         )
-        assert result.success, f"{morning}: {failures_of(result.all_events)}"
+        assert result.success, f"{morning}, {tags}: {_reasons(result)}"
         morning.run_id = result.run_id
         alerts = Alerts(self.settings, tables(self.settings), rules(self.settings), self.clock)
         assert alerts.after_run(instance, result.run_id) == []
@@ -322,7 +322,7 @@ class Mornings:
 
     def _again(self, instance: dg.DagsterInstance, morning: Morning) -> None:
         """Ten minutes after a run, nothing is left to do."""
-        if morning.days is None or morning.number == self.company.plan.command:
+        if morning.days is None:
             return
         at = self.now + timedelta(minutes=10)
         with freeze_time(at):
@@ -407,7 +407,7 @@ class Mornings:
         )
 
     def _check_lateness(self, morning: Morning) -> None:
-        """An outage raises one P2 about a late day, and the morning after reports that data is there."""
+        """An outage raises one P2 about a late day, and the morning after reports its recovery."""
         seen = [(news, level) for news, level, subject in morning.items if subject == FRESHNESS]
         expected = []
         if morning.delivery is None:
@@ -581,7 +581,7 @@ class Mornings:
             done = whole_graph(build_definitions(settings)).execute_in_process(
                 instance=instance, run_config=QUIET, tags=range_tags(window), raise_on_error=False
             )
-            assert done.success, failures_of(done.all_events)
+            assert done.success, _reasons(done)
         self.problems += differences(self.settings.database, copy)
 
 
@@ -612,6 +612,17 @@ def differences(mornings: Path, one_run: Path) -> Iterator[str]:
                 [(count,)] = connection.execute(f"SELECT count(*) FROM ({only})").fetchall()
                 rows = connection.execute(f"{only} ORDER BY ALL LIMIT 3").fetchall()
                 yield f"{table.name}: {count} rows only in {one}: {rows}"
+
+
+def _reasons(result: dg.ExecuteInProcessResult) -> str:
+    """Return why a run failed: the failed steps, and the failed blocking checks with examples."""
+    failures = [str(failure) for failure in failures_of(result.all_events)]
+    checks = [
+        f"{found.asset_key.path[-1]}.{found.check_name}: {found.metadata['examples'].value}"
+        for found in result.get_asset_check_evaluations()
+        if not found.passed and found.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    return "\n".join([*failures, *checks])
 
 
 def _ends(days: DateWindow) -> tuple[date, date]:
