@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-faults bench ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults bench ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,9 @@ test-daemon: setup  ## Test the daemon and the webserver across a failed day and
 
 test-slow: setup  ## Compare warehouses updated after source changes with ones built from scratch
 	$(BIN)/pytest -m slow
+
+test-mornings: setup  ## Run sixty mornings of one company and 200 days of another
+	$(BIN)/pytest -m mornings
 
 test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minutes)
 	$(BIN)/pytest -m faults

@@ -1,0 +1,249 @@
+"""Test the queries that decide which alerts the mornings must raise, with figures counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+import duckdb
+import pytest
+
+from monstera_assets.definitions import rules
+from monstera_assets_tests.mornings.expected_alerts import (
+    NOT_QUERIED,
+    QUERIES,
+    Share,
+    Warehouse,
+    _activated,
+    _last_closing,
+    _moved,
+    _reactivated,
+    chance_of,
+    changed,
+    dunning_recovery,
+    state_shares,
+    volume,
+)
+
+LAST = date(2025, 6, 30)
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def warehouse() -> Iterator[Warehouse]:
+    """Return a warehouse with empty tables, to which `rows` inserts."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA bronze;
+            CREATE SCHEMA silver;
+            CREATE TABLE silver.silver_user_state_history (
+                user_id VARCHAR, snapshot_date DATE, platform_state VARCHAR);
+            CREATE TABLE bronze.bronze_events (
+                entity_id VARCHAR, entity_type VARCHAR, event_date DATE, is_qualifying_event BOOLEAN);
+            CREATE TABLE bronze.bronze_users_current (user_id VARCHAR, signup_date DATE);
+            CREATE TABLE bronze.bronze_loads (partition_date DATE);
+            CREATE TABLE bronze.bronze_subscription_events (
+                entity_id VARCHAR, entity_type VARCHAR, event_type VARCHAR, event_id VARCHAR,
+                event_timestamp TIMESTAMP, event_date DATE, effective_date DATE);
+            """
+        )
+        yield Warehouse(connection, LAST, LAST)
+
+
+def state(warehouse: Warehouse, user: str, days_ago: int, state: str) -> None:
+    warehouse.rows(
+        "INSERT INTO silver.silver_user_state_history VALUES (?, ?, ?)",
+        *(user, LAST - timedelta(days=days_ago), state),
+    )
+
+
+def use(warehouse: Warehouse, user: str, days_ago: int, *, qualifies: bool = True) -> None:
+    warehouse.rows(
+        "INSERT INTO bronze.bronze_events VALUES (?, 'user', ?, ?)",
+        *(user, LAST - timedelta(days=days_ago), qualifies),
+    )
+
+
+def test_every_alert_has_a_query() -> None:
+    names = {f"{rule.table.name}.{rule.name}" for rule in rules() if not rule.blocking}
+    assert names == set(QUERIES) | NOT_QUERIED
+
+
+# ---------------------------------------------------------------- changes of rates
+
+
+def test_the_chance_of_a_difference() -> None:
+    # Pooled 0.2; error sqrt(0.2 * 0.8 * 0.02) = 0.05657; 0.2 / error = 3.5355.
+    assert chance_of(Share(30, 100), Share(10, 100)) == pytest.approx(0.000407, abs=1e-6)
+    # 0.1 / sqrt(0.25 * 0.75 * 0.02) = 1.633
+    assert chance_of(Share(30, 100), Share(20, 100)) == pytest.approx(0.1025, abs=1e-4)
+    assert chance_of(Share(0, 50), Share(0, 60)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "limit", "fails"),
+    [
+        (Share(30, 100), Share(10, 100), 0.2, True),
+        (Share(30, 100), Share(10, 100), -0.2, False),  # a rise, not a fall
+        (Share(10, 100), Share(30, 100), -0.2, True),
+        (Share(30, 100), Share(20, 100), 0.2, False),  # by chance
+        (Share(520, 1000), Share(440, 1000), 0.2, False),  # beyond chance, but within the limit
+        (Share(20, 29), Share(1, 100), 0.2, False),  # too few
+        (Share(20, 30), Share(1, 30), 0.2, True),
+        (Share(50, 100), Share(0, 100), 0.2, False),  # a change of nothing is null
+        (Share(0, 0), Share(50, 100), -0.2, False),
+    ],
+)
+def test_a_rate_changes_beyond_its_limit_and_beyond_chance(
+    now: Share, before: Share, limit: float, fails: bool
+) -> None:
+    assert changed(now, before, limit).fails is fails
+
+
+def test_churned_share_of_the_users_of_the_week_before(warehouse: Warehouse) -> None:
+    for user, then, now in (
+        ("a", "active", "churned"),
+        ("b", "dormant", "churned"),
+        ("c", "dunning", "active"),
+        ("d", "new", "churned"),  # not in use then
+        ("e", "churned", "churned"),
+        ("f", "active", "deleted"),  # left out
+        ("g", "returning", "reactivated"),  # churned within the week, but not now
+    ):
+        state(warehouse, user, 7, then)
+        state(warehouse, user, 0, now)
+    state(warehouse, "h", 0, "churned")  # signed up within the week
+    states = ("active", "returning", "reactivated", "dunning", "dormant")
+    assert _moved(warehouse, LAST, states, "churned") == Share(2, 4)
+
+
+def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) -> None:
+    for user, uses in (
+        ("a", (100, 6)),
+        ("b", (100, 0)),
+        ("c", (100,)),
+        ("d", (3,)),  # never used it before
+        ("e", (100, 2)),  # deleted since then
+    ):
+        state(warehouse, user, 7, "churned")
+        state(warehouse, user, 0, "deleted" if user == "e" else "churned")
+        for days_ago in uses:
+            use(warehouse, user, days_ago)
+    use(warehouse, "c", 1, qualifies=False)
+    assert _reactivated(warehouse, LAST) == Share(2, 3)
+
+
+def test_activated_share_of_signups_one_week_earlier(warehouse: Warehouse) -> None:
+    for user, signed_up, used in (
+        ("a", 13, 6),
+        ("b", 7, 7),
+        ("c", 13, 5),  # on the eighth day
+        ("d", 14, 14),  # too early
+        ("e", 6, 6),  # too late
+        ("f", 10, None),
+    ):
+        warehouse.rows(
+            "INSERT INTO bronze.bronze_users_current VALUES (?, ?)",
+            *(user, LAST - timedelta(days=signed_up)),
+        )
+        if used is not None:
+            use(warehouse, user, used)
+    assert _activated(warehouse, LAST) == Share(2, 4)
+
+
+# ---------------------------------------------------------------- other figures
+
+
+@pytest.mark.parametrize(("active", "fails"), [(31, False), (30, True)])
+def test_a_share_moves_by_more_than_five_points(
+    warehouse: Warehouse, active: int, fails: bool
+) -> None:
+    """Of 40 users, 33 were active on each of 28 days: 2 of 40 users are exactly 5 points."""
+    for days_ago in range(29):
+        limit = active if days_ago == 0 else 33
+        for user in range(40):
+            state(warehouse, str(user), days_ago, "active" if user < limit else "dormant")
+    assert state_shares(warehouse).fails is fails
+
+
+@pytest.mark.parametrize(
+    ("usual", "seen", "fails"),
+    [(40, 48, False), (40, 49, True), (40, 31, True), (29, 80, False), (40, 0, False)],
+)
+def test_a_volume_deviates_by_more_than_a_fifth(
+    warehouse: Warehouse, usual: int, seen: int, fails: bool
+) -> None:
+    for weeks_ago, count in ((0, seen), *((n, usual) for n in range(1, 5))):
+        warehouse.rows("INSERT INTO bronze.bronze_loads VALUES (?)", LAST - weeks_ago * WEEK)
+        for _ in range(count):
+            use(warehouse, "a", 7 * weeks_ago)
+    assert volume(warehouse).fails is fails
+
+
+def d(number: int) -> date:
+    return date(2025, 4, 30) + timedelta(days=number)
+
+
+STARTED = ("subscription_started", d(1), d(1))
+
+
+@pytest.mark.parametrize(
+    ("facts", "last"),
+    [
+        ([STARTED], None),
+        ([STARTED, ("payment_failed", d(5), d(5))], (d(36), False)),
+        ([STARTED, ("payment_failed", d(31), d(31))], None),
+        (
+            [STARTED, ("payment_failed", d(5), d(5)), ("payment_recovered", d(9), d(9))],
+            (d(9), True),
+        ),
+        # A second failure does not start the 30 days again, and the subscription ends after day 35.
+        (
+            [
+                STARTED,
+                ("payment_failed", d(5), d(5)),
+                ("payment_failed", d(20), d(20)),
+                ("payment_recovered", d(36), d(36)),
+            ],
+            (d(36), False),
+        ),
+        (
+            [STARTED, ("payment_failed", d(5), d(5)), ("payment_recovered", d(35), d(35))],
+            (d(35), True),
+        ),
+        (
+            [
+                STARTED,
+                ("payment_failed", d(5), d(5)),
+                ("subscription_cancelled", d(6), d(10)),
+                ("subscription_started", d(20), d(20)),
+            ],
+            (d(11), False),
+        ),
+        ([("payment_failed", d(5), d(5)), STARTED], None),  # before it pays, nothing can fail
+    ],
+)
+def test_the_last_closing_of_a_failure(
+    facts: list[tuple[object, ...]], last: tuple[date, bool] | None
+) -> None:
+    assert _last_closing(facts, d(60)) == last
+
+
+@pytest.mark.parametrize(("recovered", "fails"), [(17, True), (18, False)])
+def test_less_than_three_of_five_failures_are_recovered(
+    warehouse: Warehouse, recovered: int, fails: bool
+) -> None:
+    """30 payments fail 35 days before the last day; those not recovered end 4 days before it."""
+    failed = LAST - timedelta(days=35)
+    for number in range(30):
+        facts = [("subscription_started", failed - WEEK), ("payment_failed", failed)]
+        if number < recovered:
+            facts.append(("payment_recovered", failed + timedelta(days=10)))
+        for kind, day in facts:
+            warehouse.rows(
+                "INSERT INTO bronze.bronze_subscription_events"
+                " VALUES (?, 'account', ?, '', ?::DATE, ?, NULL)",
+                *(str(number), kind, day, day),
+            )
+    assert dunning_recovery(warehouse).fails is fails
