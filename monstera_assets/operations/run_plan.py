@@ -201,7 +201,7 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
     if changes.rebuild is not None:
         to_load = _listed([day for window in changes.load for day in window])
         count = f"{len(changes.rebuild):,} day{'' if len(changes.rebuild) == 1 else 's'}"
-        restated = f", of which {changes.restated:,} are recomputed" if changes.restated else ""
+        restated = f", {changes.restated:,} recomputed" if changes.restated else ""
         yield (
             f"To do: load {f'events for {to_load}' if changes.load else 'no events'}, compute"
             f" {changes.rebuild} ({count}{restated})"

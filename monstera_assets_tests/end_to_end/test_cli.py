@@ -647,7 +647,7 @@ def test_changed_computes_what_a_late_event_affects(processes: Processes) -> Non
     killed = lines_of(processes.changed.result()["killed"].out)
     assert killed[:2] == [
         "Event days changed: 2025-06-13",
-        "To do: load events for 2025-06-13, compute 2025-06-13 to 2025-06-30 (18 days, of which 18 are recomputed)",
+        "To do: load events for 2025-06-13, compute 2025-06-13 to 2025-06-30 (18 days, 18 recomputed)",
     ]
 
 
@@ -658,7 +658,7 @@ def test_changed_completes_a_killed_run(processes: Processes) -> None:
     assert (run.code, run.err) == (0, "")
     assert lines_of(run.out)[:2] == [
         "Not completed by an earlier run: 2025-06-13 to 2025-06-30",
-        "To do: load no events, compute 2025-06-13 to 2025-06-30 (18 days, of which 18 are recomputed)",
+        "To do: load no events, compute 2025-06-13 to 2025-06-30 (18 days, 18 recomputed)",
     ]
     assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
     daily = (

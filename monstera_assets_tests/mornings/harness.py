@@ -31,9 +31,8 @@ from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.message import AlertEvent, Message
 from monstera_assets.operations.alerts.state import FILE, REMIND_AFTER_DAYS
 from monstera_assets.operations.jobs import LATE_AFTER
-from monstera_assets.operations.late_data import rebuild_tags
+from monstera_assets.operations.run_plan import plan_changes
 from monstera_assets.operations.runs import failures_of, range_tags, run_range, whole_graph
-from monstera_assets.operations.source_comparison import compare_source
 from monstera_assets.operations.status import ensure_writable
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.layers import Layer
@@ -117,14 +116,12 @@ def changed_by_hand(clock: Callable[[], float]) -> Command:
     """Return a function that does what `monstera run --changed` does, under the company's clock."""
 
     def run(settings: Settings, instance: dg.DagsterInstance) -> str:
-        changes = compare_source(settings, table_assets(settings))
-        assert changes.rebuild is not None, "The command finds no change."
+        plan = plan_changes(settings, table_assets(settings))
+        assert plan.days is not None, "The command finds no change."
         definitions = build_definitions(
-            settings.model_copy(update={"start_date": changes.days.first})
+            settings.model_copy(update={"start_date": plan.first_partition})
         )
-        done = run_range(
-            whole_graph(definitions), instance, changes.rebuild, tags=rebuild_tags(changes)
-        )
+        done = run_range(whole_graph(definitions), instance, plan.days, tags=plan.tags)
         assert done.succeeded, done.failures
         assert (
             Alerts(settings, tables(settings), rules(settings), clock).after_run(
