@@ -138,8 +138,9 @@ def settle_users(
     if restate_from is not None:
         connection.execute(
             f"UPDATE {evaluated} SET {REASON} = '{HELD_BACK}' WHERE {REASON} IS NULL AND user_id IN"
-            f" (SELECT user_id FROM {stored} JOIN {MERGING} USING (alias_id)"
-            f" WHERE user_id = merged_user_id AND signup_date < DATE '{restate_from}')"
+            f" (SELECT stored.user_id FROM {stored} AS stored JOIN {MERGING} AS merging"
+            " ON merging.alias_id = stored.alias_id AND merging.merged_user_id = stored.user_id"
+            f" WHERE signup_date < DATE '{restate_from}')"
         )
     connection.execute(
         f"""

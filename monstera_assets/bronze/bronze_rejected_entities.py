@@ -21,8 +21,13 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
-    """No row in the inputs that are loaded in full was rejected. Merged rows are not counted."""
-    rows = bronze_rejected_entities.filter(bronze_rejected_entities.rejection_reason != ma.MERGED)
+    """No row in the inputs that are loaded in full was rejected.
+
+    Superseded and merged rows are not counted.
+    """
+    rows = bronze_rejected_entities.filter(
+        bronze_rejected_entities.rejection_reason.notin([ma.SUPERSEDED, ma.MERGED])
+    )
     return rows.group_by("input_name", "rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()
     )

@@ -35,8 +35,9 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No event row was rejected."""
+    """No event row was rejected. Superseded rows are not counted."""
     rows = ma.within(bronze_rejected_events, "partition_date", window)
+    rows = rows.filter(rows.rejection_reason != ma.SUPERSEDED)
     return rows.group_by("rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()
     )

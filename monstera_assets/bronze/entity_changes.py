@@ -171,13 +171,18 @@ def entity_effect(
     of_users = connection.execute(
         f"""
         WITH aliases AS ({changed_aliases}), people AS (
-            SELECT user_id FROM (
-                SELECT DISTINCT user_id, signup_date FROM {after(users)}
-                EXCEPT SELECT DISTINCT user_id, signup_date FROM {before(users)}
-            )
-            UNION SELECT entity_id FROM {added(billing)} {deletes}
-            UNION SELECT entity_id FROM {removed(billing)} {deletes}
-            UNION SELECT id FROM aliases
+            SELECT user_id, DATE '0001-01-01' AS since,
+                if(was.signup_date IS NULL, DATE '9999-12-31',
+                    greatest(now.signup_date, was.signup_date)) AS until
+            FROM (SELECT DISTINCT user_id, signup_date FROM {after(users)}) AS now
+            LEFT JOIN (SELECT DISTINCT user_id, signup_date FROM {before(users)}) AS was
+                USING (user_id)
+            WHERE now.signup_date IS DISTINCT FROM was.signup_date
+            UNION ALL
+            SELECT entity_id, event_date, DATE '9999-12-31'
+            FROM (FROM {added(billing)} UNION ALL FROM {removed(billing)}) {deletes}
+            UNION ALL
+            SELECT id, DATE '0001-01-01', DATE '9999-12-31' FROM aliases
         ), rejected AS (
             SELECT partition_date AS day,
                 CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.entity_id' END AS entity_id
@@ -189,7 +194,7 @@ def entity_effect(
             FROM rejected JOIN {merging(after)} AS merging ON alias_id = entity_id
         )
         SELECT DISTINCT day FROM (
-            SELECT day FROM rows SEMI JOIN people ON user_id = entity_id
+            SELECT day FROM rows JOIN people ON user_id = entity_id AND day BETWEEN since AND until
             {targets if count(changed_aliases) else ""}
         )
         """

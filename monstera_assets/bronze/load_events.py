@@ -60,6 +60,7 @@ from monstera_assets.warehouse.io_manager import InputRows
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 from monstera_assets.warehouse.windows import DateWindow, from_text, windows_of
 from monstera_assets.warehouse.writer import materialized_days
 
@@ -95,6 +96,8 @@ _DAYS = "events_days"
 _DAYS_TABLE = ibis.table({"day": "date"}, name=_DAYS)
 _HELD = "events_held_days"
 _HELD_TABLE = ibis.table({"day": "date"}, name=_HELD)
+_OTHERS = "events_other_days"
+_MATERIALIZED = f"{OPERATIONS_SCHEMA}.materializations"
 _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
@@ -576,6 +579,7 @@ class _EventLoad:
         record_delivery(connection, Delivery(delivery_digest(prints), self.last_date))
         if not self.other_days:
             return
+        self._remember_others(connection)
         [(listed_on,)] = connection.execute(f"SELECT {self.files_listed_on}").fetchall()
         for days in windows_of(self.other_days):
             other = replace(
@@ -589,6 +593,47 @@ class _EventLoad:
                 other_days=(),
             )
             other.batch().write(connection, days)
+        self._settle_others(connection)
+
+    def _remember_others(self, connection: duckdb.DuckDBPyConnection) -> None:
+        _keep_days(connection, _OTHERS, self.other_days)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_OTHERS}_events AS {self._events_of_others}"
+        )
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_OTHERS}_materialized AS FROM {_MATERIALIZED}"
+            f" SEMI JOIN {_OTHERS} ON day = partition_date"
+        )
+
+    def _settle_others(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Record the first other day with changed events, and leave the unchanged days as they were.
+
+        The tables that are computed from an unchanged day are still up to date.
+        """
+        now, before = f"({self._events_of_others})", f"{_OTHERS}_events"
+        changed = (
+            f"SELECT DISTINCT day FROM (FROM {now} EXCEPT FROM {before})"
+            f" UNION SELECT DISTINCT day FROM (FROM {before} EXCEPT FROM {now})"
+        )
+        [(first,)] = connection.execute(f"SELECT min(day) FROM ({changed})").fetchall()
+        if first is not None:
+            note_change(connection, Cause.EVENTS, first)
+        connection.execute(
+            f"UPDATE {_MATERIALIZED} AS now SET materialized_at = before.materialized_at"
+            f" FROM {_OTHERS}_materialized AS before"
+            " WHERE now.schema_name = before.schema_name AND now.table_name = before.table_name"
+            " AND now.partition_date = before.partition_date AND now.table_name IN"
+            f" ({', '.join(repr(table.name) for table in TABLES)})"
+            f" AND now.partition_date NOT IN ({changed})"
+        )
+
+    @property
+    def _events_of_others(self) -> str:
+        day = self._partition("event_date")
+        return (
+            f"SELECT {day} AS day, events.* FROM {bronze_events.TABLE.qualified_name} AS events"
+            f" SEMI JOIN {_OTHERS} AS others ON others.day = {day}"
+        )
 
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Record the first affected day, and update the files for days whose rows have not changed.

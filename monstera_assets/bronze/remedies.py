@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.reading import without_addresses
-from monstera_assets.bronze.validation import DETAIL, HELD_BACK, MERGED, REASON, SUPERSEDED
+from monstera_assets.bronze.validation import DETAIL, MERGED, REASON, SET_ASIDE
 
 _UNKNOWN = "Add the missing id to the input {}, or correct the id in the row."
 REMEDIES = {
@@ -61,7 +61,7 @@ def mostly_rejected(
         max_share: the maximum share of rejected rows.
         min_rows: the minimum number of rows that a group needs to be evaluated.
     """
-    rejected = rejected.filter(rejected[REASON].notin([SUPERSEDED, MERGED, HELD_BACK]))
+    rejected = rejected.filter(rejected[REASON].notin(SET_ASIDE))
     place_in_source = rejected.source_file + rejected.raw_row
     reasons = rejected.group_by(by, REASON).aggregate(
         rows=rejected.count(),

@@ -28,6 +28,9 @@ MERGED = "merged"
 UNDER_ALIAS = "under_alias"
 """The column that is true for rows whose id is an alias of a user."""
 
+SET_ASIDE = (SUPERSEDED, MERGED, HELD_BACK)
+"""The reasons for rejecting valid rows. These rows do not count as rejected in shares of rows."""
+
 FAULTS = "faults"
 FAULTS_COLUMN = Column(
     FAULTS,

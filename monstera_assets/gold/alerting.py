@@ -16,6 +16,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import bronze_loads as loads
+from monstera_assets.bronze.validation import REASON, SET_ASIDE
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_overall_metrics as overall
@@ -158,15 +159,31 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
     )
 
 
-@_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
-def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The accepted share of the day's event rows is at least min_schema_compliance."""
-    accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
+@_alert(
+    loads.TABLE,
+    "Share of rows accepted",
+    "rows",
+    level=P1,
+    reads=("bronze_loads", "bronze_rejected_events"),
+)
+def schema_is_complied_with(
+    rows: ir.Table, rejected: ir.Table, alerts: AlertPolicy, window: ma.Window
+) -> ir.Table:
+    """The accepted share of the day's event rows is at least min_schema_compliance.
+
+    Repeated and superseded rows and rows that are held back are not counted.
+    """
     least = alerts.min_schema_compliance
-    return rows.filter(rows.partition_date == window.last).select(
+    set_aside = rejected.filter(
+        rejected.partition_date == window.last, rejected[REASON].isin(SET_ASIDE)
+    ).count()
+    rows = rows.filter(rows.partition_date == window.last)
+    rows = rows.mutate(rows=rows.rows_accepted + rows.rows_rejected - set_aside.as_scalar())
+    accepted = ma.ratio(rows.rows_accepted, rows.rows)
+    return rows.select(
         seen=accepted,
         expected=ibis.literal(least),
-        rows_read=rows.rows_read,
+        rows=rows.rows,
         fails=accepted < least,
     )
 

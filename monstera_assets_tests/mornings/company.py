@@ -505,6 +505,8 @@ class Company:
         nodes = (self.plan.node_added, self.plan.node_renamed, self.plan.node_owned)
         if morning in nodes:
             days += [self.first_day_of_note() or 0]
+        if morning == self.plan.windows_changed and self.plan.command is None:
+            days.append(0)
         return max(min(days), 0)
 
     # ------------------------------------------------------------ the simulation
