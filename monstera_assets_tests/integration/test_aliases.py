@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from rich.console import Console
 
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import event_batch
@@ -21,6 +23,7 @@ from monstera_assets.operations.run_plan import run_tags
 from monstera_assets.operations.runs import failures_of
 from monstera_assets.operations.source_check import check_source
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
+from monstera_assets.operations.source_findings import print_check
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
@@ -405,6 +408,10 @@ def test_merged_rows_are_no_finding(loads: Loads) -> None:
     assert (counts["users"].rows_accepted, counts["users"].rows_merged) == (1, 3)
     assert counts["users"].rows_rejected == 0
     assert counts["user_aliases"].rows_accepted == 2
+    with (console := Console(width=120)).capture() as printed:
+        print_check(console, found)
+    assert re.search("superseded +merged +rejected\n", printed.get())
+    assert re.search("users +CSV .comma. +1 +4 +1 +0 +0 +3 +0\n", printed.get())
     assert [(each.input, each.reason, each.example) for each in found.findings] == [
         ("user_aliases", "alias_in_cycle", "x")
     ]

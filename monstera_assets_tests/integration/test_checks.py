@@ -129,6 +129,8 @@ def _fill(table: Table) -> list[str]:
         return [_out()]
     if table.name == "bronze_source_faults":
         return [_CORRECTED]
+    if table.name == "bronze_user_aliases":
+        return [_aliases("('a', 'b', 'b', NULL, NULL)")]
     if "rejected" not in table.name:
         return []
     row = ", ".join(

@@ -439,15 +439,15 @@ def test_an_alias_that_is_added_after_the_erasure_is_erased_too(
     assert (alias, {*loads.entities().values()}) == (forgotten.tombstone, {user})
     email = loads.rows("SELECT email FROM bronze.bronze_users")
     assert email == [(f"{alias}.0001@forgotten.invalid",)]
-    loads.load(events=[event(1, 4, "ada"), event(2, 5, "old"), event(3, 6, "new")],
-               user_aliases=aliases("old=ada", "new=ada"))  # fmt: skip
+    loads.load(events=[event(1, 4, "ada"), event(2, 5, "old"), event(3, 6, "newcomer")],
+               user_aliases=aliases("old=ada", "newcomer=ada"))  # fmt: skip
     assert loads.rows("SELECT user_id, alias_id FROM bronze.bronze_users") == [(user, alias)]
     assert loads.rows("SELECT email FROM bronze.bronze_users") == email
     assert loads.entities() == {"e1": user, "e2": user, "e3": user}
     again = forget_person(loads.settings, "ada", TABLES)
     assert (again.tombstone, again.already) == (user, False)
-    assert b"new" not in loads.database.read_bytes()
-    assert forget_person(loads.settings, "new", TABLES).already
+    assert b"newcomer" not in loads.database.read_bytes()
+    assert forget_person(loads.settings, "newcomer", TABLES).already
 
 
 # The following tests need no second load and use copies of the seeds' database.

@@ -114,8 +114,8 @@ def test_repeated_and_superseded_rows_are_no_finding(tmp_path: Path) -> None:
     check = checked(folder)
     assert check.findings == []
     assert [tuple(dict(each).values()) for each in check.inputs[:2]] == [
-        ("events", ["CSV (comma)"], 1, 5, 3, 1, 1, 0),
-        ("users", ["CSV (comma)"], 1, 3, 1, 1, 1, 0),
+        ("events", ["CSV (comma)"], 1, 5, 3, 1, 1, 0, 0),
+        ("users", ["CSV (comma)"], 1, 3, 1, 1, 1, 0, 0),
     ]
 
 
