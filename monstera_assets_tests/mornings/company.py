@@ -357,6 +357,8 @@ class Company:
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan, self.random = plan, Random(seed)  # noqa: S311  # not for secrets
+        # With its own random numbers, the way events arrive does not change what happens.
+        self._exporter = Random(seed + 1)  # noqa: S311
         self.users: dict[str, Timeline] = {}
         self.accounts: dict[str, Timeline] = {}
         self.nodes: dict[str, Timeline] = {}
@@ -754,7 +756,7 @@ class Company:
 
     def _fail_payment(self, account: Account, day: int, recovers_after: int | None) -> None:
         """Let a payment fail. Facts about payments can arrive late, but carry no terms."""
-        late = self.random.choice((0, 0, 0, 1, 3)) if self.plan.late else 0
+        late = self._exporter.choice((0, 0, 0, 1, 3)) if self.plan.late else 0
         self._fact(account, "payment_failed", day, self._moment(day), days_late=late)
         account.failing_since = day
         if recovers_after is not None:
@@ -774,7 +776,7 @@ class Company:
             values = {"contract_renewal_date": str(account.renewal)}
             self._fact(account, "payment_recovered", day, at, metadata=values)
         else:
-            late = self.random.choice((0, 0, 0, 2)) if self.plan.late else 0
+            late = self._exporter.choice((0, 0, 0, 2)) if self.plan.late else 0
             self._fact(account, "payment_recovered", day, at, days_late=late)
 
     def _lapse(self, account: Account, day: int) -> None:
@@ -848,7 +850,7 @@ class Company:
         count = sum(random.random() < self.plan.signups / 4 for _ in range(4))
         for _ in range(count):
             account = random.choice([a for a in self._companies.values() if a.is_paying])
-            is_early = random.random() < 0.1
+            is_early = random.random() < 0.25
             created = self._moment(day, *((1, 3) if is_early else (7, 19)))
             self._add_user(
                 day, account.account_id, created=created, is_passive=random.random() < 0.15
@@ -1100,7 +1102,7 @@ class Company:
         kind: str,
         metadata: Mapping[str, str],
     ) -> None:
-        random = self.random
+        random = self._exporter
         late = random.randint(1, MAX_DAYS_LATE) if random.random() < self.plan.late else 0
         row = {
             "event_id": f"evt_{self._next('event'):06}",
@@ -1120,7 +1122,7 @@ class Company:
 
     def _correct(self, user: User, day: int, arrived: int, row: Row) -> None:
         """Let an event arrive again with other content, every third time on the day before."""
-        random = self.random
+        random = self._exporter
         again = arrived + random.randint(1, MAX_DAYS_CORRECTED_LATER)
         changed = {**row, "location": "api" if row["location"] != "api" else "web_app"}
         at, other = datetime.fromisoformat(row["timestamp"]), day

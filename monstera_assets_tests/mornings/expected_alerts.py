@@ -388,8 +388,9 @@ def _last_closing(facts: Sequence[tuple[object, ...]], through: date) -> tuple[d
     failing: date | None = None
     ends: date | None = None
     pays = False
-    end_of_time: tuple[object, ...] = ("", through + DAY, None)
-    for kind, day, effective in [*facts, end_of_time]:
+    # A subscription that ended before the last day has lapsed by then.
+    last_day: tuple[object, ...] = ("", through, None)
+    for kind, day, effective in [*facts, last_day]:
         assert isinstance(day, date)
         ended = min(
             [*([failing + 30 * DAY] if failing else []), *([ends] if ends else [])],

@@ -193,7 +193,8 @@ STARTED = ("subscription_started", d(1), d(1))
     [
         ([STARTED], None),
         ([STARTED, ("payment_failed", d(5), d(5))], (d(36), False)),
-        ([STARTED, ("payment_failed", d(31), d(31))], None),
+        ([STARTED, ("payment_failed", d(29), d(29))], (d(60), False)),
+        ([STARTED, ("payment_failed", d(30), d(30))], None),
         (
             [STARTED, ("payment_failed", d(5), d(5)), ("payment_recovered", d(9), d(9))],
             (d(9), True),
