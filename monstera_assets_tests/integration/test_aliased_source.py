@@ -22,5 +22,6 @@ def test_silver_and_gold_are_those_of_the_users(tmp_path: Path) -> None:
         graph = Graph(folder / "source", folder / "warehouse.duckdb", folder / "home", FIRST)
         with graph.instance:
             assert graph.run(WINDOW, only=computed_from(COMPUTED)).success
-        contents.append(graph.contents_of(COMPUTED))
+        # Replacing an id in metadata also removes spaces.
+        contents.append(graph.contents_of(COMPUTED, without=["metadata"]))
     assert_same(*contents)

@@ -17,8 +17,6 @@ import duckdb
 
 LEAST = 30
 """min_alert_population: a figure of fewer people, events or failures raises no alert."""
-SIGNIFICANT = 0.001
-"""alert_significance: a change of a rate counts only if its probability by chance is lower."""
 
 IN_USE = ("active", "returning", "reactivated", "dunning")
 DAY = timedelta(days=1)
@@ -71,15 +69,6 @@ def expected_alerts(warehouse: Warehouse) -> dict[str, Verdict]:
     return {name: query(warehouse) for name, query in QUERIES.items()}
 
 
-def chance_of(one: Share, other: Share) -> float:
-    """Return the p-value of the two-sided two-proportion test with the pooled share."""
-    pooled = (one.part + other.part) / (one.whole + other.whole)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / one.whole + 1 / other.whole))
-    if error == 0:
-        return 1.0
-    return math.erfc(abs(one.part / one.whole - other.part / other.whole) / error / math.sqrt(2))
-
-
 def against_week_before(
     warehouse: Warehouse, share_on: Callable[[date], Share], limit: float
 ) -> Verdict:
@@ -88,18 +77,15 @@ def against_week_before(
 
 
 def changed(now: Share, before: Share, limit: float) -> Verdict:
-    """Return whether a rate has changed by more than a limit and beyond chance."""
+    """Return whether a rate has changed by more than a limit."""
     figures = f"{now} after {before}"
     if now.value is None or before.value is None or min(now.whole, before.whole) < LEAST:
         return Verdict(False, f"{figures}: too few")
     if before.value == 0:
         return Verdict(False, f"{figures}: no change of nothing")
     change = round(now.value / before.value - 1, 9)
-    chance = chance_of(now, before)
     crossed = change > limit if limit > 0 else change < limit
-    return Verdict(
-        crossed and chance < SIGNIFICANT, f"{figures}: change {change:+.3f}, p = {chance:.5f}"
-    )
+    return Verdict(crossed, f"{figures}: change {change:+.3f}")
 
 
 # ---------------------------------------------------------------- rates of users

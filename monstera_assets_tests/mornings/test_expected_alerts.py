@@ -18,7 +18,6 @@ from monstera_assets_tests.mornings.expected_alerts import (
     _last_closing,
     _moved,
     _reactivated,
-    chance_of,
     changed,
     dunning_recovery,
     state_shares,
@@ -73,29 +72,21 @@ def test_every_alert_has_a_query() -> None:
 # ---------------------------------------------------------------- changes of rates
 
 
-def test_the_chance_of_a_difference() -> None:
-    # Pooled 0.2; error sqrt(0.2 * 0.8 * 0.02) = 0.05657; 0.2 / error = 3.5355.
-    assert chance_of(Share(30, 100), Share(10, 100)) == pytest.approx(0.000407, abs=1e-6)
-    # 0.1 / sqrt(0.25 * 0.75 * 0.02) = 1.633
-    assert chance_of(Share(30, 100), Share(20, 100)) == pytest.approx(0.1025, abs=1e-4)
-    assert chance_of(Share(0, 50), Share(0, 60)) == 1.0
-
-
 @pytest.mark.parametrize(
     ("now", "before", "limit", "fails"),
     [
         (Share(30, 100), Share(10, 100), 0.2, True),
         (Share(30, 100), Share(10, 100), -0.2, False),  # a rise, not a fall
         (Share(10, 100), Share(30, 100), -0.2, True),
-        (Share(30, 100), Share(20, 100), 0.2, False),  # by chance
-        (Share(520, 1000), Share(440, 1000), 0.2, False),  # beyond chance, but within the limit
+        (Share(30, 100), Share(20, 100), 0.2, True),
+        (Share(520, 1000), Share(440, 1000), 0.2, False),  # within the limit
         (Share(20, 29), Share(1, 100), 0.2, False),  # too few
         (Share(20, 30), Share(1, 30), 0.2, True),
         (Share(50, 100), Share(0, 100), 0.2, False),  # a change of nothing is null
         (Share(0, 0), Share(50, 100), -0.2, False),
     ],
 )
-def test_a_rate_changes_beyond_its_limit_and_beyond_chance(
+def test_a_rate_changes_beyond_its_limit(
     now: Share, before: Share, limit: float, fails: bool
 ) -> None:
     assert changed(now, before, limit).fails is fails

@@ -11,6 +11,7 @@ import pytest
 from monstera_assets.bronze import (
     bronze_accounts,
     bronze_loads,
+    bronze_rejected_events,
     bronze_subscription_events,
     bronze_users,
 )
@@ -42,7 +43,8 @@ OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
         bronze_loads,
     )
 )
-DATED = (bronze_subscription_events.TABLE, bronze_users.TABLE, bronze_accounts.TABLE)
+REJECTED = bronze_rejected_events.TABLE
+DATED = (bronze_subscription_events.TABLE, bronze_users.TABLE, bronze_accounts.TABLE, REJECTED)
 TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, *DATED)}
 
 
@@ -387,9 +389,14 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
         {"partition_date": LAST, "rows_read": read, "rows_accepted": accepted, "files": "[]"},
         {"partition_date": ago(1), "rows_read": 100, "rows_accepted": 0, "files": "[]"},
     ]
-    rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
+    rows = [{**row, "rows_rejected": read - accepted} for row in rows]
+    # Superseded rows do not count, and neither do repeated rows.
+    superseded = {"partition_date": LAST, "rejection_reason": "superseded"}
+    rows[0]["rows_read"], rows[0]["rows_rejected"] = read + 50, read - accepted + 5
+    rule = alerting.schema_is_complied_with
+    facts = {LOADS.name: rows, REJECTED.name: [superseded] * 5}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: only 29 rows read (minimum 30) for Share of rows accepted"]
+    notes = ["not evaluated: only 29 rows (minimum 30) for Share of rows accepted"]
     assert reasons(made, rule, facts) == (notes if read == 29 else [])
 
 
