@@ -478,7 +478,7 @@ class Company:
         return Delivery(morning, new_days, earliest)
 
     def _earliest(self, morning: int, new_days: Sequence[int]) -> int:
-        """Return the first day that a delivery can change within the bound."""
+        """Return the first day that a delivery can change without the command."""
         days, new = list(new_days), set(new_days)
         ids = {event.row["event_id"] for event in self.events if event.arrived in new}
         days += [event.day for event in self.events if event.row["event_id"] in ids]
@@ -512,6 +512,8 @@ class Company:
         nodes = (self.plan.node_added, self.plan.node_renamed, self.plan.node_owned)
         if morning in nodes:
             days += [self.first_day_of_note() or 0]
+        if morning == self.plan.windows_changed and self.plan.command is None:
+            days.append(0)
         return max(min(days), 0)
 
     # ------------------------------------------------------------ the simulation
