@@ -432,7 +432,10 @@ class Company:
 
     def merged(self, morning: int) -> dict[str, str]:
         """Return the user at the end of the chain of each alias that is known on a morning."""
-        known = {row["alias_id"]: row["user_id"] for row in self.rows("user_aliases", morning)}
+        return self._merged_at(datetime.combine(self.morning_date(morning), EXPORT_AT))
+
+    def _merged_at(self, moment: datetime) -> dict[str, str]:
+        known = {alias: user for at, alias, user in self.aliases if at <= moment}
         ends = {}
         for alias in known:
             user = alias
@@ -475,35 +478,37 @@ class Company:
         return Delivery(morning, new_days, earliest)
 
     def _earliest(self, morning: int, new_days: Sequence[int]) -> int:
-        """Return the first day that a delivery can change within the bound."""
+        """Return the first day that a delivery can change without the command."""
         days, new = list(new_days), set(new_days)
         ids = {event.row["event_id"] for event in self.events if event.arrived in new}
         days += [event.day for event in self.events if event.row["event_id"] in ids]
         days += [fact.day for fact in self.facts if fact.arrived in new]
         since = datetime.combine(self.date_of(min(new)), EXPORT_AT)
         moment = datetime.combine(self.morning_date(morning), EXPORT_AT)
-        changed = [alias for alias in self.aliases if since < alias[0] <= moment]
-        ids = {one for _, alias, user in changed for one in (alias, user)}
         added = {
             user_id
             for user_id, timeline in self.users.items()
             if timeline.at(moment) is not None and timeline.at(since) is None
         }
-        merged = self.merged(morning)
-        ids |= added & {*merged.values()}
-        ids |= {alias for alias, user in merged.items() if user in ids}
-        for user_id in ids | added:
-            row = self.users[user_id].first if user_id in self.users else None
-            if row is not None:
-                created = date.fromisoformat(row["user_created_at"][:10])
-                days.append((created - self.plan.first).days)
-        if ids:
-            days += [event.day for event in self.events if event.row["entity_id"] in ids]
-            days += [
-                event.day
-                for event in self.events
-                if any(one in event.row["metadata"] for one in ids)
-            ]
+        before, now = self._merged_at(since), self._merged_at(moment)
+        moved = {a for a, user in now.items() if user != before.get(a) or user in added}
+        for user_id in moved | added:
+            row = self.users[user_id].first
+            assert row is not None
+            created = date.fromisoformat(row["user_created_at"][:10])
+            days.append((created - self.plan.first).days)
+        # A deletion determines which of the user's events count.
+        deleted = {
+            fact.row["entity_id"]
+            for fact in self.facts
+            if fact.arrived in new and fact.row["event_type"] == "user_deleted"
+        }
+        days += [
+            event.day
+            for event in self.events
+            if event.row["entity_id"] in moved | deleted
+            or any(alias in event.row["metadata"] for alias in moved)
+        ]
         nodes = (self.plan.node_added, self.plan.node_renamed, self.plan.node_owned)
         if morning in nodes:
             days += [self.first_day_of_note() or 0]

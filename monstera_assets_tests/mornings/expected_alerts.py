@@ -92,19 +92,30 @@ def changed(now: Share, before: Share, limit: float) -> Verdict:
 
 
 def _moved(warehouse: Warehouse, day: date, states: Sequence[str], state: str) -> Share:
-    """Return the share of users in some states 7 days earlier who are in a state on a day."""
-    part, whole = warehouse.row(
+    """Return the moves into a state in the last 7 days, per user in some states 7 days earlier."""
+    return _share(*_moves(warehouse, day, f"today.platform_state = '{state}'", tuple(states)))
+
+
+def _moves(
+    warehouse: Warehouse, day: date, move: str, states: Sequence[str], where: str = "true"
+) -> tuple[object, ...]:
+    return warehouse.row(
         f"""
-        SELECT count(*) FILTER (now.platform_state = '{state}'), count(*)
-        FROM silver.silver_user_state_history AS past
-        JOIN silver.silver_user_state_history AS now USING (user_id)
-        WHERE past.snapshot_date = ? AND now.snapshot_date = ?
-            AND past.platform_state IN {tuple(states)} AND now.platform_state <> 'deleted'
+        SELECT (
+            SELECT count(*) FROM silver.silver_user_state_history AS today
+            JOIN silver.silver_user_state_history AS yesterday
+                ON yesterday.user_id = today.user_id
+                AND yesterday.snapshot_date = today.snapshot_date - 1
+            WHERE today.snapshot_date BETWEEN $1 - 6 AND $1
+                AND today.platform_state <> yesterday.platform_state AND {move}
+        ), (
+            SELECT count(*) FROM silver.silver_user_state_history
+            WHERE snapshot_date = $1 - 7 AND list_contains({list(states)}, platform_state)
+                AND {where}
+        )
         """,
-        day - 7 * DAY,
         day,
     )
-    return _share(part, whole)
 
 
 def _share(part: object, whole: object) -> Share:
@@ -129,26 +140,20 @@ def dormancy(warehouse: Warehouse) -> Verdict:
 
 
 def _reactivated(warehouse: Warehouse, day: date) -> Share:
-    """Of those churned 7 days earlier with earlier activity, those who qualified since then."""
-    return _share(
-        *warehouse.row(
-            """
-            WITH uses AS (
-                SELECT entity_id AS user_id, event_date FROM bronze.bronze_events
-                WHERE entity_type = 'user' AND is_qualifying_event
-            )
-            SELECT count(*) FILTER (user_id IN (
-                    SELECT user_id FROM uses WHERE event_date BETWEEN $1 - 6 AND $1
-                )), count(*)
-            FROM silver.silver_user_state_history AS past
-            JOIN silver.silver_user_state_history AS now USING (user_id)
-            WHERE past.snapshot_date = $1 - 7 AND now.snapshot_date = $1
-                AND past.platform_state = 'churned' AND now.platform_state <> 'deleted'
-                AND user_id IN (SELECT user_id FROM uses WHERE event_date <= $1 - 7)
-            """,
-            day,
-        )
+    """Return the reactivations in the last 7 days, per user churned 7 days earlier.
+
+    Users without an earlier qualifying event are not counted.
+    """
+    had_used = (
+        "{user_id} IN (SELECT entity_id FROM bronze.bronze_events"
+        " WHERE entity_type = 'user' AND is_qualifying_event AND event_date <= {before})"
     )
+    reactivated = (
+        "today.platform_state = 'reactivated' AND yesterday.platform_state = 'churned' AND "
+        + had_used.format(user_id="today.user_id", before="yesterday.snapshot_date")
+    )
+    earlier = had_used.format(user_id="user_id", before="snapshot_date")
+    return _share(*_moves(warehouse, day, reactivated, ["churned"], earlier))
 
 
 def reactivation(warehouse: Warehouse) -> Verdict:

@@ -339,7 +339,7 @@ class Mornings:
                     self.settings, tables(self.settings), rules(self.settings), self.clock
                 )
                 message = alerts.observe_lateness(instance, self.company.plan.first)
-            if message is not None and any(i.news == AlertEvent.NEW for i in message.items):
+            if message is not None and message.failing:
                 self._expect(morning, minutes == 0, f"a late day is reported {minutes} min. later")
         path = Path(instance.root_directory) / FILE
         with closing(sqlite3.connect(path)) as connection:

@@ -92,33 +92,33 @@ def test_a_rate_changes_beyond_its_limit(
     assert changed(now, before, limit).fails is fails
 
 
-def test_churned_share_of_the_users_of_the_week_before(warehouse: Warehouse) -> None:
-    for user, then, now in (
-        ("a", "active", "churned"),
-        ("b", "dormant", "churned"),
-        ("c", "dunning", "active"),
-        ("d", "new", "churned"),  # not in use then
-        ("e", "churned", "churned"),
-        ("f", "active", "deleted"),  # left out
-        ("g", "returning", "reactivated"),  # churned within the week, but not now
+def test_moves_into_a_state_per_user_of_the_week_before(warehouse: Warehouse) -> None:
+    for user, states in (
+        # From seven days earlier to the last day.
+        ("a", "active active churned churned churned churned churned churned"),
+        ("b", "dormant dormant dormant dormant dormant dormant dormant churned"),
+        ("c", "dunning active active active active active active active"),
+        ("d", "new new new new new new new churned"),  # not in use then, but moved
+        ("e", "churned churned churned churned churned churned churned churned"),
+        ("f", "churned active dormant churned active dormant churned churned"),  # twice
     ):
-        state(warehouse, user, 7, then)
-        state(warehouse, user, 0, now)
-    state(warehouse, "h", 0, "churned")  # signed up within the week
+        for number, name in enumerate(states.split()):
+            state(warehouse, user, 7 - number, name)
     states = ("active", "returning", "reactivated", "dunning", "dormant")
-    assert _moved(warehouse, LAST, states, "churned") == Share(2, 4)
+    assert _moved(warehouse, LAST, states, "churned") == Share(5, 3)
 
 
 def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) -> None:
-    for user, uses in (
-        ("a", (100, 6)),
-        ("b", (100, 0)),
-        ("c", (100,)),
-        ("d", (3,)),  # never used it before
-        ("e", (100, 2)),  # deleted since then
+    for user, uses, reactivated in (
+        ("a", (100, 6), 6),
+        ("b", (100, 0), 0),
+        ("c", (100,), None),
+        ("d", (3,), 3),  # never used it before
+        ("e", (100, 7), 7),  # more than a week ago
     ):
-        state(warehouse, user, 7, "churned")
-        state(warehouse, user, 0, "deleted" if user == "e" else "churned")
+        for days_ago in range(8, -1, -1):
+            name = "churned" if reactivated is None or days_ago > reactivated else "active"
+            state(warehouse, user, days_ago, "reactivated" if days_ago == reactivated else name)
         for days_ago in uses:
             use(warehouse, user, days_ago)
     use(warehouse, "c", 1, qualifies=False)
