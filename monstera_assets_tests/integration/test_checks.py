@@ -1342,7 +1342,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ],
     ("bronze_loads", "schema_is_complied_with"): [
         [
-            "UPDATE bronze.bronze_loads SET rows_read = 100, rows_accepted = 94"
+            "UPDATE bronze.bronze_loads SET rows_read = 100, rows_accepted = 94, rows_rejected = 6"
             f" WHERE partition_date = {_LAST}"
         ]
     ],

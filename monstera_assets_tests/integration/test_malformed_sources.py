@@ -1404,8 +1404,8 @@ def rejected(tables: Tables) -> Mapping[tuple[str, str], int]:
 def ledger(tables: Tables, loads: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
     """Return the number of rows read, repeated, accepted and rejected per input."""
     loaded = tables["bronze_entity_loads"]
-    assert {derived for *_, derived, _ in loaded} == {0}  # all inputs are in the source
-    counts = {name: tuple(counts) for name, _, *counts, _, _ in loaded}
+    assert {derived for *_, derived, _, _ in loaded} == {0}  # all inputs are in the source
+    counts = {name: tuple(counts) for name, _, *counts, _, _, _ in loaded}
     days = [counts for _, _, _, *counts in tables["bronze_loads"]]
     counts["events"] = tuple(sum(column) for column in zip(*days, strict=True))
     return {name: counts[name] for name in INPUTS if f"bronze_{name}" in loads}

@@ -93,7 +93,7 @@ def test_a_rate_changes_beyond_its_limit(
 
 
 def test_moves_into_a_state_per_user_of_the_week_before(warehouse: Warehouse) -> None:
-    for user, states in (
+    for user, on_days in (
         # From seven days earlier to the last day.
         ("a", "active active churned churned churned churned churned churned"),
         ("b", "dormant dormant dormant dormant dormant dormant dormant churned"),
@@ -102,7 +102,7 @@ def test_moves_into_a_state_per_user_of_the_week_before(warehouse: Warehouse) ->
         ("e", "churned churned churned churned churned churned churned churned"),
         ("f", "churned active dormant churned active dormant churned churned"),  # twice
     ):
-        for number, name in enumerate(states.split()):
+        for number, name in enumerate(on_days.split()):
             state(warehouse, user, 7 - number, name)
     states = ("active", "returning", "reactivated", "dunning", "dormant")
     assert _moved(warehouse, LAST, states, "churned") == Share(5, 3)
