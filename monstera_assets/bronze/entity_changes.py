@@ -145,10 +145,9 @@ def entity_effect(
                 constant("first_paid_date", accounts),
                 f"SELECT event_date FROM {added(billing)}",
                 f"SELECT event_date FROM {removed(billing)}",
-                # A feature counts as available in its product from its launch on.
+                # Tables have rows of a product, and count its features, from their launch on.
                 f"SELECT created_date FROM {after(catalog)} ANTI JOIN {before(catalog)}"
-                f" USING (product_id) WHERE tier = 'feature' AND parent_product_id IN"
-                f" (SELECT product_id FROM {before(catalog)})",
+                " USING (product_id) WHERE tier IN ('product', 'feature')",
             )
         )
     ).fetchall()

@@ -169,8 +169,10 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     checks = connection.execute(f"SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = 'key'").fetchall()
     if not checks:
         return None
+    # The current database may be a copy in memory, which is compared with the attached warehouse.
     [(path,)] = connection.execute(
-        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        "SELECT path FROM duckdb_databases() WHERE path IS NOT NULL"
+        " ORDER BY database_name = current_database() DESC LIMIT 1"
     ).fetchall()
     key = read_key(key_path(Path(path)))
     if (key.check,) not in checks:

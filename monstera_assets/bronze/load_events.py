@@ -72,6 +72,7 @@ LOOKED_UP = (
     "bronze_product_catalog",
     "bronze_subscription_events",
     "bronze_rejected_entities",
+    "bronze_user_aliases",
 )
 """The tables against which events are validated."""
 
@@ -130,9 +131,10 @@ def build_load_events(
         bronze_product_catalog: InputRows,
         bronze_subscription_events: InputRows,
         bronze_rejected_entities: InputRows,
+        bronze_user_aliases: InputRows,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         del bronze_users, bronze_accounts, bronze_product_catalog
-        del bronze_subscription_events, bronze_rejected_entities
+        del bronze_subscription_events, bronze_rejected_entities, bronze_user_aliases
         window = partition_window(context)
         changed = context.run.tags.get(CHANGED_DAYS)
         inputs = discover_source(source, delimiter=reading.delimiter)

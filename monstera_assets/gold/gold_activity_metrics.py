@@ -60,7 +60,7 @@ TABLE = ma.metric_table(
     grain="one observed combination of date, product, feature, event type and location, plus totals",
     description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
-    " product, starting on the date of the product's first event, and one per date for"
+    " product, starting on its launch date or the date of its first event, and one per date for"
     f" `{ma.NONE}`. If the product is also `{ma.TOTAL}`, the row is the total for the date. Events"
     f" without a product or feature have the value `{ma.NONE}`. If the id of a product or feature is"
     f" `{ma.TOTAL}` or `{ma.NONE}`, an underscore is appended, as in `{ma.TOTAL}_`.",
@@ -125,9 +125,15 @@ def gold_activity_metrics(
     in_all = _counted(_of_users(by_product)).mutate(product_id=total)
     by_products = _counted(by_product, "product_id")
     counted = by_products.union(in_all.select(*by_products.columns))
-    activity = silver_daily_user_activity.filter(silver_daily_user_activity.product_id.notnull())
-    products = activity.group_by(product_id=ma.published_ids(activity.product_id)).aggregate(
+    activity = silver_daily_user_activity
+    used = activity.group_by("product_id").aggregate(
         used_from=ma.day_number(activity.activity_date.min())
+    )
+    catalog = bronze_product_catalog.filter(bronze_product_catalog.tier == "product")
+    products = catalog.left_join(used, "product_id")
+    products = products.select(
+        product_id=ma.published_ids(products.product_id),
+        used_from=ibis.least(ma.day_number(products.created_date), products.used_from),
     )
     always = ibis.array([ma.NONE, ma.TOTAL]).unnest().name("product_id").as_table()
     products = products.union(always.mutate(used_from=ibis.literal(ALWAYS, "int64")))

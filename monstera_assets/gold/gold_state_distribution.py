@@ -17,6 +17,7 @@ from monstera_assets.gold.gold_state_transition_metrics import (
 )
 from monstera_assets.gold.segments import segments_held, user_segments
 from monstera_assets.lifecycle.intervals import ALWAYS
+from monstera_assets.lifecycle.products import active_products
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 
 PRODUCT_DIMENSION = "product"
@@ -63,7 +64,7 @@ TABLE = ma.metric_table(
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, as of the date."
     " Product relationships are counted by product, and accounts only in total. A segment value has"
     " rows starting on the first date on which a user has the value, and a product has rows starting on"
-    " the first date on which a user has used the product.",
+    " its launch date or the date of its first use.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -93,6 +94,7 @@ def gold_state_distribution(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
     silver_user_product_state_intervals: ir.Table,
+    bronze_product_catalog: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
@@ -113,8 +115,13 @@ def gold_state_distribution(
     made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
     held = segments_held(bronze_users, bronze_accounts)
     uses = silver_user_product_state_intervals
-    used_from = ma.day_number(uses.first_access_date.min())
-    grid = _grid(held, uses.group_by("product_id").aggregate(held_from=used_from), window)
+    used = uses.group_by("product_id").aggregate(
+        used_from=ma.day_number(uses.first_access_date.min())
+    )
+    products = active_products(bronze_product_catalog).left_join(used, "product_id")
+    launched = ma.day_number(products.created_date)
+    products = products.select("product_id", held_from=ibis.least(launched, products.used_from))
+    grid = _grid(held, products, window)
     rows = ma.left_joined(grid, counted, made, on=["metric_date", *_KEY])
     members = rows.members.fill_null(0)
     everybody = members.sum().over(ibis.window(group_by=["metric_date", *SEGMENT_OF_SCOPE]))

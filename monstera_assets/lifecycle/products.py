@@ -33,7 +33,7 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 def active_products(catalog: ir.Table) -> ir.Table:
     """Return the catalog's active products, the only products with states, and their windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
-        "product_id", "active_days", "dormant_days"
+        "product_id", "created_date", "active_days", "dormant_days"
     )
 
 

@@ -36,6 +36,7 @@ from monstera_assets.bronze import (
 )
 from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
+from monstera_assets.bronze.forgotten import FORGOTTEN
 from monstera_assets.bronze.loading import staged_events
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.row_digests import NO_ROWS
@@ -511,6 +512,13 @@ def _compare_entities(
     connection.execute(f"USE {_CANDIDATE}")
     create_bookkeeping(connection)
     try:
+        erased = connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE database_name = ?"
+            " AND schema_name || '.' || table_name = ?",
+            [warehouse, FORGOTTEN],
+        ).fetchall()
+        if erased[0][0]:
+            connection.execute(f"CREATE TABLE {FORGOTTEN} AS FROM {quote(warehouse)}.{FORGOTTEN}")
         for table in (*COMPARED, bronze_entity_loads.TABLE):
             prepare(connection, table)
             connection.execute(

@@ -166,13 +166,13 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-_BEFORE_FIRST_USE = """
+_BEFORE_LAUNCH = """
 DELETE FROM {table} AS rows USING (
     SELECT {product} AS product, min(metric_date) FILTER ({used}) AS used_from
     FROM {table} WHERE {of_product} GROUP BY {product}
-) AS products
+) AS products JOIN bronze.bronze_product_catalog AS catalog ON product_id = product
 WHERE {of_product} AND rows.{product} = products.product
-    AND (used_from IS NULL OR metric_date < used_from)
+    AND metric_date < least(created_date, used_from)
 """
 _NO_ALIASES = """
 CREATE TABLE bronze.bronze_user_aliases (alias_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL,
@@ -186,7 +186,7 @@ INSERT INTO bronze.bronze_entity_loads BY NAME SELECT 'user_aliases' AS input_na
 
 
 def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add columns for aliases and kept rows, and delete products' rows from before their first use."""
+    """Add columns for aliases and kept rows, and delete products' rows from before their launch."""
     stored = {
         name
         for (name,) in connection.execute(
@@ -228,7 +228,7 @@ def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
     ):
         if table in stored:
             connection.execute(
-                _BEFORE_FIRST_USE.format(
+                _BEFORE_LAUNCH.format(
                     table=table, product=product, used=used, of_product=of_product
                 )
             )

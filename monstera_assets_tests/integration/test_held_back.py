@@ -13,6 +13,8 @@ import pytest
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import event_batch
 from monstera_assets.bronze.reading import Reading
+from monstera_assets.definitions import tables
+from monstera_assets.operations.forget import forget_person
 from monstera_assets.operations.run_plan import RunPlan, describe_changes, plan_changes, plan_day
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.settings import Settings
@@ -499,6 +501,13 @@ def test_nothing_waits_while_the_history_is_short(tmp_path: Path) -> None:
     changes = compare_source(company.settings, [], restate_days=29, last=june(29))
     assert changes.restate_from is None
     assert changes.rebuild == DateWindow(FIRST, june(29))
+
+
+def test_an_erased_user_is_not_compared_as_a_new_user(company: Company) -> None:
+    forget_person(company.settings, "ada", tables())
+    company.deliver(users=[USER, {**USER, "user_id": "bob", "user_created_at": "2025-06-30"}])
+    changes = company.run(30)
+    assert (changes.effect.affects_from, changes.held.rows) == (june(30), {})
 
 
 # ---------------------------------------------------------------- deliveries

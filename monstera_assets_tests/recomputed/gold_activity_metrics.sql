@@ -72,7 +72,10 @@ WITH RECURSIVE ancestors AS (
     UNION ALL
     SELECT 'none', DATE '0001-01-01'
     UNION ALL
-    SELECT product_id, min(event_date) FROM events WHERE product_id <> 'none' GROUP BY product_id
+    SELECT published_id, least(created_date, min(event_date))
+    FROM published JOIN bronze.bronze_product_catalog AS catalog ON catalog.product_id = id
+    LEFT JOIN events ON events.product_id = published_id
+    WHERE published.tier = 'product' GROUP BY published_id, created_date
 ), total_runs AS (
     SELECT metric_date, totals.product_id,
         count(*) FILTER (started_on = metric_date) AS workflows_started_daily,

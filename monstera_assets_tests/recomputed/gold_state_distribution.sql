@@ -46,8 +46,10 @@ WITH days AS (
         SELECT metric_date, 'product', 'product', product_id, ['new_to_product', 'active_in_product',
             'dormant_in_product', 'churned_from_product', 'reactivated_in_product']
         FROM dates JOIN (
-            SELECT product_id, min(first_access_date) AS used_from
-            FROM silver.silver_user_product_state_history GROUP BY product_id
+            SELECT product_id, least(created_date, min(first_access_date)) AS used_from
+            FROM bronze.bronze_product_catalog
+            LEFT JOIN silver.silver_user_product_state_history USING (product_id)
+            WHERE tier = 'product' AND is_active GROUP BY product_id, created_date
         ) ON metric_date >= used_from
         UNION ALL
         SELECT metric_date, 'account', 'all', 'all', ['trial', 'new_paid', 'active', 'expanding', 'at_risk',
