@@ -395,7 +395,7 @@ def test_range_without_its_history(processes: Processes) -> None:
     [line] = lines_of(run.err)
     # the first tables that require these days, and the number of others
     assert line.startswith("monstera: gold_growth_accounting, silver_account_state_intervals, ")
-    assert " and 1 more" in line
+    assert " and 2 more" in line
     assert f"silver_daily_user_activity has no partitions for {UNKNOWN} (324 days)" in line
     assert line.endswith(f"monstera run --from {UNKNOWN.first} --to {UNKNOWN.last}")
     assert "Run: failed" in run.out
