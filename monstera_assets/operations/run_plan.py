@@ -82,28 +82,17 @@ def plan_range(settings: Settings, first: date | None = None, last: date | None 
     return RunPlan(days, first_partition, range_tags(days), more)
 
 
-def plan_changes(
-    settings: Settings,
-    assets: Sequence[TableAsset],
-    *,
-    lock_timeout_seconds: float | None = None,
-) -> RunPlan:
+def plan_changes(settings: Settings, assets: Sequence[TableAsset]) -> RunPlan:
     """Plan a run that processes all changes in the source, however old the affected days are.
 
     For the arguments and the errors raised, see `compare_source`.
     """
     _upgrade(settings)
-    changes = compare_source(settings, assets, lock_timeout_seconds=lock_timeout_seconds)
+    changes = compare_source(settings, assets)
     return _plan(changes, changes.key, UNCHANGED)
 
 
-def plan_day(
-    settings: Settings,
-    assets: Sequence[TableAsset],
-    day: date,
-    *,
-    lock_timeout_seconds: float | None = None,
-) -> RunPlan:
+def plan_day(settings: Settings, assets: Sequence[TableAsset], day: date) -> RunPlan:
     """Plan the daily run, which computes a day and restates earlier days.
 
     The run computes all missing days through `day`, and recomputes up to `restate_days` earlier days
@@ -112,13 +101,7 @@ def plan_day(
     For the arguments and the errors raised, see `compare_source`.
     """
     _upgrade(settings)
-    changes = compare_source(
-        settings,
-        assets,
-        restate_days=settings.restate_days,
-        last=day,
-        lock_timeout_seconds=lock_timeout_seconds,
-    )
+    changes = compare_source(settings, assets, restate_days=settings.restate_days, last=day)
     if changes.is_delivered or day <= changes.days.last:
         nothing = f"All tables are up to date through {changes.days.last}."
     else:

@@ -81,7 +81,8 @@ def daily_schedule(
         first_partition: the first day in the definitions' calendar.
     """
     at, zone = settings.daily_run_at, settings.timezone
-    fixed = settings.model_copy(update={"start_date": first_partition})
+    # A tick must not wait for a run.
+    fixed = settings.model_copy(update={"start_date": first_partition, "lock_timeout_seconds": 0})
 
     @dg.schedule(
         name="daily_run",
@@ -102,7 +103,7 @@ def daily_schedule(
         ):
             return dg.SkipReason(f"A run through {day} is already in progress.")
         try:
-            plan = plan_day(fixed, assets, day, lock_timeout_seconds=0)
+            plan = plan_day(fixed, assets, day)
         except WarehouseLockedError:
             return dg.SkipReason("Another process is writing to the warehouse.")
         except (SettingsError, SourceError, WarehouseError) as error:
@@ -145,7 +146,8 @@ def source_changes_sensor(
         assets: the silver and gold tables.
         first_partition: the first day in the definitions' calendar.
     """
-    fixed = settings.model_copy(update={"start_date": first_partition})
+    # A tick must not wait for a run.
+    fixed = settings.model_copy(update={"start_date": first_partition, "lock_timeout_seconds": 0})
 
     @dg.sensor(
         name=CHANGES_SENSOR,
@@ -158,7 +160,7 @@ def source_changes_sensor(
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            plan = plan_changes(fixed, assets, lock_timeout_seconds=0)
+            plan = plan_changes(fixed, assets)
         except WarehouseLockedError:
             return dg.SkipReason(
                 "A run is writing to the warehouse. The next tick will compare the source again."

@@ -164,7 +164,6 @@ def compare_source(
     *,
     restate_days: int | None = None,
     last: date | None = None,
-    lock_timeout_seconds: float | None = None,
 ) -> SourceChanges:
     """Compare the source with the loaded data without writing to the warehouse.
 
@@ -175,7 +174,6 @@ def compare_source(
         restate_days: the number of stored days that may be recomputed, or None if it is not limited.
         last: the last day to compute if files were delivered since the last load. Without a delivery,
             no new day is computed. Defaults to the last day in the source.
-        lock_timeout_seconds: seconds to wait for the lock. Defaults to the configured value.
 
     Raises:
         SettingsError: If no day in the source has ended.
@@ -191,10 +189,7 @@ def compare_source(
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
     }
     delivery = delivery_digest(prints)
-    timeout = (
-        settings.lock_timeout_seconds if lock_timeout_seconds is None else lock_timeout_seconds
-    )
-    with _reading(settings, timeout) as connection:
+    with _reading(settings) as connection:
         loaded = _loaded_days(connection)
         known = recorded_delivery(connection)
         is_delivered = (
@@ -308,14 +303,17 @@ def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
 
 
 @contextmanager
-def _reading(settings: Settings, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+def _reading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
     if not settings.database.exists():
         with duckdb.connect(config=dict(config)) as connection:
             yield connection
         return
     with connect(
-        str(settings.database), config, lock_timeout_seconds=timeout, read_only=True
+        str(settings.database),
+        config,
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+        read_only=True,
     ) as connection:
         yield connection
 

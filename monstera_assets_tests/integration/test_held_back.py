@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -56,9 +57,15 @@ def june(number: int) -> date:
 class Company:
     """A source, and bronze tables that the daily run loads on each day."""
 
-    def __init__(self, folder: Path, **inputs: Sequence[Texts]) -> None:
-        self.source = write_source(
-            folder / "source",
+    def __init__(self, folder: Path) -> None:
+        self.source, self.database = folder / "source", folder / "warehouse.duckdb"
+
+    @classmethod
+    def loaded(cls, folder: Path, **inputs: Sequence[Texts]) -> Company:
+        """Return a company with these inputs that is loaded through 29 June."""
+        company = cls(folder)
+        write_source(
+            company.source,
             {
                 "accounts": [ACCOUNT],
                 "users": [{**USER, "user_created_at": "2025-06-01 08:00:00"}],
@@ -67,8 +74,8 @@ class Company:
                 **inputs,
             },
         )
-        self.database = folder / "warehouse.duckdb"
-        self.run(29)
+        company.run(29)
+        return company
 
     def deliver(self, **inputs: Sequence[Texts]) -> None:
         for name, rows in inputs.items():
@@ -119,9 +126,16 @@ class Company:
         )
 
 
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example")
+    Company.loaded(folder)
+    return folder
+
+
 @pytest.fixture
-def company(tmp_path: Path) -> Company:
-    return Company(tmp_path)
+def company(example: Path, tmp_path: Path) -> Company:
+    return Company(shutil.copytree(example, tmp_path, dirs_exist_ok=True))
 
 
 def said(changes: SourceChanges) -> str:
@@ -276,7 +290,7 @@ def test_a_new_first_version_waits_because_it_applies_to_all_earlier_days(
 
 def test_a_version_of_earlier_days_waits_whole(tmp_path: Path) -> None:
     first = {**USER, "valid_from": "2025-06-01"}
-    company = Company(tmp_path, users=[first])
+    company = Company.loaded(tmp_path, users=[first])
     second = {**USER, "valid_from": "2025-06-15", "country": "DE"}
     third = {**USER, "valid_from": "2025-06-30", "country": "FR"}
     company.deliver(users=[first, second, third], events=events_of(FIRST, 30))
@@ -331,8 +345,9 @@ def test_a_new_user_of_long_ago_does_not_wait(company: Company) -> None:
     assert company.rows("SELECT 1 FROM bronze.bronze_events WHERE event_id = 'bobs'") == [(1,)]
 
 
-def test_a_derived_user_keeps_the_creation_date_while_an_old_event_waits(tmp_path: Path) -> None:
-    company = Company(tmp_path)
+def test_a_derived_user_keeps_the_creation_date_while_an_old_event_waits(
+    company: Company,
+) -> None:
     (company.source / "users.csv").unlink()
     company.database.unlink()
     company.deliver(events=events_of(june(3), 27))
@@ -355,7 +370,7 @@ def test_a_derived_user_keeps_the_creation_date_while_an_old_event_waits(tmp_pat
 def test_an_old_fact_waits_and_a_recent_fact_does_not(tmp_path: Path, change: str) -> None:
     old = {**SEATS, "timestamp": f"{june(5)} 12:00", "metadata": '{"total_seats": 7}'}
     stored = [] if change == "added" else [old]
-    company = Company(tmp_path, subscription_events=[*stored, {**old, "event_id": "other"}])
+    company = Company.loaded(tmp_path, subscription_events=[*stored, {**old, "event_id": "other"}])
     recent = {**old, "event_id": "recent", "timestamp": f"{june(30)} 12:00"}
     changed = {
         "added": [old],
@@ -483,7 +498,7 @@ def test_any_change_of_workflows_waits(tmp_path: Path) -> None:
         "step_number": "1",
         "event_type": "video_created",
     }
-    company = Company(tmp_path, workflows=[step])
+    company = Company.loaded(tmp_path, workflows=[step])
     company.deliver(
         workflows=[step, {**step, "step_number": "2", "event_type": "video_edited"}],
         events=events_of(FIRST, 30),
@@ -495,8 +510,7 @@ def test_any_change_of_workflows_waits(tmp_path: Path) -> None:
     assert company.rows("SELECT count(*) FROM bronze.bronze_workflows") == [(2,)]
 
 
-def test_nothing_waits_while_the_history_is_short(tmp_path: Path) -> None:
-    company = Company(tmp_path)
+def test_nothing_waits_while_the_history_is_short(company: Company) -> None:
     company.deliver(product_catalog=[FAMILY, {**VIDEO, "active_days": "5"}])
     changes = compare_source(company.settings, [], restate_days=29, last=june(29))
     assert changes.restate_from is None
@@ -537,8 +551,7 @@ def test_the_day_after_a_day_without_a_delivery_catches_up(company: Company) -> 
     )
 
 
-def test_days_that_an_earlier_run_left_out_need_no_delivery(tmp_path: Path) -> None:
-    company = Company(tmp_path)
+def test_days_that_an_earlier_run_left_out_need_no_delivery(company: Company) -> None:
     company.database.unlink()
     company.run(20)
     assert plan(company, 29).days == DateWindow(june(21), june(29))
