@@ -739,7 +739,8 @@ class _Load:
         """
         by_id = _by_id(passing, "user_id")
         for alias in self.source.user_aliases:
-            rows = by_id.get(alias["alias_id"], [])
+            # An id that is not replaced has its own rows.
+            rows = by_id.get(alias["alias_id"], []) if alias["faults"] is None else []
             alias["alias_created_at"] = min(map(self._created, rows), default=None)
         by_user: _ByEntity = {}
         for user in dict.fromkeys(map(self._merged, by_id)):

@@ -727,7 +727,7 @@ def test_ids_in_a_cycle_or_leading_into_one_stay_as_they_are(tmp_path: Path) -> 
     assert merged(source) == {**{name: name for name in names}, "a": "ada"}
     assert [row["faults"] for row in source.user_aliases] == ["alias_in_cycle"] * 6 + [None]
     assert source.faults_of("user_aliases") == ["alias_in_cycle"] * 6
-    assert {row["alias_created_at"] for row in source.user_aliases[:6]} == {at(2025, 2, 1, 12)}
+    assert {row["alias_created_at"] for row in source.user_aliases[:6]} == {None}
     assert [(user, alias) for user, alias, *_ in user_rows(source)] == [
         (name, None) for name in sorted(("ada", *names))
     ]
