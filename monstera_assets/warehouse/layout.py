@@ -168,11 +168,12 @@ def _upgrade_to_4(connection: duckdb.DuckDBPyConnection) -> None:
 
 _BEFORE_LAUNCH = """
 DELETE FROM {table} AS rows USING (
-    SELECT {product} AS product, min(metric_date) FILTER ({used}) AS used_from
-    FROM {table} WHERE {of_product} GROUP BY {product}
-) AS products JOIN bronze.bronze_product_catalog AS catalog ON product_id = product
-WHERE {of_product} AND rows.{product} = products.product
-    AND metric_date < least(created_date, used_from)
+    SELECT product, least(created_date, used_from) AS shown_from FROM (
+        SELECT {product} AS product, min(metric_date) FILTER ({used}) AS used_from
+        FROM {table} WHERE {of_product} GROUP BY {product}
+    ) JOIN bronze.bronze_product_catalog ON product_id = product
+) AS products
+WHERE {of_product} AND rows.{product} = products.product AND metric_date < shown_from
 """
 _NO_ALIASES = """
 CREATE TABLE bronze.bronze_user_aliases (alias_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL,
