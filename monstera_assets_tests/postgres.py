@@ -42,15 +42,15 @@ def postgres_server() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def postgres_instance(server: Path, home: Path) -> dg.DagsterInstance:
-    """Return an instance with its state in a new database of the server."""
+def postgres_instance(server: Path, home: Path, settings: str = "") -> dg.DagsterInstance:
+    """Return an instance with its state in a new database of the server, and with these settings."""
     database = f"dagster_{next(_numbers)}"
     _as_owner("createdb", "--host", str(server), database)
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text(
         "telemetry:\n  enabled: false\n"
         "storage:\n  postgres:\n"
-        f"    postgres_url: postgresql+psycopg2://{_OWNER}@/{database}?host={server}\n"
+        f"    postgres_url: postgresql+psycopg2://{_OWNER}@/{database}?host={server}\n{settings}"
     )
     return dg.DagsterInstance.from_config(str(home))
 
