@@ -51,11 +51,17 @@ def new_database(server: Path) -> str:
     return f"postgresql+psycopg2://{_OWNER}@/{database}?host={server}"
 
 
-def postgres_instance(server: Path, home: Path) -> dg.DagsterInstance:
-    """Return an instance with its state in a new database, configured as docs/operations.md shows."""
+def postgres_instance(server: Path, home: Path, settings: str = "") -> dg.DagsterInstance:
+    """Return an instance with its state in a new database, configured as docs/operations.md shows.
+
+    Args:
+        server: the folder of the server.
+        home: the folder for the instance, which must not exist.
+        settings: lines that are appended to dagster.yaml.
+    """
     [block] = re.findall(r"^```yaml\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(f"telemetry:\n  enabled: false\n{block}")
+    (home / "dagster.yaml").write_text(f"telemetry:\n  enabled: false\n{block}{settings}")
     os.environ["DAGSTER_POSTGRES_URL"] = new_database(server)
     return dg.DagsterInstance.from_config(str(home))
 

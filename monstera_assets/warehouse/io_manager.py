@@ -55,6 +55,9 @@ from monstera_assets.warehouse.windows import DateWindow
 READS = "monstera/reads"
 """Input metadata key for the days that an asset reads from a daily table."""
 
+DAYS_BACK = "monstera/days_back"
+"""Input metadata key for the number of days that an asset reads before the computed days."""
+
 AS_OF_DATE = "as_of_date"
 """The column with the date that a current table describes, which is also a metadata key."""
 
@@ -65,7 +68,7 @@ _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 class Reads(StrEnum):
     """The days that an asset reads from an input. All of these days must be materialized."""
 
-    MAPPED_DAYS = "the days in the partition mapping"
+    COMPUTED_DAYS = "the computed days and the days before them"
     ALL_DAYS = "the days from the first partition through the latest materialized day"
     STORED_DAYS = "the stored days, even if earlier days have expired"
     LATEST_DAY = "the latest materialized day"
@@ -246,7 +249,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """Return the upstream table and the days to read, after verifying that both exist.
 
         Raises:
-            MissingTableError: If the table or a mapped partition was never materialized.
+            MissingTableError: If the table or a day to read was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         return rows_to_read(context, table_slice, connection)
@@ -317,10 +320,10 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """Return the rows from the mapped partitions after verifying that the partitions exist.
+        """Return the rows from the days to read after verifying that the days exist.
 
         Raises:
-            MissingTableError: If the table or a mapped partition was never materialized.
+            MissingTableError: If the table or a day to read was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
@@ -493,7 +496,7 @@ def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, 
 
 
 def _reads(context: InputContext) -> str:
-    return str((context.definition_metadata or {}).get(READS, Reads.MAPPED_DAYS))
+    return str((context.definition_metadata or {}).get(READS, Reads.COMPUTED_DAYS))
 
 
 def _require_as_of(
@@ -517,13 +520,18 @@ def _days_to_read(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
 ) -> DateWindow | None:
-    mapped = slice_window(table_slice)
+    # For an unpartitioned table, these are all days in the calendar.
+    computed = slice_window(table_slice)
+    if computed is None:
+        return None
     reads = _reads(context)
-    if mapped is None or reads == Reads.MAPPED_DAYS:
-        return mapped
+    if reads == Reads.COMPUTED_DAYS:
+        first = computed.first - timedelta((context.definition_metadata or {}).get(DAYS_BACK, 0))
+        opening = _first_partition(context.asset_partitions_def) or first
+        return DateWindow(max(first, opening), computed.last)
     stored = writer.materialized_window(connection, table)
     if stored is None:
         return None
     if reads == Reads.LATEST_DAY:
         return DateWindow(stored.last, stored.last)
-    return DateWindow(min(mapped.first, stored.last), stored.last)
+    return DateWindow(min(computed.first, stored.last), stored.last)
