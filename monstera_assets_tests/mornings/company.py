@@ -497,7 +497,7 @@ class Company:
             assert row is not None
             created = date.fromisoformat(row["user_created_at"][:10])
             days.append((created - self.plan.first).days)
-        # Stored events do not tell which of them named an alias that is now corrected.
+        # Stored events do not record which alias they named before it was corrected.
         former = {before[alias] for alias in moved & before.keys()}
         # A deletion determines which of the user's events count.
         deleted = {
