@@ -252,7 +252,8 @@ def run(
     from monstera_assets.definitions import table_assets
     from monstera_assets.operations import run_plan
     from monstera_assets.operations.jobs import local_day
-    from monstera_assets.operations.status import ensure_writable, print_line
+    from monstera_assets.operations.recorded_settings import ensure_writable
+    from monstera_assets.operations.status import print_line
 
     show = partial(print_line, console)
     if daily:
@@ -289,9 +290,7 @@ def run(
         if done.interrupted:
             raise KeyboardInterrupt
         troubles = alerts.after_run(instance, done.run_id)
-        timeout = settings.lock_timeout_seconds
-        now = datetime.now(UTC)
-        found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
+        found = status.read_status(instance, settings, datetime.now(UTC))
     is_source_error = any(failure.is_source_error for failure in done.failures)
     if is_source_error or done.questions_source:
         _print_findings(settings)
@@ -406,9 +405,9 @@ def check(source: Path | None, as_json: bool) -> None:
 def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and each table.
 
-    The first line is a summary. The remaining lines show each table's row count and days. While a run
-    locks the database, row counts and days come from Dagster's records. The exit code is 2 if the
-    database does not exist, and 0 otherwise.
+    The first line is a summary. The remaining lines show each table's row count and days, as Dagster
+    recorded them. The command does not wait for a run. The exit code is 2 if the database does not
+    exist, and 0 otherwise.
     """
     gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
