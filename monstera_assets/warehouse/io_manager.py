@@ -61,6 +61,9 @@ DAYS_BACK = "monstera/days_back"
 AS_OF_DATE = "as_of_date"
 """The column with the date that a current table describes, which is also a metadata key."""
 
+ROW_COUNT = "dagster/row_count"
+"""The metadata key for the number of rows in the whole table, which `monstera status` shows."""
+
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 
@@ -233,12 +236,13 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
             preview.title: MetadataValue.md(preview.render(connection, query))
             for preview, query in computed.previews
         }
+        counts = row_counts(connection, table, rows, window)
         if window is None:
-            return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
+            return {**counts, **_as_of(connection, table), **seen}
         if seen:
             # A preview describes the whole table, so it is attached to the range's last partition.
             context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
-        return row_count_metadata(rows, window)
+        return counts
 
     def load_input(
         self,
@@ -273,7 +277,8 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         """Replace each table's slice."""
         window = output_window(context, table_slice)
         obj.write(connection, window)
-        return row_count_metadata(obj.counts[table_slice.table], window)
+        table = declaration(table_slice)
+        return row_counts(connection, table, obj.counts[table.name], window)
 
     def load_input(
         self,
@@ -312,7 +317,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         window = output_window(context, table_slice)
         table = declaration(table_slice)
         rows = _replace_by_frame(connection, table, obj, window)
-        return row_count_metadata(rows, window)
+        return row_counts(connection, table, rows, window)
 
     def load_input(
         self,
@@ -475,14 +480,17 @@ def _first_partition(partitions: PartitionsDefinition | None) -> date | None:
     return partitions.start.date() if isinstance(partitions, DailyPartitionsDefinition) else None
 
 
-def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count under Dagster's metadata key, or under a different key for several days."""
+def row_counts(
+    connection: duckdb.DuckDBPyConnection, table: Table, rows: int, window: DateWindow | None
+) -> Mapping[str, RawMetadataValue]:
+    """Return the table's row count and, for a daily table, the rows written, as metadata."""
     if window is None:
-        return {"dagster/row_count": rows}
+        return {ROW_COUNT: rows}
+    total = {ROW_COUNT: writer.total_rows(connection, table)}
     if len(window) == 1:
-        return {"dagster/partition_row_count": rows}
+        return {**total, "dagster/partition_row_count": rows}
     # All partitions in a range share this metadata, so it must not look like a per-partition count.
-    return {"rows_written": rows, "days_written": str(window)}
+    return {**total, "rows_written": rows, "days_written": str(window)}
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:

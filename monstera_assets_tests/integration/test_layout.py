@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from monstera_assets.definitions import tables
-from monstera_assets.operations.status import ensure_writable
+from monstera_assets.operations.recorded_settings import ensure_writable
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import WarehouseError
