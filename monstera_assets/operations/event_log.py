@@ -95,7 +95,7 @@ class _BatchedEventLog(SqlEventLogStorage):
         self.has_table = cache(self.has_table)  # type: ignore[method-assign]
         self._batch = threading.local()
         """The connections of the batch that this thread is writing, by shard."""
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
@@ -324,7 +324,7 @@ class BatchedPostgresEventLogStorage(_BatchedEventLog, PostgresEventLogStorage):
     """A PostgreSQL event log that keeps a connection and writes each batch in one transaction."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         # Dagster's own pool, without limits.
         self.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=-1)
 
