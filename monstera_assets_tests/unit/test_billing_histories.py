@@ -29,6 +29,8 @@ SIGNS: dict[MovementKind, int] = {
     "contraction": -1,
     "churned": -1,
 }
+MONTHS = ["January", "February", "March", "April", "May", "June"]
+SUM = re.compile(rf"(\d+)(?: ({'|'.join(MONTHS)}))? \+ (\d+) = (\d+) ({'|'.join(MONTHS)})\b")
 each_history = pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.account_id)
 
 
@@ -47,6 +49,11 @@ def kind(before: Billing, after: Billing, difference: int) -> MovementKind:
     if after != "paying":
         return "churned"
     return "expansion" if difference > 0 else "contraction"
+
+
+def rank(stretch: Stretch) -> int:
+    """Return the rank of a tier, 0 for one without."""
+    return {"starter": 1, "professional": 2, "enterprise": 3}.get(stretch.tier, 0)
 
 
 def signed(movements: tuple[Movement, ...]) -> Counter[tuple[date, str]]:
@@ -202,3 +209,52 @@ def test_use_is_one_event_per_user_and_day(history: History) -> None:
     of_last_day = {user_id for user_id, day in use if day == last}
     assert of_last_day == {user.user_id for user in history.users if user.deleted_at is None}
     assert all(day <= last for _, day in use)
+
+
+@each_history
+def test_growth_follows_from_the_day_30_days_before(history: History) -> None:
+    """Rules 7 and 8, from the expected values only.
+
+    Days before a history that begins after its account's creation are like its first day.
+    """
+    days = dict(history.days())
+    first = history.stretches[0]
+    filled_in = all(version.total_seats is None for version in history.versions)
+    for day, stretch in days.items():
+        if stretch.state not in {"active", "new_paid", "expanding", "contracting"}:
+            continue
+        before = days.get(day - timedelta(days=30))
+        if before is None and first.first > history.created_at:
+            before = first
+        difference = 0
+        if before is not None and before.billing == "paying":
+            difference = stretch.revenue - before.revenue or rank(stretch) - rank(before)
+            if not filled_in and stretch.seats and before.seats:
+                difference = difference or stretch.seats - before.seats
+        grows = {"expanding": 1, "contracting": -1}.get(stretch.state, 0)
+        assert grows == (difference > 0) - (difference < 0), day
+
+
+@each_history
+def test_use_is_high_where_the_state_does_not_rest_on_it(history: History) -> None:
+    """Rule 6: no day that is growing, shrinking or active has a utilization under 50 %."""
+    days = dict(history.days())
+    users_of: dict[date, set[str]] = {}
+    for user_id, day in history.use():
+        users_of.setdefault(day, set()).add(user_id)
+    for day, stretch in days.items():
+        if stretch.state not in {"active", "expanding", "contracting"}:
+            continue
+        window = [day - timedelta(days=number) for number in range(30)]
+        seats = [days[one].seats for one in window if one in days]
+        active_seats = set().union(*(users_of.get(one, set()) for one in window))
+        assert 0 in seats or 2 * len(active_seats) >= min(seats), day
+
+
+def test_the_sums_of_the_notes_are_right() -> None:
+    sums = [found for history in HISTORIES for found in SUM.findall(history.note)]
+    assert len(sums) >= 40
+    for day, month, added, result_day, result_month in sums:
+        start = date(2025, MONTHS.index(month or result_month) + 1, int(day))
+        result = date(2025, MONTHS.index(result_month) + 1, int(result_day))
+        assert start + timedelta(days=int(added)) == result, f"{day} {month} + {added}"
