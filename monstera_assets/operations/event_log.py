@@ -324,7 +324,7 @@ class BatchedPostgresEventLogStorage(_BatchedEventLog, PostgresEventLogStorage):
     """A PostgreSQL event log that keeps a connection and writes each batch in one transaction."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **kwargs)
         # Dagster's own pool, without limits.
         self.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=-1)
 
