@@ -204,13 +204,12 @@ def test_checks_are_executed_alone(house: House, table: str) -> None:
 
 def test_checks_alone_find_a_fault_on_any_stored_day(house: House) -> None:
     assert house.ui.execute_checks(HISTORY).succeeded
-    change = "UPDATE silver.silver_user_state_history SET platform_state = '{}' WHERE {}"
-    where = (
-        "snapshot_date = '2024-08-01' AND user_id = (SELECT min(user_id) FROM bronze.bronze_users)"
-    )
+    change = f"UPDATE silver.{HISTORY} SET platform_state = '{{}}' WHERE {{}}"
+    of_day = "snapshot_date = '2024-08-01'"
+    where = f"{of_day} AND user_id = (SELECT min(user_id) FROM silver.{HISTORY} WHERE {of_day})"
     with duckdb.connect(house.database) as connection:
         [(state,)] = connection.execute(
-            f"SELECT platform_state FROM silver.silver_user_state_history WHERE {where}"
+            f"SELECT platform_state FROM silver.{HISTORY} WHERE {where}"
         ).fetchall()
         connection.execute(change.format("asleep", where))
     try:
