@@ -351,7 +351,7 @@ REPORTED = (
     history(
         "acc_m3",
         "a new plan starts in the second in which the old one is cancelled",
-        """On one instant cancelled comes before started, whatever the ids are (Order), and a later
+        """On one instant cancelled comes before started, for any ids (Order), and a later
         start voids a cancellation (Cancellation): the account pays on, at 120 from 10 May on.""",
         versions=(version(EXPORTED, "starter", 5, 120),),
         users=0,
@@ -1476,7 +1476,7 @@ ROWS_AND_VERSIONS = (
         "a version that states a first renewal date does not renew",
         """From no renewal date to one renews nothing (Values), so that the account that lapsed on 2
         March stays lapsed on 10 March. While lapsed, seats and tier stay those of the last paid
-        day, 1 March, whatever the version of the day states.""",
+        day, 1 March, and the version of the day does not matter.""",
         versions=(
             version("2024-03-01", "starter", 2, 100, first_paid="2024-03-15"),
             version(
@@ -1630,7 +1630,7 @@ SEATS_AND_AMOUNTS = (
     history(
         "free_at_first",
         "a subscription starts at revenue 0 and has a price later",
-        """An account pays while a subscription is live, at whatever revenue: it first pays on 20
+        """An account pays while a subscription is live, at any revenue: it first pays on 20
         January, with nothing new to count. Reading: the 50 of 10 March are an expansion, because
         the account does not first pay then (section 8). Days up to 9 March + 30 = 8 April compare
         with 0 (rule 8), and rule 9 holds up to 20 January + 90 = 20 April.""",
