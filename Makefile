@@ -37,10 +37,10 @@ test: setup lint  ## Set up, lint, check types and run the tests in parallel
 test-ui: setup  ## Test the Dagster UI, the dashboards and the docs site in headless Chromium (must be installed)
 	$(BIN)/pytest -m browser
 
-test-postgres: setup  ## Test alerts with PostgreSQL as Dagster's storage (must be installed)
+test-postgres: setup  ## Test the event log, alerts and the launch buttons of the UI with PostgreSQL (must be installed)
 	$(BIN)/pytest -m postgres
 
-test-daemon: setup  ## Test the daemon and the webserver across a failed day and its repair
+test-daemon: setup  ## Test the launch buttons of the UI, and the daemon across a failed day and its repair
 	$(BIN)/pytest -m daemon
 
 test-slow: setup  ## Compare warehouses updated after source changes with ones built from scratch

@@ -59,6 +59,7 @@ from monstera_assets.warehouse.common_columns import (
     column_names,
     nullable,
     product_column,
+    share,
 )
 from monstera_assets.warehouse.previews import Preview, distribution
 from monstera_assets.warehouse.table_asset import (

@@ -252,7 +252,8 @@ def run(
     from monstera_assets.definitions import table_assets
     from monstera_assets.operations import run_plan
     from monstera_assets.operations.jobs import local_day
-    from monstera_assets.operations.status import ensure_writable, print_line
+    from monstera_assets.operations.recorded_settings import ensure_writable
+    from monstera_assets.operations.status import print_line
 
     show = partial(print_line, console)
     if daily:
@@ -289,9 +290,7 @@ def run(
         if done.interrupted:
             raise KeyboardInterrupt
         troubles = alerts.after_run(instance, done.run_id)
-        timeout = settings.lock_timeout_seconds
-        now = datetime.now(UTC)
-        found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
+        found = status.read_status(instance, settings, datetime.now(UTC))
     is_source_error = any(failure.is_source_error for failure in done.failures)
     if is_source_error or done.questions_source:
         _print_findings(settings)
@@ -406,9 +405,9 @@ def check(source: Path | None, as_json: bool) -> None:
 def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and each table.
 
-    The first line is a summary. The remaining lines show each table's row count and days. While a run
-    locks the database, row counts and days come from Dagster's records. The exit code is 2 if the
-    database does not exist, and 0 otherwise.
+    The first line is a summary. The remaining lines show each table's row count and days, as Dagster
+    recorded them. The command does not wait for a run. The exit code is 2 if the database does not
+    exist, and 0 otherwise.
     """
     gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
@@ -519,11 +518,11 @@ def generate(
 @_with_settings(database_exists=True)
 @click.argument("user_id")
 def forget(settings: Settings, user_id: str) -> None:
-    """Erase a person from the warehouse, exports and logs.
+    """Erase a person from the warehouse, published copy, exports and logs.
 
     USER_ID is the user's id in the source. Pass - to read the id from standard input so that the
     id does not appear in the shell history. A random tombstone id replaces the id everywhere,
-    including in later loads of the source. An erasure cannot be undone.
+    including in later loads of the source and when a backup is restored. An erasure cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -537,6 +536,69 @@ def forget(settings: Settings, user_id: str) -> None:
         click.echo(f"Log rewritten: {path}")
     for folder in done.exports:
         click.echo(f"Export rewritten: {folder}")
+    if done.published is not None:
+        click.echo(f"Published copy rewritten: {done.published}")
+    for folder in done.unreached:
+        click.echo(
+            f"monstera: The folder of backups {folder} does not exist, so its list of erasures was not"
+            " extended. If the folder still exists elsewhere, make it available and run the same"
+            " command again before you restore a backup.",
+            err=True,
+        )
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings(database_exists=True)
+@click.option(
+    "--output",
+    type=_FOLDER,
+    metavar="FOLDER",
+    help="Write the backup to a new folder in this folder.  [default: backups, next to the database]",
+)
+def backup(settings: Settings, output: Path | None) -> None:
+    """Back up the database.
+
+    Runs wait until the backup is complete. A backup contains all tables, including the versions of
+    users and accounts, but neither Dagster's state nor the key that identifies erased people.
+    """
+    from monstera_assets.operations.backups import back_up, default_folder
+
+    click.echo(f"Copying {settings.database} ({settings.database.stat().st_size / 1e6:,.1f} MB)")
+    folder = output or default_folder(settings.database)
+    written, manifest = back_up(settings, folder, datetime.now(UTC))
+    click.echo(f"{len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
+    click.echo(f"Backup: {written}")
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings()
+@click.argument("backup", type=_FOLDER)
+def restore(settings: Settings, backup: Path) -> None:
+    """Replace the database with a backup.
+
+    BACKUP is a folder that `monstera backup` wrote. Everyone who was erased since the backup is erased
+    from the restored database before anyone can read it. If the command fails, the current database is
+    unchanged.
+    """
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations import backups
+
+    click.echo(f"Verifying and copying {backup}")
+    done = backups.restore(settings, backup, tables(settings))
+    if done.unread is not None:
+        click.echo(
+            "monstera: The erasures in the replaced database could not be read. Only the list next to"
+            f" the backup was applied. {done.unread}",
+            err=True,
+        )
+    click.echo(f"Erasures applied: {done.erased:,}")
+    click.echo(
+        f"Restored: {settings.database}, with data through {done.manifest.last_day or 'no day'}"
+    )
+    click.echo(
+        "Run `monstera run --daily` to compute the days since then. Until then, `monstera status` and"
+        " the Dagster UI also show days that are no longer in the database."
+    )
 
 
 @main.command(epilog=_SETTINGS_HINT)

@@ -27,10 +27,12 @@ from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.operations.last_day import warehouse_io_manager
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
+from monstera_assets.operations.publishing import build_published_copy
 from monstera_assets.operations.recorded_settings import recorded_settings
-from monstera_assets.operations.runs import whole_graph_job
+from monstera_assets.operations.runs import selected_assets_job, whole_graph_job
 from monstera_assets.operations.schedules import (
     daily_job,
     daily_schedule,
@@ -43,7 +45,6 @@ from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
-from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
@@ -90,10 +91,11 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                     for asset in assets.values()
                 ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
+                *build_published_copy(settings, tables(settings)),
             ],
         ),
         asset_checks=_checks(settings, queries[True]),
-        jobs=[whole_graph_job, daily_job, gold_job, *maintenance],
+        jobs=[whole_graph_job, selected_assets_job, daily_job, gold_job, *maintenance],
         schedules=[
             daily_schedule(settings, table_assets(settings), first),
             expiry_schedule(maintenance, settings.timezone),
@@ -103,8 +105,11 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             source_changes_sensor(settings, table_assets(settings), first),
         ],
         resources={
-            IO_MANAGER_KEY: WarehouseIOManager(
-                **_warehouse(settings), recorded_settings=recorded_settings(settings)
+            IO_MANAGER_KEY: warehouse_io_manager(
+                settings,
+                first,
+                **_warehouse(settings),
+                recorded_settings=recorded_settings(settings),
             ),
             "warehouse": Warehouse(**_warehouse(settings)),
         },

@@ -47,6 +47,7 @@ from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
 from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
+from monstera_assets.warehouse.io_manager import Reads
 from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
@@ -186,9 +187,9 @@ def _days(asset: TableAsset, window: DateWindow | None, as_of: date) -> dict[str
         return {"as_of_day": as_of}
     days = {
         f"{read}_first_day": window.first
-        - timedelta(days=min(-read_days.mapping.start_offset, (window.first - date.min).days))
+        - timedelta(days=min(read_days.back, (window.first - date.min).days))
         for read, read_days in asset.days.items()
-        if read_days.mapping is not None
+        if read_days.reads is Reads.COMPUTED_DAYS
     }
     ends = dict(zip(window_parameters(), (window.first, window.last), strict=True))
     return {"as_of_day": as_of, **ends, **days}
@@ -205,7 +206,7 @@ def _sql(name: str, policy: LifecyclePolicy | None, *, in_window: bool) -> str:
         if days is LATEST_DAY and day is not None:
             latest = relations[read][day].max().as_scalar()
             relations[read] = relations[read].filter(relations[read][day] == latest)
-        if window is None or days.mapping is None or day is None:
+        if window is None or days.reads is not Reads.COMPUTED_DAYS or day is None:
             continue
         relations[read] = relations[read].filter(
             relations[read][day].between(parameter(f"{read}_first_day", "date"), window.last)

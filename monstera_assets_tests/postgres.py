@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 
 _OWNER = "postgres"
+_PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
 _numbers = count(1)
 
 
@@ -42,16 +44,25 @@ def postgres_server() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def postgres_instance(server: Path, home: Path) -> dg.DagsterInstance:
-    """Return an instance with its state in a new database of the server."""
+def new_database(server: Path) -> str:
+    """Return the URL of a new database of the server."""
     database = f"dagster_{next(_numbers)}"
     _as_owner("createdb", "--host", str(server), database)
+    return f"postgresql+psycopg2://{_OWNER}@/{database}?host={server}"
+
+
+def postgres_instance(server: Path, home: Path, settings: str = "") -> dg.DagsterInstance:
+    """Return an instance with its state in a new database, configured as docs/operations.md shows.
+
+    Args:
+        server: the folder of the server.
+        home: the folder for the instance, which must not exist.
+        settings: lines that are appended to dagster.yaml.
+    """
+    [block] = re.findall(r"^```yaml\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(
-        "telemetry:\n  enabled: false\n"
-        "storage:\n  postgres:\n"
-        f"    postgres_url: postgresql+psycopg2://{_OWNER}@/{database}?host={server}\n"
-    )
+    (home / "dagster.yaml").write_text(f"telemetry:\n  enabled: false\n{block}{settings}")
+    os.environ["DAGSTER_POSTGRES_URL"] = new_database(server)
     return dg.DagsterInstance.from_config(str(home))
 
 

@@ -57,6 +57,7 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
+from monstera_assets.warehouse.io_manager import ROW_COUNT
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs
@@ -456,7 +457,7 @@ def build_load_entities(
         first, *others = (table.name for table in TABLES)
         yield MaterializeResult(asset_key=asset_key(first), value=batch)
         for name in others:
-            metadata = {"dagster/row_count": batch.counts[name]}
+            metadata = {ROW_COUNT: batch.totals[name]}
             yield MaterializeResult(asset_key=asset_key(name), metadata=metadata)
 
     return load_entities

@@ -56,7 +56,7 @@ from monstera_assets.warehouse.batches import (
     temporary_view,
 )
 from monstera_assets.warehouse.compiler import bind
-from monstera_assets.warehouse.io_manager import InputRows
+from monstera_assets.warehouse.io_manager import ROW_COUNT, InputRows
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
@@ -153,7 +153,11 @@ def build_load_events(
         if outside:
             context.log.warning(f"Source rows outside {window}, which are not loaded: {outside:,}")
         for name in others:
-            metadata = {"rows_written": batch.counts[name], ROWS_OUTSIDE: outside}
+            metadata = {
+                ROW_COUNT: batch.totals[name],
+                "rows_written": batch.counts[name],
+                ROWS_OUTSIDE: outside,
+            }
             yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata)
 
     return load_events

@@ -1,4 +1,4 @@
-"""Evaluate a table's contract: types, nulls, key, allowed values and references.
+"""Evaluate a table's contract: types, nulls, key, allowed values, references and shares.
 
 Each rule is one SQL statement that reads only the columns it needs. A single statement for all
 rules would carry all columns through the reference joins. If the key includes the day, the rules
@@ -21,6 +21,7 @@ NOT_NULL = "no_nulls"
 UNIQUE = "key_is_unique"
 ALLOWED = "values_allowed"
 REFERENCES = "references_exist"
+SHARES = "shares_in_range"
 
 DESCRIPTIONS = {
     TYPES: "The stored columns and their types match the declaration.",
@@ -28,6 +29,7 @@ DESCRIPTIONS = {
     UNIQUE: "No two rows have the same key.",
     ALLOWED: "Columns with a list of allowed values contain no other values.",
     REFERENCES: "Every referenced row exists in the referenced table.",
+    SHARES: "Every share is between 0 and 1.",
 }
 
 
@@ -50,6 +52,7 @@ def contract_rules(table: Table) -> tuple[str, ...]:
             (UNIQUE, bool(table.key)),
             (ALLOWED, any(column.allowed for column in table.columns)),
             (REFERENCES, any(column.references for column in table.columns)),
+            (SHARES, any(column.is_share for column in table.columns)),
         )
         if applies
     )
@@ -71,7 +74,10 @@ def evaluate_contract(
             name: findings.get(name, Finding(name, 1, note=unknown))
             for name in contract_rules(table)
         }
-    for parts in (_null_parts(table), _allowed_parts(table), _reference_parts(table)):
+    for parts in (
+        *(_null_parts(table), _allowed_parts(table)),
+        *(_reference_parts(table), _share_parts(table)),
+    ):
         if parts:
             finding = _count(connection, table, parts, window)
             findings[finding.rule] = finding
@@ -125,6 +131,15 @@ def _reference_parts(table: Table) -> list[_Part]:
         )
         for column in table.columns
         if column.references
+    ]
+
+
+def _share_parts(table: Table) -> list[_Part]:
+    return [
+        # NaN is greater than all other numbers, so it is not between 0 and 1.
+        _Part(SHARES, column.name, _rows_where(f"{_column(column.name)} NOT BETWEEN 0 AND 1"))
+        for column in table.columns
+        if column.is_share
     ]
 
 

@@ -54,7 +54,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
 
 
 def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
-    """Return figures for the churn, dormancy, win-back and reactivation rates."""
+    """Return figures for the churn, dormancy, win-back, reactivation and never-activated rates."""
     daily = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
     return [
         ma.trend(
@@ -64,8 +64,9 @@ def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
             what=f"{' and '.join(map(str.title, names))} Share Weekly",
         )
         for metrics, names in (
-            ((moves.CHURN_RATE, moves.DORMANCY_RATE), ("Churned", "Dormant")),
-            ((moves.WIN_BACK_RATE, moves.REACTIVATION_RATE), ("Won back", "Reactivated")),
+            ((moves.CHURN.share, moves.DORMANCY.share), ("Churned", "Dormant")),
+            ((moves.WIN_BACK.share, moves.REACTIVATION.share), ("Won back", "Reactivated")),
+            ((moves.NEVER_ACTIVATED.share,), ("Never activated",)),
         )
     ]
 

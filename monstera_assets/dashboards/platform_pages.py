@@ -46,7 +46,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         states_now(reader, "Users"),
         line(overall.STICKINESS, "Stickiness"),
         ma.column_chart_figure(headlines, overall.CREATED, period, weekly=False),
-        line(overall.ACTIVATION_RATE, "Activated"),
+        line(overall.ACTIVATION.share, "Activated"),
     ]
     business = [
         line(revenue.REVENUE_CLOSING, "MRR", wide=True),

@@ -3,14 +3,15 @@
 The thresholds are set in `AlertPolicy` (framework, section 9). The rules do not block downstream
 tables, because the data itself is correct. A figure based on fewer than `min_alert_population`
 people, events or rows passes with a note. A figure also passes if there is no history to compare it
-with. Each violation shows the observed and expected figures.
+with. A change in a rate fails only if it is also beyond chance, which `alert_significance` defines.
+Each violation shows the observed and expected figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from statistics import NormalDist
 
 import ibis
 import ibis.expr.types as ir
@@ -83,79 +84,102 @@ def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
     return ma.day_number(window.last) - ma.day_number(rows.metric_date)
 
 
+def _beyond_chance(
+    part: ir.IntegerValue,
+    population: ir.IntegerValue,
+    part_before: ir.IntegerValue,
+    population_before: ir.IntegerValue,
+    significance: float,
+) -> ir.BooleanValue:
+    """Return whether two shares differ with p < significance in the two-sided two-proportion test.
+
+    With p1 = x1 / n1, p2 = x2 / n2 and the pooled share p = (x1 + x2) / (n1 + n2), the statistic is
+    z = (p1 - p2) / sqrt(p (1 - p) (1 / n1 + 1 / n2)). If both shares are samples of one share, z has
+    approximately a standard normal distribution, so p < significance if and only if z^2 exceeds the
+    square of the distribution's quantile at 1 - significance / 2. Source: NIST/SEMATECH e-Handbook of
+    Statistical Methods, section 7.3.3. The result is null if all or none of the members are in the
+    parts.
+    """
+    pooled = ma.ratio(part + part_before, population + population_before)
+    size = population.cast("float64"), population_before.cast("float64")
+    variance = pooled * (1 - pooled) * (1 / size[0] + 1 / size[1])
+    difference = ma.ratio(part, population) - ma.ratio(part_before, population_before)
+    limit = NormalDist().inv_cdf(1 - significance / 2)
+    return difference * difference / variance.nullif(0.0) > limit * limit
+
+
 def _weekly_rate(
-    threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
+    table: ma.MetricTable, rate: ma.Proportion, threshold: str, level: ma.AlertLevel
 ) -> ma.Rule:
-    """Return a rule that limits the week-on-week change in a weekly rate.
+    """Return a rule that limits the week-on-week change in a rate.
+
+    A change fails the rule only if it is also beyond chance.
 
     Args:
+        table: the table with the rate.
+        rate: the rate, with its part and its population.
         threshold: the setting's name, either `max_<what>_increase` or `max_<what>_decrease`.
-        rate: the metric.
         level: the alert level.
-        states: the user states, 7 days earlier, that the rate covers. By default, the rate covers users
-            who signed up 7 to 13 days earlier.
     """
     _, what, direction = threshold.split("_")
-    table = transitions.TABLE if states else overall.TABLE
 
-    def figures(rates: ir.Table, *others: Any) -> ir.Table:
-        *tables, alerts, window = rates, *others
-        if states:
-            rates = rates.filter(rates.scope == transitions.PLATFORM, rates.from_state == ma.TOTAL)
-        ago, day = _ago(rates, window), ma.day_number(rates.metric_date)
-        rows = rates.select(rate=rates[rate.column_name], ago=ago, day=day)
-        rows = rows.filter(rows.ago.isin([0, WEEK])).inner_join(_people(tables[-1], states), "day")
-        both = rows.aggregate(
-            seen=rows.rate.max(where=rows.ago == 0),
-            expected=rows.rate.max(where=rows.ago == WEEK),
-            people=rows.people.min(),
-            dates=rows.count(),
+    def figures(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+        if table is transitions.TABLE:
+            rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == ma.TOTAL)
+        ago = _ago(rows, window)
+        _, part, people = ma.metric_columns(rows, *rate.metrics)
+        weeks = rows.aggregate(
+            part=part.max(where=ago == 0),
+            people_now=people.max(where=ago == 0),
+            part_before=part.max(where=ago == WEEK),
+            people_before=people.max(where=ago == WEEK),
         )
-        both = both.filter(both.dates == 2)
-        change = _rounded(ma.ratio(both.seen - both.expected, both.expected))
+        weeks = weeks.filter(weeks.people_now.notnull(), weeks.people_before.notnull())
+        seen = ma.ratio(weeks.part, weeks.people_now)
+        expected = ma.ratio(weeks.part_before, weeks.people_before)
+        change = _rounded(ma.ratio(seen - expected, expected))
         limit = getattr(alerts, threshold)
-        fails = change > limit if direction == "increase" else change < -limit
-        columns = {"change": change, "people": both.people, "fails": fails}
-        return both.select("seen", "expected", **columns)
+        is_beyond_limit = change > limit if direction == "increase" else change < -limit
+        is_beyond_chance = _beyond_chance(
+            *(weeks.part, weeks.people_now, weeks.part_before, weeks.people_before),
+            significance=alerts.alert_significance,
+        )
+        return weeks.select(
+            seen=seen,
+            expected=expected,
+            change=change,
+            people=ibis.least(weeks.people_now, weeks.people_before),
+            fails=is_beyond_limit & is_beyond_chance,
+        )
 
     moved = "risen" if direction == "increase" else "fallen"
     figures.__name__ = f"{what}_rate_is_steady"
-    figures.__doc__ = f"The {what} rate has not {moved} by more than {threshold} within a week."
-    reads = dict.fromkeys((table.name, overall.TABLE.name))
-    return _alert(table, rate.name, "people", level=level, reads=tuple(reads))(figures)
+    figures.__doc__ = (
+        f"The {what} rate has not {moved} by more than {threshold} within a week, or the change is not"
+        " beyond chance."
+    )
+    return _alert(table, rate.share.name, "people", level=level)(figures)
 
 
-def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """Count the people that a weekly rate covers on each day: users in the given states, or signups."""
-    day = ma.day_number(headlines.metric_date)
-    if states:
-        users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
-        return headlines.select(day=day + WEEK, people=sum(users, ibis.literal(0, "int64")))
-    week = ibis.window(order_by="metric_date", preceding=(2 * WEEK - 1, WEEK))
-    signups = headlines[overall.CREATED.column_name].sum().over(week)
-    return headlines.select(day=day, people=signups.fill_null(0).cast("int64"))
-
-
-churn_rate_is_steady = _weekly_rate(
-    "max_churn_increase", transitions.CHURN_RATE, P1, (*transitions.IN_USE, ma.UserState.DORMANT)
-)
+churn_rate_is_steady = _weekly_rate(transitions.TABLE, transitions.CHURN, "max_churn_increase", P1)
 dormancy_rate_is_steady = _weekly_rate(
-    "max_dormancy_increase", transitions.DORMANCY_RATE, P2, transitions.IN_USE
+    transitions.TABLE, transitions.DORMANCY, "max_dormancy_increase", P2
 )
 reactivation_rate_is_steady = _weekly_rate(
-    "max_reactivation_decrease", transitions.REACTIVATION_RATE, P1, (ma.UserState.CHURNED,)
+    transitions.TABLE, transitions.REACTIVATION, "max_reactivation_decrease", P1
 )
-activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTIVATION_RATE, P1)
+activation_rate_is_steady = _weekly_rate(
+    overall.TABLE, overall.ACTIVATION, "max_activation_decrease", P1
+)
 
 
-@_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", "payment failures", level=P1)
+@_alert(transitions.TABLE, transitions.RECOVERY.share.name, "accounts", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The recovered share of failures closed in the last 30 days is at least min_dunning_recovery."""
-    recovered = rows[transitions.RECOVERY_RATE.column_name]
-    closed = rows[transitions.FAILURES_CLOSED.column_name]
+    """Of the accounts with failures closed in 30 days, at least min_dunning_recovery recovered."""
+    recovered, _, closed = ma.metric_columns(rows, *transitions.RECOVERY.metrics)
     least = alerts.min_dunning_recovery
     return rows.filter(rows.metric_date == window.last, closed.notnull()).select(
-        seen=recovered, expected=ibis.literal(least), failures=closed, fails=recovered < least
+        seen=recovered, expected=ibis.literal(least), accounts=closed, fails=recovered < least
     )
 
 

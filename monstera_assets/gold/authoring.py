@@ -6,11 +6,13 @@ from monstera_assets.authoring import *
 from monstera_assets.gold.metrics import (
     Metric,
     MetricTable,
+    Proportion,
     Unit,
     columns,
     counted_by_state,
     metric_columns,
     metric_table,
+    proportion,
     title_case,
     zero_filled,
 )

@@ -40,11 +40,17 @@ TABLE = ma.declare_table(
             rows_scored="Number of users or accounts with a prediction.",
             rows_churned="Number of users or accounts that had a prediction and churned.",
         ),
+        ma.share(
+            "predicted_share",
+            "Mean predicted probability, between 0 and 1; null if there are no rows.",
+        ),
+        ma.share(
+            "observed_share",
+            "Share of rows that churned, between 0 and 1; null if there are no rows.",
+        ),
         *ma.columns(
             "float64",
             nullable=True,
-            predicted_share="Mean predicted probability, between 0 and 1; null if there are no rows.",
-            observed_share="Share of rows that churned, between 0 and 1; null if there are no rows.",
             auc="Area under the ROC curve: the probability that a churned row scores higher than a"
             " retained row, with ties counted as one half; null for deciles or if only one of the"
             " two outcomes occurs.",

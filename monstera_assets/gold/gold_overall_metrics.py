@@ -30,12 +30,11 @@ STICKINESS = ma.Metric(
     "DAU / MAU",
     ma.Unit.SHARE,
 )
-ACTIVATION_RATE = ma.Metric(
-    "Users Activated Share Weekly",
-    "Among users who signed up 7 to 13 days before the date, the share with a qualifying event"
-    " within 7 days of signup; null if there are no such users or if any of them signed up before"
-    " the first partition.",
-    "count(first qualifying event - signup <= 7) / count(signups on D-13 through D-7)",
+ACTIVATION = ma.proportion(
+    "Users Activated",
+    "Weekly",
+    part="with a qualifying event within 7 days of signup",
+    population="users who signed up 7 to 13 days before the date",
     caveats="The metric covers the latest week in which every signup is at least 7 days old.",
 )
 USERS_IN_STATE = {
@@ -65,7 +64,7 @@ HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_C
 """Metrics that are also published as weekly and monthly changes."""
 
 BIG_NUMBERS = (
-    *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
+    *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION.share, ACCOUNTS_ACTIVE, HEALTH),
     *revenue.HEADLINES,
 )
 """The most important metrics, in display order."""
@@ -78,7 +77,7 @@ TABLE = ma.metric_table(
     " health scores, and weekly and monthly changes.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
-        *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE),
+        *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, *ACTIVATION.metrics),
         *USERS_IN_STATE.values(),
         ACCOUNTS_ACTIVE,
         *ACCOUNTS_IN_STATE.values(),
@@ -153,7 +152,7 @@ def gold_overall_metrics(
         **ma.zero_filled(rows, (*USERS_IN_STATE.values(), *ACCOUNTS_IN_STATE.values())),
         **{
             STICKINESS.column_name: ma.ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
-            ACTIVATION_RATE.column_name: ma.ratio(rows.activated, rows.signed_up),
+            **ACTIVATION.columns(rows.activated.fill_null(0), rows.signed_up.fill_null(0)),
             HEALTH.column_name: ma.ratio(rows.health, rows.accounts),
         },
         **{
@@ -245,18 +244,14 @@ def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
 
 
 @ma.rule(TABLE)
-def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Rates are between 0 and 1, health scores are between 0 and 100, and DAU <= WAU <= MAU."""
+def headlines_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
+    """Health scores are between 0 and 100, and DAU <= WAU <= MAU."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)
     return rows.filter(
         ibis.or_(
             day > week,
             week > month,
-            *(
-                (~rows[metric.column_name].between(0, 1)).fill_null(False)
-                for metric in (STICKINESS, ACTIVATION_RATE)
-            ),
             (~rows[HEALTH.column_name].between(0, 100)).fill_null(False),
         )
     )

@@ -71,13 +71,14 @@ TABLE = ma.declare_table(
             " null for popularity.",
             users_both=_OF_PAIR.format("Number of users who adopted both products in the pair"),
         ),
+        ma.share("support", _OF_PAIR.format("users_both as a share of all users")),
+        ma.share(
+            "co_adoption_rate",
+            _OF_PAIR.format("users_both as a share of the users who adopted because_product_id"),
+        ),
         *ma.columns(
             "float64",
             nullable=True,
-            support=_OF_PAIR.format("users_both as a share of all users"),
-            co_adoption_rate=_OF_PAIR.format(
-                "users_both as a share of the users who adopted because_product_id"
-            ),
             lift=_OF_PAIR.format("The pair's lift (1 if the two products are independent)"),
         ),
         *COUNTED_COLUMNS,

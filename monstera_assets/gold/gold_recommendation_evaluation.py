@@ -51,13 +51,18 @@ TABLE = ma.declare_table(
             "int64",
             users_judged="Number of users who adopted another product, counted once per date.",
         ),
+        ma.share(
+            "hit_rate_at_1",
+            "Share of users who adopted the product ranked first; null if there are no users.",
+        ),
+        ma.share(
+            "hit_rate_at_3",
+            "Share of users who adopted one of the three top-ranked products; null if there are no"
+            " users.",
+        ),
         *ma.columns(
             "float64",
             nullable=True,
-            hit_rate_at_1="Share of users who adopted the product ranked first; null if there are"
-            " no users.",
-            hit_rate_at_3="Share of users who adopted one of the three top-ranked products; null if"
-            " there are no users.",
             mean_reciprocal_rank="Mean of 1 / rank of the adopted product (0 if it was not"
             " ranked); null if there are no users.",
         ),

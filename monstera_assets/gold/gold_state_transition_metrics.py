@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.bronze.local_time import local_date
 from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.billing import ClosedBy, payment_failures
+from monstera_assets.lifecycle.intervals import FOREVER
+from monstera_assets.lifecycle.products import IN_USE, KEYS
 from monstera_assets.lifecycle.states import (
     ACCOUNT_TRANSITIONS,
     PRODUCT_TRANSITIONS,
     USER_TRANSITIONS,
     Transition,
 )
+from monstera_assets.lifecycle.timezone import UTC
 
 RATE_DAYS = 7
 RECOVERY_DAYS = 30
@@ -32,12 +36,19 @@ _ALLOWED: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
     PRODUCT: PRODUCT_TRANSITIONS,
     ACCOUNT: ACCOUNT_TRANSITIONS,
 }
-IN_USE = (
-    ma.UserState.ACTIVE,
-    ma.UserState.RETURNING,
-    ma.UserState.REACTIVATED,
-    ma.UserState.DUNNING,
-)
+_STATES: Mapping[str, tuple[Sequence[Any], Sequence[Any], Sequence[Any]]] = {
+    PLATFORM: (
+        (
+            *(ma.UserState.ACTIVE, ma.UserState.RETURNING),
+            *(ma.UserState.REACTIVATED, ma.UserState.DUNNING),
+        ),
+        (ma.UserState.DORMANT,),
+        (ma.UserState.CHURNED,),
+    ),
+    PRODUCT: (IN_USE, (ma.ProductState.DORMANT,), (ma.ProductState.CHURNED,)),
+}
+"""The states in use, dormant and churned, by scope."""
+_IN_USE, _DORMANT, _CHURNED = "in_use", "dormant", "churned"
 
 MOVES = ma.Metric(
     "Moves Made Daily",
@@ -54,62 +65,70 @@ DAYS_IN_STATE = ma.Metric(
 )
 
 
-def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
-    return ma.Metric(
-        f"Users {name} Share Weekly",
-        f"{moved} in the 7 days ending on the date / users who, 7 days earlier, were {then}; null"
-        " if there are no such users or the row is not the platform total.",
-        f"count(transitions in 7 days) / count(users who, 7 days earlier, were {then})",
-        caveats=caveats,
+def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Proportion:
+    return ma.proportion(
+        f"Users {name}",
+        "Weekly",
+        part=moved,
+        population=then,
+        only=_TOTALS,
+        caveats=f"{caveats}In scope product, product relationships are counted by the matching product"
+        " states.",
     )
 
 
-CHURN_RATE = _rate(
+def _of_state(name: str, moved: str, states: str) -> ma.Proportion:
+    then = f"users who were {states} at the end of the day 7 days earlier"
+    return _rate(name, moved, then, "Users deleted by the end of the date are not counted. ")
+
+
+_TOTALS = "the totals of platform and product"
+_CAME_BACK = "with a qualifying event in the 7 days ending on the date"
+CHURN = _of_state(
     "Churned",
-    "Transitions to churned",
+    "who are churned at the end of the date",
     "active, returning, reactivated, dunning or dormant",
-    "The numerator includes users who churn from state new, but the denominator does not.",
 )
-DORMANCY_RATE = _rate(
-    "Dormant", "Transitions to dormant", "active, returning, reactivated or dunning"
+DORMANCY = _of_state(
+    "Dormant",
+    "who are dormant at the end of the date",
+    "active, returning, reactivated or dunning",
 )
-WIN_BACK_RATE = _rate("Won Back", "Transitions from dormant to returning", "dormant")
-REACTIVATION_RATE = _rate(
-    "Reactivated",
-    "Transitions from churned to reactivated, excluding late activations,",
-    "churned and had at least one qualifying event",
+WIN_BACK = _of_state("Won Back", _CAME_BACK, "dormant")
+REACTIVATION = _of_state("Reactivated", _CAME_BACK, "churned after earlier qualifying events")
+NEVER_ACTIVATED = _rate(
+    "Never Activated",
+    "without a qualifying event by the end of the date",
+    "users whose last day of new_user_days (30 days) after signup is in the 7 days ending on the date",
+    "In scope product, the days are counted from first access. Deleted users are counted. ",
 )
-RECOVERY_RATE = ma.Metric(
-    "Accounts Dunning Recovered Share Monthly",
-    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days ending on"
-    " the date; null if no failures were closed or the row is not the account total. A lapse closes"
-    " open failures on its first day. A new subscription also closes open failures but does not count"
-    " as a recovery.",
-    "count(failures closed by recovery or renewal) / count(failures closed)",
+RECOVERY = ma.proportion(
+    "Accounts Dunning Recovered",
+    "Monthly",
+    part="whose last closing in these days was a recovery, renewal or start",
+    population="accounts with a payment failure that was closed in the 30 days ending on the date",
+    only="the total of account",
+    caveats="A lapse closes the account's open failures on its first day.",
 )
-FAILURES_CLOSED = ma.Metric(
-    "Accounts Dunning Failures Closed Monthly",
-    "Payment failures closed in the 30 days ending on the date; null in rows other than the account"
-    " total.",
-    "count(failures closed)",
-    ma.Unit.FAILURES,
-    nullable=True,
-)
-RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_RATE)
+RATES = (CHURN, DORMANCY, WIN_BACK, REACTIVATION, NEVER_ACTIVATED)
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
     grain="one date, scope and allowed transition, plus one total row per date and scope",
     description="How many users, product relationships (across all products) and accounts changed state"
-    " on each date, and what are the churn, dormancy, win-back, reactivation and recovery"
-    f" rates? Rows with `{ma.TOTAL}` in both state columns contain the totals and the rates.",
+    " on each date, and what are the churn, dormancy, win-back, reactivation, never-activated and"
+    " recovery rates? Each rate is a share, published with its part and its population. Rows with"
+    f" `{ma.TOTAL}` in both state columns contain the totals and the rates.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
         ma.Column("from_state", "string", f"Previous state; `{ma.TOTAL}` for the total."),
         ma.Column("to_state", "string", f"New state; `{ma.TOTAL}` for the total."),
     ),
-    metrics=(MOVES, DAYS_IN_STATE, *RATES, FAILURES_CLOSED),
+    metrics=(
+        *(MOVES, DAYS_IN_STATE),
+        *(metric for rate in (*RATES, RECOVERY) for metric in rate.metrics),
+    ),
 )
 
 _KEY = ("scope", "from_state", "to_state")
@@ -118,20 +137,23 @@ _KEY = ("scope", "from_state", "to_state")
 @ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_transitions": ma.last_days(RATE_DAYS),
-        "silver_account_state_transitions": ma.last_days(1),
-        "silver_user_state_history": ma.last_days(RATE_DAYS + 1),
+        "silver_user_state_transitions": ma.SAME_DAYS,
+        "silver_account_state_transitions": ma.SAME_DAYS,
+        "silver_user_state_intervals": ma.UP_TO_AS_OF,
+        "silver_user_product_state_intervals": ma.UP_TO_AS_OF,
     },
 )
 def gold_state_transition_metrics(
     silver_user_state_transitions: ir.Table,
     silver_account_state_transitions: ir.Table,
-    silver_user_state_history: ir.Table,
+    silver_user_state_intervals: ir.Table,
+    silver_user_product_state_intervals: ir.Table,
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
     window: ma.Window,
+    timezone: str = UTC,
 ) -> ir.Table:
     """Count transitions by date and type, and compute the rates."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
@@ -146,32 +168,39 @@ def gold_state_transition_metrics(
         metric_date="transition_date", **{n: every[n] for n in _KEY}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
     rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_KEY])
-    weekly = _weekly(users, silver_user_state_history, window)
-    monthly = _closings(
-        payment_failures(bronze_accounts, bronze_subscription_events, policy), window
+    states = silver_user_state_intervals
+    deletions = states.filter(states.platform_state == str(ma.UserState.DELETED))
+    deletions = deletions.group_by("user_id").aggregate(
+        deleted_day=ma.day_number(deletions.valid_from.min())
     )
-    rows = ma.left_joined(rows, weekly, monthly, on=["metric_date"])
+    rates = ibis.union(
+        *(
+            _user_rates(scope, ma.left_joined(spans, deletions, on=["user_id"]), policy, window)
+            for scope, spans in (
+                (PLATFORM, _of_users(states)),
+                (PRODUCT, _of_products(silver_user_product_state_intervals, timezone)),
+            )
+        )
+    )
+    failures = payment_failures(bronze_accounts, bronze_subscription_events, policy)
+    rows = ma.left_joined(rows, rates, on=["metric_date", "scope"])
+    rows = ma.left_joined(rows, _recoveries(failures, window), on=["metric_date"])
     is_total = rows.from_state == ma.TOTAL
-
-    def rate(scope: str, part: str, whole: str) -> ir.FloatingValue:
-        applies = is_total & (rows.scope == scope)
-        return ibis.ifelse(applies, ma.ratio(rows[part].fill_null(0), rows[whole]), None)
-
+    of_users = is_total & rows.scope.isin([PLATFORM, PRODUCT])
+    names = {rate: [metric.column_name for metric in rate.metrics[1:]] for rate in RATES}
     return rows.select(
         "metric_date",
         *_KEY,
         **{
             MOVES.column_name: rows.moves.fill_null(0),
             DAYS_IN_STATE.column_name: ma.ratio(rows.days, rows.moves),
-            CHURN_RATE.column_name: rate(PLATFORM, "into_churned", "could_churn"),
-            DORMANCY_RATE.column_name: rate(PLATFORM, "into_dormant", "could_go_dormant"),
-            WIN_BACK_RATE.column_name: rate(PLATFORM, "won_back", "was_dormant"),
-            REACTIVATION_RATE.column_name: rate(PLATFORM, "came_back", "could_come_back"),
-            RECOVERY_RATE.column_name: rate(ACCOUNT, "recovered", "closed"),
-            FAILURES_CLOSED.column_name: ibis.ifelse(
-                is_total & (rows.scope == ACCOUNT), rows.closed.fill_null(0), None
-            ),
         },
+        **{
+            name: value
+            for rate, (part, population) in names.items()
+            for name, value in rate.columns(rows[part], rows[population], of_users).items()
+        },
+        **RECOVERY.columns(rows.recovered, rows.closed, is_total & (rows.scope == ACCOUNT)),
     )
 
 
@@ -188,56 +217,173 @@ def _grid(window: ma.Window) -> ir.Table:
     return ma.dates(window).mutate(kind=every.unnest()).unpack("kind")
 
 
-def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """Count transitions in the 7 days ending on each date, and users by state 7 days earlier."""
-    platform = transitions.filter(transitions.scope == PLATFORM)
-    # A first qualifying event after churn is an activation, not a reactivation.
-    first_ever = history.filter(
-        history.activity_state == str(ma.UserState.REACTIVATED),
-        history.total_qualifying_events == history.qualifying_events_count,
-    ).select(late_user_id="user_id", late_on="snapshot_date")
-    moved = platform.left_join(
-        first_ever,
-        [
-            platform.user_id == first_ever.late_user_id,
-            platform.transition_date == first_ever.late_on,
-        ],
+def _of_users(intervals: ir.Table) -> ir.Table:
+    """Return the intervals with days as numbers, the same names in both scopes, and inclusive ends."""
+    return intervals.select(
+        "user_id",
+        product_id=ibis.literal(""),
+        state=intervals.platform_state,
+        since=intervals.platform_state_since,
+        used=intervals.total_qualifying_events > 0,
+        last_use=ma.day_number(intervals.last_qualifying_date),
+        start=ma.day_number(intervals.signup_date),
+        **_ends(intervals),
     )
-    kinds = {
-        "into_churned": moved.to_state == str(ma.UserState.CHURNED),
-        "into_dormant": moved.to_state == str(ma.UserState.DORMANT),
-        "won_back": (moved.from_state == str(ma.UserState.DORMANT))
-        & (moved.to_state == str(ma.UserState.RETURNING)),
-        "came_back": (moved.from_state == str(ma.UserState.CHURNED))
-        & (moved.to_state == str(ma.UserState.REACTIVATED))
-        & moved.late_on.isnull(),
-    }
-    by_day = moved.group_by(day=ma.day_number(moved.transition_date)).aggregate(
-        **{name: moved.count(where=applies) for name, applies in kinds.items()}
-    )
-    last_week = ma.totals_of_last_days(by_day, window, RATE_DAYS)
-    state, earlier = history.platform_state, history.total_qualifying_events > 0
-    then = {
-        "could_churn": state.isin([*map(str, IN_USE), str(ma.UserState.DORMANT)]),
-        "could_go_dormant": state.isin(list(map(str, IN_USE))),
-        "was_dormant": state == str(ma.UserState.DORMANT),
-        "could_come_back": (state == str(ma.UserState.CHURNED)) & earlier,
-    }
-    a_week_on = ma.day_date(ma.day_number(history.snapshot_date) + RATE_DAYS)
-    counts = history.group_by(metric_date=a_week_on).aggregate(
-        **{name: history.count(where=applies) for name, applies in then.items()}
-    )
-    return ma.left_joined(last_week, counts, on=["metric_date"])
 
 
-def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """Count payment failures that were closed and recovered in the 30 days ending on each date."""
-    paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
-    by_day = failures.group_by(day="closed_day").aggregate(
-        closed=failures.count(), recovered=failures.count(where=paid)
+def _of_products(intervals: ir.Table, timezone: str) -> ir.Table:
+    return intervals.select(
+        "user_id",
+        "product_id",
+        state=intervals.current_state,
+        since=intervals.state_since,
+        used=intervals.total_qualifying_events > 0,
+        last_use=ma.day_number(local_date(intervals.last_qualifying_event_at, timezone)),
+        start=ma.day_number(intervals.first_access_date),
+        **_ends(intervals),
     )
-    by_day = by_day.filter(by_day.day > ma.first_day(window) - RECOVERY_DAYS)
-    return ma.totals_of_last_days(by_day, window, RECOVERY_DAYS)
+
+
+def _ends(intervals: ir.Table) -> dict[str, ir.IntegerValue]:
+    return {
+        "valid_from": ma.day_number(intervals.valid_from),
+        "valid_to": (ma.day_number(intervals.valid_to) - 1).fill_null(FOREVER).cast("int64"),
+    }
+
+
+def _user_rates(
+    scope: str, intervals: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window
+) -> ir.Table:
+    """Return the part and the population of each rate of users on each date, by their column names."""
+    changes = _state_changes(scope, intervals, window).union(
+        _activation_changes(intervals, policy, window)
+    )
+    names = [name for name in changes.columns if name != "day"]
+    by_day = changes.group_by("day").aggregate(**ma.sums(changes, *names))
+    totals = ma.running_totals(by_day, ma.dates(window), values=names)
+    return totals.mutate(scope=ibis.literal(scope))
+
+
+def _state_changes(scope: str, intervals: ir.Table, window: ma.Window) -> ir.Table:
+    """Return when people start and stop counting, by their states 7 days earlier and on the date.
+
+    Each stretch of days in one state is moved by 7 days and joined with the later intervals. Their
+    common days have the same state 7 days earlier, the same state on the date and the same last
+    qualifying day.
+    """
+    first, last = ma.first_day(window), ma.day_number(window.last)
+    in_use, dormant, churned = (list(map(str, states)) for states in _STATES[scope])
+    spells = intervals.filter(
+        intervals.state.isin([*in_use, *dormant, *churned]),
+        intervals.valid_from <= last - RATE_DAYS,
+        intervals.valid_to >= first - RATE_DAYS,
+    )
+    spells = spells.group_by(*KEYS, "state", "since").aggregate(
+        valid_from=spells.valid_from.min(),
+        valid_to=spells.valid_to.max(),
+        # Nobody uses the platform or the product while churned.
+        used=spells.used.any(),
+    )
+    spells = spells.select(
+        *KEYS,
+        was=ibis.cases(
+            (spells.state.isin(in_use), _IN_USE),
+            (spells.state.isin(dormant), _DORMANT),
+            (spells.used, _CHURNED),
+        ),
+        then_from=spells.valid_from + RATE_DAYS,
+        then_to=ibis.ifelse(spells.valid_to == FOREVER, FOREVER, spells.valid_to + RATE_DAYS),
+    )
+    now = intervals.filter(intervals.valid_from <= last, intervals.valid_to >= first)
+    now = now.filter(now.deleted_day.isnull() | (now.valid_from < now.deleted_day))
+    spells = spells.filter(spells.was.notnull())
+    both = spells.inner_join(
+        now, [*KEYS, spells.then_from <= now.valid_to, spells.then_to >= now.valid_from]
+    )
+    both = both.select(
+        "was",
+        is_churned=both.state.isin(churned),
+        is_dormant=both.state.isin(dormant),
+        begins=ibis.greatest(both.then_from, both.valid_from, first),
+        # least() ignores nulls, so users who are not deleted and users without use are not limited.
+        ends=ibis.least(both.then_to, both.valid_to, both.deleted_day - 1, last) + 1,
+        unused=both.last_use + RATE_DAYS,
+    )
+    both = ma.materialized(both.filter(both.begins < both.ends))
+    in_use_then, dormant_then, churned_then = (
+        both.was == kind for kind in (_IN_USE, _DORMANT, _CHURNED)
+    )
+    by_state = {
+        CHURN.population: in_use_then | dormant_then,
+        CHURN.part: (in_use_then | dormant_then) & both.is_churned,
+        DORMANCY.population: in_use_then,
+        DORMANCY.part: in_use_then & both.is_dormant,
+        WIN_BACK.population: dormant_then,
+        REACTIVATION.population: churned_then,
+    }
+    by_use = {WIN_BACK.part: dormant_then, REACTIVATION.part: churned_then}
+    used_until = ibis.greatest(both.begins, ibis.least(both.ends, both.unused.fill_null(0)))
+    return _spans(both, both.begins, both.ends, by_state).union(
+        _spans(both, both.begins, used_until, by_use)
+    )
+
+
+def _activation_changes(
+    intervals: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window
+) -> ir.Table:
+    """Return when people whose time as new users ended in the last 7 days start and stop counting."""
+    first, last = ma.first_day(window), ma.day_number(window.last)
+    due = intervals.start + policy.new_user_days
+    recent = intervals.filter(due > first - RATE_DAYS, due <= last)
+    people = recent.group_by(*KEYS, "start").aggregate(first_use=recent.last_use.min())
+    begins = (people.start + policy.new_user_days).cast("int64")
+    ends = begins + RATE_DAYS
+    unused_until = ibis.greatest(begins, ibis.least(ends, people.first_use))
+    always = ibis.literal(value=True)
+    changes = _spans(people, begins, ends, {NEVER_ACTIVATED.population: always}).union(
+        _spans(people, begins, unused_until, {NEVER_ACTIVATED.part: always})
+    )
+    return ma.from_first_day(changes, window)
+
+
+def _spans(
+    rows: ir.Table,
+    begins: ir.IntegerValue,
+    ends: ir.IntegerValue,
+    counts: Mapping[ma.Metric, ir.BooleanValue],
+) -> ir.Table:
+    """Return changes that count each row in the given metrics from `begins` until before `ends`."""
+    one = {
+        metric.column_name: counts[metric].cast("int64")
+        if metric in counts
+        else ibis.literal(0, "int64")
+        for rate in RATES
+        for metric in rate.metrics[1:]
+    }
+    return rows.select(day=begins, **one).union(
+        rows.select(day=ends, **{name: -value for name, value in one.items()})
+    )
+
+
+def _recoveries(failures: ir.Table, window: ma.Window) -> ir.Table:
+    """Count accounts with a failure closed in the 30 days ending on each date, by the last closing."""
+    closings = failures.filter(failures.closed_day > ma.first_day(window) - RECOVERY_DAYS)
+    # A lapse closes failures at the start of its day, before that day's payments.
+    closings = closings.group_by("account_id", day=closings.closed_day).aggregate(
+        is_paid=(closings.closed_by != str(ClosedBy.LAPSE)).any()
+    )
+    by_account = ibis.window(group_by="account_id", order_by="day")
+    closings = closings.mutate(
+        ends=ibis.least(closings.day + RECOVERY_DAYS, closings.day.lead().over(by_account)),
+        closed=ibis.literal(1, "int64"),
+        recovered=closings.is_paid.cast("int64"),
+    )
+    changes = closings.select("day", "closed", "recovered").union(
+        closings.select(day="ends", closed=-closings.closed, recovered=-closings.recovered)
+    )
+    changes = ma.from_first_day(changes, window)
+    by_day = changes.group_by("day").aggregate(**ma.sums(changes, "closed", "recovered"))
+    return ma.running_totals(by_day, ma.dates(window), values=["closed", "recovered"])
 
 
 @ma.rule(TABLE)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import OWNERS
+from monstera_assets.lifecycle.expressions import ratio
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
@@ -41,7 +43,6 @@ class Unit(StrEnum):
     EVENTS = "events"
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
-    FAILURES = "payment failures"
     SHARE = "share, 0 to 1"
     RATIO = "ratio"
     CHANGE = "relative change"
@@ -64,7 +65,7 @@ _UNITS = {
 """Default units by the first word in the metric name."""
 COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
-    *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
+    *(Unit.WORKFLOWS, Unit.MOVES),
 )
 _FORMATS = {
     **dict.fromkeys(COUNTS, "{:,}"),
@@ -130,6 +131,7 @@ class Metric:
             _TYPES.get(self.unit, "float64"),
             self.definition,
             nullable=self.nullable or self.unit in QUOTIENTS,
+            is_share=self.unit is Unit.SHARE,
         )
 
     def format(self, value: Any) -> str:
@@ -148,6 +150,85 @@ class Metric:
             f"({self.column_name} - value {days} days earlier) / value {days} days earlier",
             Unit.CHANGE,
         )
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share that is published with the two counts from which it is computed.
+
+    Attributes:
+        share: part / population.
+        part: the members of the population who meet a condition.
+        population: everyone to whom the condition can apply.
+    """
+
+    share: Metric
+    part: Metric
+    population: Metric
+
+    @property
+    def metrics(self) -> tuple[Metric, Metric, Metric]:
+        """All three metrics."""
+        return (self.share, self.part, self.population)
+
+    def columns(
+        self,
+        part: ir.IntegerValue,
+        population: ir.IntegerValue,
+        where: ir.BooleanValue | None = None,
+    ) -> dict[str, ir.Value]:
+        """Return the three columns, which are null in rows that do not match `where`."""
+        values = dict(zip(self.metrics, (ratio(part, population), part, population), strict=True))
+        return {
+            metric.column_name: value if where is None else ibis.ifelse(where, value, None)
+            for metric, value in values.items()
+        }
+
+
+def proportion(
+    name: str,
+    period: str,
+    *,
+    part: str,
+    population: str,
+    only: str = "",
+    caveats: str = "",
+) -> Proportion:
+    """Declare a share with its part and its population.
+
+    Args:
+        name: the entity and its action or state, such as `Users Churned`.
+        period: the time period in the metrics' names.
+        part: what is true for the part, as a relative clause such as `who are churned`.
+        population: a plural noun phrase for the population.
+        only: the rows in which the metrics are not null, if they are null in all other rows.
+        caveats: what to consider when interpreting the metrics.
+    """
+    elsewhere = f"; null in rows other than {only}" if only else ""
+    everybody = population[0].upper() + population[1:]
+    return Proportion(
+        Metric(
+            f"{name} Share {period}",
+            f"Among {population}, the share {part}; null if there are no such"
+            f" {name.split()[0].lower()}{f', and in rows other than {only}' if only else ''}.",
+            f"{snake_case(f'{name} {period}')} / {snake_case(f'{name} Population {period}')}",
+            caveats=caveats,
+        ),
+        Metric(
+            f"{name} {period}",
+            f"{everybody} {part}{elsewhere}.",
+            f"count({population} {part})",
+            nullable=bool(only),
+            caveats=caveats,
+        ),
+        Metric(
+            f"{name} Population {period}",
+            f"{everybody}{elsewhere}.",
+            f"count({population})",
+            nullable=bool(only),
+            caveats=caveats,
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,8 @@ class AlertPolicy(_Policy):
 
     min_alert_population: Count = 30
     """Minimum number of people, events or rows for a figure to be evaluated."""
+    alert_significance: float = Field(0.001, gt=0, lt=1)
+    """Maximum p-value of the two-proportion test for a changed rate to raise an alert."""
     max_gap_days: Count = 14
     """Maximum number of days between the last two days with data."""
     min_schema_compliance: Share = 0.95

@@ -1,288 +1,188 @@
-"""An event log that can record thousands of partitions per run in seconds.
+"""Event logs for SQLite and PostgreSQL that record thousands of partitions per run in seconds.
 
-Dagster's SQLite event log opens four connections and commits four times per event, so recording many
-partitions takes far longer than computing them. `BatchedSqliteEventLogStorage` stores the same events
-in the same files and tables, but in one transaction per batch. Queries return the same results, except
-for planned checks (see `_store_asset_check_evaluation_planned`).
+Dagster's own storages open a connection and commit several times per event, so recording many
+partitions takes far longer than computing them. The classes in this module store the same events in
+the same tables, but in one transaction per batch. Queries return the same results, except for planned
+checks (see `_store_asset_check_evaluation_planned`). No event is added, dropped or changed.
 
 Events about a step's inputs, outputs and checks are buffered until a different kind of event
 arrives or this process reads the log. Dozens of these events occur within milliseconds, and one
 transaction per event would take longer than the step itself. If the process is killed, the current
 step's buffered events are lost, but that step must be rerun anyway.
 
-The class is configured in dagster.yaml and does not depend on the asset graph:
-
-    event_log_storage:
-      module: monstera_assets.operations.event_log
-      class: BatchedSqliteEventLogStorage
-      config: {}
-
-The class never adds, drops or changes events.
+dagster.yaml configures one of the classes, neither of which depends on the asset graph.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+import uuid
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache, lru_cache
 from itertools import groupby
-from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Self
 
-from dagster import DagsterEventType, Field, StringSource, serialize_value
+from dagster import DagsterEventType, Field, StringSource
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
     StepMaterializationData,
 )
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster_shared.record import replace
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
+try:
+    from dagster_postgres import PostgresEventLogStorage
+    from dagster_postgres import utils as pg
+except ImportError:  # PostgreSQL is optional
+    PostgresEventLogStorage = SqlEventLogStorage  # type: ignore[misc,assignment]
+
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, EventLogEntry, MetadataValue
+    from dagster import DagsterInstance, EventLogEntry
     from dagster._config import UserConfigSchema
     from dagster._serdes import ConfigurableClassData
     from sqlalchemy.engine import Connection, Engine
 
+    Events = Sequence[EventLogEntry]
+    Rows = list[dict[str, Any]]
+
 DEFAULT_EVENT_BATCH_SIZE = 1000
 """Larger batches save little time, since Dagster's own per-event work dominates."""
 
-_OF_STEP = frozenset(
-    {
-        DagsterEventType.STEP_INPUT,
-        DagsterEventType.LOADED_INPUT,
-        DagsterEventType.STEP_OUTPUT,
-        DagsterEventType.HANDLED_OUTPUT,
-        DagsterEventType.ASSET_CHECK_EVALUATION,
-    }
-)
+_OF_STEP = {
+    DagsterEventType.STEP_INPUT,
+    DagsterEventType.LOADED_INPUT,
+    DagsterEventType.STEP_OUTPUT,
+    DagsterEventType.HANDLED_OUTPUT,
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 """Event types that are buffered."""
 
-_IN_INDEX = (
-    frozenset(ASSET_EVENTS)
-    | frozenset(ASSET_CHECK_EVENTS)
-    | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
-)
-"""Event types that are also stored in the index, which covers all runs."""
+_IN_INDEX = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+"""Event types that SQLite also stores in the index, which covers all runs."""
 
 _LOCK_TIMEOUT_SECONDS = 30
-"""The timeout that Dagster's own connections use."""
+"""The timeout that Dagster's own SQLite connections use."""
 
-_NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
-_NO_TIME = -123456789.987654321
-
-
-class _OpenBatch(threading.local):
-    """Connections for the batch that this thread is writing, one per shard."""
-
-    def __init__(self) -> None:
-        self.connections: dict[str, Connection] = {}
+_NO_PARTITION, _NO_TIME = uuid.uuid4().hex, -(uuid.uuid4().int % 10**15) / 10**6
+"""Placeholders, which occur in no event because they are random."""
 
 
-class _Buffer:
-    """Events that have not been stored yet, in order of arrival."""
+class _BatchedEventLog(SqlEventLogStorage):
+    """The part that both storages share: the buffer, and one transaction per batch.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._events: list[EventLogEntry] = []
-
-    def add(self, event: "EventLogEntry") -> int:
-        """Buffer an event and return the number of buffered events."""
-        with self._lock:
-            self._events.append(event)
-            return len(self._events)
-
-    def drain(self) -> "list[EventLogEntry]":
-        """Remove and return all buffered events."""
-        if not self._events:  # the usual case, which does not need a lock
-            return []
-        with self._lock:
-            drained, self._events = self._events, []
-            return drained
-
-
-class _EventTemplate(NamedTuple):
-    """A partition's materialization event, with placeholders for the partition and timestamp."""
-
-    event: "EventLogEntry"
-    metadata: "Mapping[str, MetadataValue[Any]]"
-    partition: str
-    timestamp: float
-
-    @classmethod
-    def of(cls, event: "EventLogEntry") -> "_EventTemplate | None":
-        """Return the event's template, or None if the event does not materialize a partition."""
-        dagster_event = event.dagster_event
-        if dagster_event is None:
-            return None
-        data = dagster_event.event_specific_data
-        if not isinstance(data, StepMaterializationData) or data.materialization.partition is None:
-            return None
-        materialization = data.materialization._replace(partition=_NO_PARTITION)
-        template = event._replace(
-            timestamp=_NO_TIME,
-            dagster_event=dagster_event._replace(
-                event_specific_data=data._replace(materialization=materialization)
-            ),
-        )
-        return cls(
-            template, materialization.metadata, data.materialization.partition, event.timestamp
-        )
-
-    def matches(self, other: "_EventTemplate") -> bool:
-        """Return whether both templates have the same JSON. Equality is not enough: 1 equals True."""
-        return (
-            self.event == other.event
-            and list(self.metadata) == list(other.metadata)
-            and all(map(is_, self.metadata.values(), other.metadata.values()))
-        )
-
-    def render(self, template_json: str) -> str | None:
-        """Return the event's JSON, or None if the event itself contains a placeholder."""
-        partition, time = json.dumps(_NO_PARTITION), json.dumps(_NO_TIME)
-        if template_json.count(partition) != 1 or template_json.count(time) != 1:
-            return None
-        return template_json.replace(time, json.dumps(self.timestamp)).replace(
-            partition, json.dumps(self.partition)
-        )
-
-
-class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
-    """A SQLite event log that writes each batch of events in one transaction per file.
-
-    `base_dir` defaults to the directory of Dagster's own event log: `history/runs` in the
-    instance's home, including the temporary home that `dagster dev` creates.
+    A storage's `_begin` returns connections in a transaction, `_new_connection` connects for a single
+    statement, and `_insert` inserts rows into the event table and returns their ids.
     """
 
-    def __init__(
-        self, base_dir: str | None = None, inst_data: "ConfigurableClassData | None" = None
-    ) -> None:
-        self._inst_data = inst_data
-        self._open_batch = _OpenBatch()
-        self._buffer = _Buffer()
-        self._tables = set[str]()
-        # The cache is bounded because a webserver reads the shards for thousands of runs over time.
-        self._engine = lru_cache(maxsize=8)(self._new_engine)
-        if base_dir is not None:
-            super().__init__(base_dir, inst_data)
+    _begin: Callable[[ExitStack, Events], dict[str, Connection]]
+    _new_connection: Callable[[str], AbstractContextManager[Connection]]
+    _insert: Callable[[Rows], Sequence[int]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._lock = threading.RLock()
+        self._buffer: list[EventLogEntry] = []
+        # Dagster calls this method for every check event.
+        self.has_table = cache(self.has_table)  # type: ignore[method-assign]
+        self._batch = threading.local()
+        """The connections of the batch that this thread is writing, by shard."""
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def config_type(cls) -> "UserConfigSchema":
-        """Return the schema for `config` in dagster.yaml."""
-        return {"base_dir": Field(StringSource, is_required=False)}
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """Build the storage from dagster.yaml.
 
-    @classmethod
-    def from_config_value(
-        cls, inst_data: "ConfigurableClassData | None", config_value: Any
-    ) -> Self:
-        """Build the storage from dagster.yaml and enable batching in Dagster.
-
-        Dagster batches events only if an environment variable is set, and dagster.yaml cannot set
-        variables. Every process that writes events calls this method first. If the variable is
-        already set, its value is kept.
+        dagster.yaml cannot set the variables that make Dagster send batches, and one planned event
+        per asset and run. Variables that are already set keep their values.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
-        return cls(inst_data=inst_data, **config_value)
+        os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
+        return cls(inst_data=inst_data, **cls._arguments(config_value))
 
-    def register_instance(self, instance: "DagsterInstance") -> None:
-        """Register the instance and, if `base_dir` is not configured, use the default directory.
+    @staticmethod
+    def _arguments(config: Any) -> dict[str, Any]:
+        return dict(config)
 
-        The instance's home is not known earlier, because dagster.yaml does not support relative
-        paths and no variable contains the path if DAGSTER_HOME is not set. Dagster calls this
-        method before using the storage.
-        """
-        if not hasattr(self, "_base_dir"):
-            base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
-            super().__init__(base_dir, self._inst_data)
-        super().register_instance(instance)
-
-    def has_table(self, table_name: str) -> bool:
-        """Return whether the index has a table. Dagster calls this method for every check event."""
-        if table_name not in self._tables and super().has_table(table_name):
-            self._tables.add(table_name)
-        return table_name in self._tables
-
-    @property
-    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """Whether Dagster emits one planned event per asset and run for a range of partitions."""
-        asked = os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
-        return asked.lower() not in ("false", "none", "0", "")
-
-    def store_event(self, event: "EventLogEntry") -> None:
-        """Buffer an event, or store it after flushing the buffer."""
-        if self._open_batch.connections:
-            super().store_event(event)  # part of the batch that this thread is writing
-        elif event.is_dagster_event and event.dagster_event_type in _OF_STEP:
-            if self._buffer.add(event) >= DEFAULT_EVENT_BATCH_SIZE:
-                self._flush()
+    def store_event(self, event: EventLogEntry) -> None:
+        """Buffer an event, or store it after the buffered events."""
+        if _is_one_of(event, _OF_STEP) and len(self._buffer) < DEFAULT_EVENT_BATCH_SIZE:
+            with self._lock:
+                self._buffer.append(event)
         else:
             self._store([event])
 
-    def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
+    def store_event_batch(self, events: Events) -> None:
         """Store either all events or none. After an error, Dagster retries the events one by one."""
         self._store(events)
 
-    def _store(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store the buffered events, followed by the given events."""
-        buffered = self._buffer.drain()
-        try:
-            self._store_batch([*buffered, *events])
-        except Exception:
-            if not buffered:
-                raise
-            # If a new event cannot be stored, the buffered events must not be lost.
-            self._store_each(buffered)
-            self._store_batch(events)
-
-    def _store_each(self, events: Sequence["EventLogEntry"]) -> None:
-        first_error: Exception | None = None
-        for event in events:
-            try:
-                self._store_batch([event])
-            except Exception as error:
-                first_error = first_error or error
-        if first_error is not None:
-            raise first_error
-
-    def _flush(self) -> None:
-        self._store([])
-
     def dispose(self) -> None:
-        """Store the buffered events and close the files."""
-        self._flush()
+        """Store the buffered events and close the connections."""
+        self._store([])
         super().dispose()
 
-    def _store_batch(self, events: Sequence["EventLogEntry"]) -> None:
-        if not events:
+    def _store(self, events: Events) -> None:
+        """Store the buffered events, followed by the given events."""
+        if not self._buffer and not events:  # the usual case when reading, which needs no lock
             return
-        shards = sorted({event.run_id for event in events})
-        if any(
-            event.is_dagster_event and event.dagster_event_type in _IN_INDEX for event in events
-        ):
-            shards.append(INDEX_SHARD_NAME)
-        with self._one_transaction(shards):
-            for is_asset_event, group in groupby(events, _is_asset_event):
-                if is_asset_event:
-                    self._store_asset_events(list(group))
-                else:
-                    for event in group:
-                        self.store_event(event)
+        with self._lock:
+            buffered, self._buffer = self._buffer, []
+            try:
+                self._store_at_once([*buffered, *events])
+            except Exception:
+                if not buffered:
+                    raise
+                # If an event cannot be stored, no other event may be lost.
+                self._buffer = buffered
+                while self._buffer:
+                    self._store_at_once([self._buffer.pop(0)])
+                self._store_at_once(events)
+
+    def _store_at_once(self, events: Events) -> None:
+        with ExitStack() as stack:
+            connections = self._begin(stack, events)
+            self._batch.connections = connections
+            try:
+                for is_asset_event, group in groupby(events, lambda e: _is_one_of(e, ASSET_EVENTS)):
+                    if is_asset_event:
+                        self._store_asset_events(list(group))
+                    else:
+                        for event in group:
+                            super().store_event(event)
+            finally:
+                self._batch.connections = {}
+            # Only a disk failure between these commits can leave the files of SQLite inconsistent.
+            for connection in connections.values():
+                connection.commit()
+
+    @contextmanager
+    def _connect(self, shard: str = INDEX_SHARD_NAME) -> Iterator[Connection]:
+        """Connect to a shard. Within a batch, reuse the batch's connection."""
+        connections = getattr(self._batch, "connections", {})
+        if shard in connections:
+            yield connections[shard]
+            return
+        if not connections:
+            self._store([])
+        with self._new_connection(shard) as connection:
+            yield connection
 
     def _store_asset_check_evaluation_planned(
-        self, event: "EventLogEntry", event_id: int | None
+        self, event: EventLogEntry, event_id: int | None
     ) -> None:
         """Record a planned check once per range instead of once per partition.
 
-        In a run over a range, check evaluations do not include a partition. Dagster's own log writes
-        one planned row per partition, but no evaluation ever completes these rows. For sixteen
-        years of partitions, these rows take seconds and megabytes per check, and Dagster still
-        shows the check as planned. The range is kept in the run's log.
+        In a run over a range, check evaluations have no partition, so they would never complete the
+        planned rows per partition, which take seconds and megabytes per check. The range is kept in the
+        run's log.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -294,116 +194,168 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             )
         super()._store_asset_check_evaluation_planned(event, event_id)
 
-    def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
+    def _store_asset_events(self, events: Events) -> None:
         """Store asset events like `store_event`, but table by table instead of event by event."""
         rows = self._rows(events)
-        for run_id in dict.fromkeys(row["run_id"] for row in rows):
-            with self.run_connection(run_id) as conn:
-                conn.execute(
-                    SqlEventLogStorageTable.insert(),
-                    [row for row in rows if row["run_id"] == run_id],
-                )
-        with self.index_connection() as conn:
-            # executemany has no limit on the number of values, but does not return keys. Assigning
-            # keys here is safe because the transaction already holds the write lock.
-            last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
-            ids = range(last_id + 1, last_id + 1 + len(rows))
-            conn.execute(
-                SqlEventLogStorageTable.insert(),
-                [row | {"id": event_id} for event_id, row in zip(ids, rows, strict=True)],
-            )
-            self._store_asset_event_tags(conn, events, ids)
+        ids = self._insert(rows)
+        with self.index_connection() as connection:
+            self._store_asset_event_tags(connection, events, ids)
             # Each event type always sets the same columns in the asset's row, so only the last event
-            # per type matters. `pop` keeps these last events in order.
-            last: dict[str, dict[str, tuple[EventLogEntry, int]]] = {}
-            for event, event_id, row in zip(events, ids, rows, strict=True):
-                of_asset = last.setdefault(row["asset_key"], {})
-                of_asset.pop(row["dagster_event_type"], None)
-                of_asset[row["dagster_event_type"]] = (event, event_id)
-            for of_asset in last.values():
-                for event, event_id in of_asset.values():
-                    self._store_asset_event(conn, event, event_id)
+            # per type matters.
+            last = {
+                (row["asset_key"], row["dagster_event_type"]): (event_id, event)
+                for event_id, event, row in zip(ids, events, rows, strict=True)
+            }
+            for event_id, event in sorted(last.values(), key=itemgetter(0)):
+                self._store_asset_event(connection, event, event_id)
 
-    def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
+    def _rows(self, events: Events) -> Rows:
         """Return one row per event, serializing data shared by consecutive events only once.
 
-        Serialization is the most expensive part of storing an event, and the materializations in a
-        range differ only in their partition and timestamp.
+        Serialization is expensive, and materializations in a range differ only in partition and time.
         """
-        rows: list[dict[str, Any]] = []
-        pattern, pattern_row = None, {}
+        rows: Rows = []
+        template, shared = None, {}
         for event in events:
-            template = _EventTemplate.of(event)
-            if template is None:
+            dagster_event = event.get_dagster_event()
+            data, partition = dagster_event.event_specific_data, dagster_event.partition
+            if not isinstance(data, StepMaterializationData) or not partition:
                 rows.append(self._event_to_row(event))
                 continue
-            if pattern is None or not template.matches(pattern):
-                pattern, pattern_row = template, self._event_to_row(template.event)
-            rows.append(
-                pattern_row
-                | {
-                    "event": template.render(pattern_row["event"]) or serialize_value(event),
-                    "timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
-                    "partition": template.partition,
-                }
+            made = data.materialization
+            blank = data._replace(materialization=made._replace(partition=_NO_PARTITION))
+            blank_event = event._replace(
+                timestamp=_NO_TIME, dagster_event=dagster_event._replace(event_specific_data=blank)
             )
+            # Values with different JSON can be equal, such as 1 and True, so compare their identity.
+            like = (blank_event, [(name, id(value)) for name, value in made.metadata.items()])
+            if like != template:
+                template, shared = like, self._event_to_row(blank_event)
+            text = shared["event"].replace(json.dumps(_NO_TIME), json.dumps(event.timestamp))
+            text = text.replace(_NO_PARTITION, json.dumps(partition)[1:-1])
+            time = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
+            rows.append(shared | {"event": text, "timestamp": time, "partition": partition})
         return rows
 
-    @contextmanager
-    def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Open one transaction across the given shards, in order, for this thread.
+
+class BatchedSqliteEventLogStorage(_BatchedEventLog, SqliteEventLogStorage):
+    """A SQLite event log that writes each batch of events in one transaction per file.
+
+    `base_dir` defaults to the directory of Dagster's own event log: `history/runs` in the
+    instance's home, including the temporary home that `dagster dev` creates.
+    """
+
+    def __init__(
+        self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None
+    ) -> None:
+        self._inst_data = inst_data
+        # The cache is bounded because a webserver reads the shards for thousands of runs over time.
+        self._engine = lru_cache(maxsize=8)(self._new_engine)
+        if base_dir is not None:
+            super().__init__(base_dir, inst_data)
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Return the schema for `config` in dagster.yaml."""
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Register the instance and, if `base_dir` is not configured, use the default directory.
+
+        The instance's home is not known earlier. Dagster calls this method before using the storage.
+        """
+        if not hasattr(self, "_base_dir"):
+            base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
+            super().__init__(base_dir, self._inst_data)
+        super().register_instance(instance)
+
+    def _begin(self, stack: ExitStack, events: Events) -> dict[str, Connection]:
+        """Begin a transaction in the run's file and, if necessary, in the index.
 
         BEGIN IMMEDIATE acquires the write lock immediately. Otherwise, a transaction that reads
         before it writes would fail if another process wrote in between. All processes acquire locks
-        in the same order, so they cannot deadlock. All files are written before the first commit,
-        so only a disk failure between commits can leave them inconsistent.
+        in the same order, so they cannot deadlock.
         """
-        with self._db_lock, ExitStack() as stack:
-            # Initialize before taking the first lock, because creating a new shard's tables also
-            # acquires locks, but in a different order.
-            engines = [self._initialized_engine(shard) for shard in shards]
-            connections: dict[str, Connection] = {}
-            for shard, engine in zip(shards, engines, strict=True):
-                connections[shard] = stack.enter_context(engine.connect())
-                connections[shard].exec_driver_sql("BEGIN IMMEDIATE")
-            self._open_batch.connections = connections
-            try:
-                yield
-            finally:
-                self._open_batch.connections = {}
-            for conn in connections.values():
-                conn.commit()
+        shards = sorted({event.run_id for event in events})
+        if any(_is_one_of(event, _IN_INDEX) for event in events):
+            shards.append(INDEX_SHARD_NAME)
+        # Initialize before taking the first lock, because creating a new shard's tables also
+        # acquires locks, but in a different order.
+        engines = {shard: self._engine(shard) for shard in shards}
+        connections = {shard: stack.enter_context(engines[shard].connect()) for shard in shards}
+        for connection in connections.values():
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return connections
 
     @contextmanager
-    def _connect(self, shard: str) -> Iterator["Connection"]:
-        """Connect to a shard. Within a batch, reuse the batch's connection."""
-        conn = self._open_batch.connections.get(shard)
-        if conn is not None:
-            yield conn
-            return
-        self._flush()
-        with self._db_lock, self._initialized_engine(shard).begin() as conn:
-            yield conn
+    def _new_connection(self, shard: str) -> Iterator[Connection]:
+        with self._lock, self._engine(shard).begin() as connection:
+            yield connection
 
-    def _initialized_engine(self, shard: str) -> "Engine":
-        engine = self._engine(shard)
+    def _insert(self, rows: Rows) -> Sequence[int]:
+        for run_id in dict.fromkeys(row["run_id"] for row in rows):
+            with self.run_connection(run_id) as connection:
+                of_run = [row for row in rows if row["run_id"] == run_id]
+                connection.execute(SqlEventLogStorageTable.insert(), of_run)
+        with self.index_connection() as connection:
+            # executemany has no limit on the number of values, but does not return keys. Assigning
+            # keys here is safe because the transaction already holds the write lock.
+            last = connection.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
+            ids = range(last + 1, last + 1 + len(rows))
+            in_index = [row | {"id": event_id} for event_id, row in zip(ids, rows, strict=True)]
+            connection.execute(SqlEventLogStorageTable.insert(), in_index)
+        return ids
+
+    def _new_engine(self, shard: str) -> Engine:
+        """Return the engine of a shard with tables.
+
+        The engine is cached because it stores compiled statements, but it keeps no connections open.
+        Closing the last connection flushes the write-ahead log to the file, which the UI watches.
+        """
+        url, timeout = self.conn_string_for_shard(shard), {"timeout": _LOCK_TIMEOUT_SECONDS}
+        engine = create_engine(url, poolclass=NullPool, connect_args=timeout)
         if shard not in self._initialized_dbs:
             self._initdb(engine)
             self._initialized_dbs.add(shard)
         return engine
 
-    def _new_engine(self, shard: str) -> "Engine":
-        """Return a shard's engine, which is cached because it stores compiled statements.
 
-        The engine keeps no connections open. Closing the last connection flushes the write-ahead
-        log to the database file, which the UI's live log watches.
-        """
-        return create_engine(
-            self.conn_string_for_shard(shard),
-            poolclass=NullPool,
-            connect_args={"timeout": _LOCK_TIMEOUT_SECONDS},
+class BatchedPostgresEventLogStorage(_BatchedEventLog, PostgresEventLogStorage):
+    """A PostgreSQL event log that keeps a connection and writes each batch in one transaction."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Dagster's own pool, without limits.
+        self.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=-1)
+
+    @staticmethod
+    def _arguments(config: Any) -> dict[str, Any]:
+        return {
+            "postgres_url": pg.pg_url_from_config(config),
+            "should_autocreate_tables": config.get("should_autocreate_tables", True),
+            "token_provider": pg.get_token_provider_from_config(config),
+        }
+
+    def dispose(self) -> None:
+        """Store the buffered events and close the connections."""
+        super().dispose()
+        self._engine.dispose()
+
+    def _begin(self, stack: ExitStack, events: Events) -> dict[str, Connection]:
+        connection = stack.enter_context(pg.create_pg_connection(self._engine))
+        connection.execution_options(isolation_level="READ COMMITTED").begin()
+        return {INDEX_SHARD_NAME: connection}
+
+    def _new_connection(self, shard: str) -> Any:
+        return pg.create_pg_connection(self._engine)
+
+    def _insert(self, rows: Rows) -> Sequence[int]:
+        statement = SqlEventLogStorageTable.insert().returning(
+            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
         )
+        with self.index_connection() as connection:
+            return connection.execute(statement, rows).scalars().all()
 
 
-def _is_asset_event(event: "EventLogEntry") -> bool:
-    return event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS
+def _is_one_of(event: EventLogEntry, types: Set[DagsterEventType]) -> bool:
+    return event.is_dagster_event and event.dagster_event_type in types

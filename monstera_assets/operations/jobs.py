@@ -9,6 +9,14 @@ from zoneinfo import ZoneInfo
 from monstera_assets.settings import Settings
 
 WHOLE_GRAPH = "whole_graph"
+SELECTED = "Selected_assets"
+"""The job with which the UI materializes selected assets.
+
+Of the jobs that contain all selected assets, the UI launches the first one in ASCII order. A capital
+comes before `__ASSET_JOB`, Dagster's own job, which starts a new run at each change between daily and
+unpartitioned tables. In these runs, a failed blocking check would not stop the later runs, and checks
+would read tables that a later run computes.
+"""
 DAILY = "daily"
 EXPIRE_RAW_EVENTS = "expire_raw_events"
 EXPORT_TABLES = "export_tables"

@@ -24,7 +24,7 @@ _ENDINGS = {
     DagsterEventType.STEP_FAILURE: "  FAILED",
     DagsterEventType.STEP_SKIPPED: "  skipped",
 }
-_ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written")
+_ROW_COUNTS = ("dagster/partition_row_count", "rows_written", "dagster/row_count")
 
 
 class RunProgress(Progress):

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from monstera_assets.settings import Settings
+from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
 
 _TOP = ("timezone", "earliest_event_date", "null_words", "entities_created")
 _NOT_RECORDED = (
@@ -26,6 +28,31 @@ def recorded_settings(settings: Settings) -> dict[str, str]:
             if name.split(".")[0] not in _NOT_RECORDED
         },
     }
+
+
+def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
+    """Open the database for writing and close it so that a run that cannot write fails early.
+
+    Args:
+        settings: the configuration.
+        rebuild: whether to delete all computed days before they are recomputed with other settings.
+
+    Raises:
+        ChangedSettingsError: If the stored days were computed with other settings, or cannot be
+            recomputed.
+        WarehouseError: If another process has locked the database, or the database cannot be
+            opened.
+    """
+    with connect(
+        str(settings.database),
+        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    ) as connection:
+        if rebuild:
+            connection.execute("BEGIN TRANSACTION")
+            delete_all_days(connection)
+            connection.execute("COMMIT")  # closing the connection rolls back after an error
+        require_same_settings(connection, str(settings.database), recorded_settings(settings))
 
 
 def _flat(model: BaseModel) -> dict[str, str]:

@@ -17,10 +17,10 @@ from datetime import date
 from monstera_assets.bronze.held_back import RESTATE_FROM
 from monstera_assets.bronze.load_events import CHANGED_DAYS, HELD_DAYS
 from monstera_assets.operations.partitions import available_partitions
+from monstera_assets.operations.recorded_settings import ensure_writable
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.operations.source_range import source_range
-from monstera_assets.operations.status import ensure_writable
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow, as_text, windows_of

@@ -26,7 +26,7 @@ from monstera_assets.bronze.bronze_loads import most_rows_are_accepted
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
 from monstera_assets.gold.alerting import days_have_events, last_day_follows_the_others
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
-from monstera_assets.operations.jobs import WHOLE_GRAPH
+from monstera_assets.operations.jobs import SELECTED, WHOLE_GRAPH
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.errors import MissingPartitionsError, WarehouseError
@@ -36,6 +36,11 @@ whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
     selection=AssetSelection.all(),
     description="Computes all tables and runs all checks for a partition or a range of partitions.",
+)
+selected_assets_job = define_asset_job(
+    SELECTED,
+    selection=AssetSelection.all(),
+    description="Computes the assets that are selected in the UI, for all selected days in one run.",
 )
 
 Listener = Callable[[DagsterEvent], None]

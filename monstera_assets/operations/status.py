@@ -1,7 +1,7 @@
 """The warehouse's status: row counts, date ranges, the last run, failing checks and late days.
 
-The status is read from Dagster's storage and, if possible, from the DuckDB file. Table
-declarations are not imported, since importing them takes longer than reading the status.
+The status is read from Dagster's storage only, so it never waits for a run and never delays one.
+Table declarations are not imported, since importing them takes longer than reading the status.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-import duckdb
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckKey,
@@ -31,12 +30,9 @@ from monstera_assets.operations.jobs import (
     WHOLE_GRAPH,
     Due,
 )
-from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.settings import Settings
 from monstera_assets.settings.alert_urls import LEVELS
-from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.errors import WarehouseLockedError
-from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.layers import Layer
 
 if TYPE_CHECKING:
     from dagster import RunRecord
@@ -60,8 +56,7 @@ class TableStatus(BaseModel):
     """The status of a table.
 
     Attributes:
-        rows: number of rows, or None if the table does not exist or the number is unknown because
-            the file is locked.
+        rows: number of rows after the last materialization, or None if it is unknown.
         failing_checks: name and level of each check whose latest evaluation failed.
         checks_not_reached: checks that the last run planned but did not evaluate.
     """
@@ -89,13 +84,11 @@ class LastRun(BaseModel):
 class Status(BaseModel):
     """The health of the warehouse and its tables, which are sorted by layer and name.
 
-    This model also defines the JSON output. If `locked` is true, another process has locked the
-    file, and the rows and days come from Dagster's records.
+    This model also defines the JSON output.
     """
 
     due: Due
     last_run: LastRun | None
-    locked: bool
     tables: Sequence[TableStatus]
 
     @computed_field  # type: ignore[prop-decorator]
@@ -127,14 +120,8 @@ class Status(BaseModel):
         return {level: levels[level] for level in LEVELS}
 
 
-def read_status(
-    instance: DagsterInstance, settings: Settings, now: datetime, *, lock_timeout_seconds: float = 0
-) -> Status:
-    """Read the status as of `now`, which determines the due day.
-
-    Raises:
-        WarehouseError: If the file cannot be opened for a reason other than a lock.
-    """
+def read_status(instance: DagsterInstance, settings: Settings, now: datetime) -> Status:
+    """Read the status as of `now`, which determines the due day."""
     due = Due.at(now, settings)
     runs, with_whole = _runs(instance)
     failing, not_reached = _checks(instance, runs)
@@ -148,117 +135,40 @@ def read_status(
         for entry in entries
         if not with_whole or entry.last_run_id in recent
     }
-    database, timeout, locked = str(settings.database), lock_timeout_seconds, False
-    try:
-        with connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection:
-            stored = _stored(connection, due.day)
-    except WarehouseLockedError:
-        stored = {name: _recorded(instance, entry, due.day) for name, entry in current.items()}
-        locked = True
     return Status(
         tables=[
             TableStatus(
                 table=name,
                 failing_checks=failing.get(name, {}),
                 checks_not_reached=not_reached.get(name, []),
-                **stored.get((layer, name), {}),
+                **_recorded(instance, current[layer, name], due.day),
             )
             for layer, name in sorted(
-                current or stored, key=lambda table: (_LAYERS.index(table[0]), table[1])
+                current, key=lambda table: (_LAYERS.index(table[0]), table[1])
             )
         ],
         last_run=_last_run(instance, runs[0]) if runs else None,
         due=due,
-        locked=locked,
     )
 
 
-def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
-    """Open the database for writing and close it so that a run that cannot write fails early.
-
-    Args:
-        settings: the configuration.
-        rebuild: whether to delete all computed days before they are recomputed with other settings.
-
-    Raises:
-        ChangedSettingsError: If the stored days were computed with other settings, or cannot be
-            recomputed.
-        WarehouseError: If another process has locked the database, or the database cannot be
-            opened.
-    """
-    # This module imports Ibis, which `monstera status` does not need.
-    from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
-
-    with connect(
-        str(settings.database),
-        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-    ) as connection:
-        if rebuild:
-            connection.execute("BEGIN TRANSACTION")
-            delete_all_days(connection)
-            connection.execute("COMMIT")  # closing the connection rolls back after an error
-        require_same_settings(connection, str(settings.database), recorded_settings(settings))
-
-
-def _stored(
-    connection: duckdb.DuckDBPyConnection, due_day: date
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return each table's row count and days from the file."""
-    existing = connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables()"
-        " WHERE database_name = current_database()"
-    ).fetchall()
-    counted = [
-        f"SELECT '{schema}', '{name}', count(*) FROM {schema}.{name}"
-        for schema, name in existing
-        if schema in _LAYERS
-    ]
-    if not counted:
-        return {}
-    stored: dict[tuple[str, str], dict[str, Any]] = {
-        (schema, name): {"rows": rows}
-        for schema, name, rows in connection.execute(" UNION ALL ".join(counted)).fetchall()
-    }
-    if (OPERATIONS_SCHEMA, "materializations") in existing:
-        for schema, name, at, *days in connection.execute(
-            "SELECT schema_name, table_name, max(materialized_at), min(partition_date),"
-            " max(partition_date), count(partition_date),"
-            " count(*) FILTER (partition_date = ?) > 0"
-            f" FROM {OPERATIONS_SCHEMA}.materializations GROUP BY ALL",
-            [due_day],
-        ).fetchall():
-            table = stored.setdefault((schema, name), {})
-            table |= {"materialized_at": at.replace(tzinfo=UTC), **_days(*days)}
-    return stored
-
-
 def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
-    """Return what Dagster recorded about a table, for use when the file is locked.
-
-    A daily table's row count is unknown, since each run records only its own days.
-    """
+    """Return a table's row count and days as of its last materialization."""
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
         return {}
-    partitions = instance.get_materialized_partitions(entry.asset_key)
+    is_daily = latest.asset_materialization.partition is not None
+    partitions = instance.get_materialized_partitions(entry.asset_key) if is_daily else ()
     days = {date.fromisoformat(day) for day in partitions}
     rows = latest.asset_materialization.metadata.get("dagster/row_count")
     first, last = min(days, default=None), max(days, default=None)
     return {
         "rows": int(str(rows.value)) if rows is not None else None,
         "materialized_at": datetime.fromtimestamp(latest.timestamp, UTC),
-        **_days(first, last, len(days), due_day in days),
-    }
-
-
-def _days(first: date | None, last: date | None, number: int, has_due_day: bool) -> dict[str, Any]:
-    missing = (last - first).days + 1 - number if first and last else 0
-    return {
         "first_day": first,
         "last_day": last,
-        "missing_days": missing,
-        "has_due_day": has_due_day,
+        "missing_days": (last - first).days + 1 - len(days) if first and last else 0,
+        "has_due_day": due_day in days,
     }
 
 
@@ -342,12 +252,6 @@ def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
 def print_status(console: Console, status: Status) -> None:
     """Print the overall health, the tables, and any checks that failed or were not reached."""
     print_line(console, _health(status))
-    if status.locked:
-        print_line(
-            console,
-            "A run has locked the database. Row counts for daily tables are unknown until the run"
-            " finishes.",
-        )
     print_tables(console, status.tables)
     for table in status.tables:
         if table.failing_checks:

@@ -46,10 +46,10 @@ TABLE = ma.declare_table(
             "share_of_adopters",
             "float64",
             "users / number of adopters of any product, between 0 and 1.",
+            is_share=True,
         ),
-        ma.nullable(
+        ma.share(
             "share_of_previous",
-            "float64",
             "users / users on the previous path, between 0 and 1, or null if path_length is 1.",
         ),
         ma.nullable(
@@ -70,9 +70,8 @@ TABLE = ma.declare_table(
                     "Number of users who adopted the last product at least"
                     f" {start + PERIOD_DAYS - 1} days ago.",
                 ),
-                ma.nullable(
+                ma.share(
                     f"retention_{start}",
-                    "float64",
                     f"Share of users_mature_{start} with a qualifying event on days {start} through"
                     f" {start + PERIOD_DAYS - 1} after the adoption, or null if users_mature_{start}"
                     " is 0.",

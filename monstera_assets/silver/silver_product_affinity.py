@@ -28,21 +28,16 @@ TABLE = ma.declare_table(
         ma.Column(
             "is_low_support", "boolean", "Whether n_ab is below the min_affinity_support setting."
         ),
-        ma.nullable(
-            "support", "float64", "n_ab / n, between 0 and 1, or null if there are no users."
-        ),
-        ma.nullable(
-            "co_adoption_rate", "float64", "n_ab / n_a, between 0 and 1, or null if n_a is 0."
-        ),
+        ma.share("support", "n_ab / n, between 0 and 1, or null if there are no users."),
+        ma.share("co_adoption_rate", "n_ab / n_a, between 0 and 1, or null if n_a is 0."),
         ma.nullable(
             "lift",
             "float64",
             "n x n_ab / (n_a x n_b), or null if n_a or n_b is 0. The value is 1 if the adoptions are"
             " independent.",
         ),
-        ma.nullable(
+        ma.share(
             "jaccard",
-            "float64",
             "n_ab / (n_a + n_b - n_ab), between 0 and 1, or null if no user adopted either product.",
         ),
         ma.Column(
@@ -56,15 +51,13 @@ TABLE = ma.declare_table(
             "Median days between the two adoptions for users in users_in_order, or null if"
             " users_in_order is 0.",
         ),
-        ma.nullable(
+        ma.share(
             "monthly_active_share_both",
-            "float64",
             "Among users who adopted both products, the share who count toward MAU, between 0 and 1,"
             " or null if there are no such users.",
         ),
-        ma.nullable(
+        ma.share(
             "monthly_active_share_first_only",
-            "float64",
             "Among users who adopted the first product but not the second, the share who count toward"
             " MAU, between 0 and 1, or null if there are no such users.",
         ),

@@ -27,9 +27,8 @@ TABLE = ma.declare_table(
         ma.Column("products", "int64", "Number of products in the workflow."),
         ma.Column("runs_started", "int64", "Number of workflow runs started."),
         ma.Column("runs_reached", "int64", "Number of workflow runs that reached the step."),
-        ma.nullable(
+        ma.share(
             "reach_rate",
-            "float64",
             "runs_reached / runs_started, between 0 and 1, or null if no runs started.",
         ),
         ma.Column("runs_abandoned", "int64", "Number of runs that were abandoned after this step."),

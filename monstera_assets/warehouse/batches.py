@@ -29,6 +29,7 @@ class TableBatch:
         contents: each table's rows, in the order in which the tables are written. Later tables may
             read earlier tables.
         counts: the number of rows written, by table name. The functions in `contents` may add entries.
+        totals: the number of rows in each table, by table name.
         only_days: the name of a temporary table with a single column, `day`, that lists the days to
             replace. A function in `contents` creates the temporary table. If None, all days in the
             window are replaced.
@@ -40,6 +41,7 @@ class TableBatch:
 
     contents: Mapping[Table, Rows]
     counts: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
     only_days: str | None = None
     before: Step | None = None
     after: Step | None = None
@@ -76,6 +78,7 @@ class TableBatch:
                 window if table.partition_column else None,
                 self.only_days if table.partition_column else None,
             )
+            self.totals[table.name] = writer.total_rows(connection, table)
         if self.after is not None:
             self.after(connection)
 

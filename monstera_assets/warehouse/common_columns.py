@@ -12,6 +12,11 @@ def nullable(name: str, dtype: str, description: str) -> Column:
     return Column(name, dtype, description, nullable=True)
 
 
+def share(name: str, description: str) -> Column:
+    """Return a column that contains a share, which is null if the whole is 0."""
+    return Column(name, "float64", description, nullable=True, is_share=True)
+
+
 def product_column(name: str, description: str, *, nullable: bool = False) -> Column:
     """Return a column that contains the id of a product, feature or sub-feature."""
     return Column(name, "string", description, nullable=nullable, references=PRODUCT)

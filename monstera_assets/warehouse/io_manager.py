@@ -55,8 +55,14 @@ from monstera_assets.warehouse.windows import DateWindow
 READS = "monstera/reads"
 """Input metadata key for the days that an asset reads from a daily table."""
 
+DAYS_BACK = "monstera/days_back"
+"""Input metadata key for the number of days that an asset reads before the computed days."""
+
 AS_OF_DATE = "as_of_date"
 """The column with the date that a current table describes, which is also a metadata key."""
+
+ROW_COUNT = "dagster/row_count"
+"""The metadata key for the number of rows in the whole table, which `monstera status` shows."""
 
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
@@ -65,7 +71,7 @@ _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 class Reads(StrEnum):
     """The days that an asset reads from an input. All of these days must be materialized."""
 
-    MAPPED_DAYS = "the days in the partition mapping"
+    COMPUTED_DAYS = "the computed days and the days before them"
     ALL_DAYS = "the days from the first partition through the latest materialized day"
     STORED_DAYS = "the stored days, even if earlier days have expired"
     LATEST_DAY = "the latest materialized day"
@@ -230,12 +236,13 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
             preview.title: MetadataValue.md(preview.render(connection, query))
             for preview, query in computed.previews
         }
+        counts = row_counts(connection, table, rows, window)
         if window is None:
-            return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
+            return {**counts, **_as_of(connection, table), **seen}
         if seen:
             # A preview describes the whole table, so it is attached to the range's last partition.
             context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
-        return row_count_metadata(rows, window)
+        return counts
 
     def load_input(
         self,
@@ -246,7 +253,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """Return the upstream table and the days to read, after verifying that both exist.
 
         Raises:
-            MissingTableError: If the table or a mapped partition was never materialized.
+            MissingTableError: If the table or a day to read was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         return rows_to_read(context, table_slice, connection)
@@ -270,7 +277,8 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         """Replace each table's slice."""
         window = output_window(context, table_slice)
         obj.write(connection, window)
-        return row_count_metadata(obj.counts[table_slice.table], window)
+        table = declaration(table_slice)
+        return row_counts(connection, table, obj.counts[table.name], window)
 
     def load_input(
         self,
@@ -309,7 +317,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         window = output_window(context, table_slice)
         table = declaration(table_slice)
         rows = _replace_by_frame(connection, table, obj, window)
-        return row_count_metadata(rows, window)
+        return row_counts(connection, table, rows, window)
 
     def load_input(
         self,
@@ -317,10 +325,10 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """Return the rows from the mapped partitions after verifying that the partitions exist.
+        """Return the rows from the days to read after verifying that the days exist.
 
         Raises:
-            MissingTableError: If the table or a mapped partition was never materialized.
+            MissingTableError: If the table or a day to read was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
@@ -472,14 +480,17 @@ def _first_partition(partitions: PartitionsDefinition | None) -> date | None:
     return partitions.start.date() if isinstance(partitions, DailyPartitionsDefinition) else None
 
 
-def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count under Dagster's metadata key, or under a different key for several days."""
+def row_counts(
+    connection: duckdb.DuckDBPyConnection, table: Table, rows: int, window: DateWindow | None
+) -> Mapping[str, RawMetadataValue]:
+    """Return the table's row count and, for a daily table, the rows written, as metadata."""
     if window is None:
-        return {"dagster/row_count": rows}
+        return {ROW_COUNT: rows}
+    total = {ROW_COUNT: writer.total_rows(connection, table)}
     if len(window) == 1:
-        return {"dagster/partition_row_count": rows}
+        return {**total, "dagster/partition_row_count": rows}
     # All partitions in a range share this metadata, so it must not look like a per-partition count.
-    return {"rows_written": rows, "days_written": str(window)}
+    return {**total, "rows_written": rows, "days_written": str(window)}
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
@@ -493,7 +504,7 @@ def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, 
 
 
 def _reads(context: InputContext) -> str:
-    return str((context.definition_metadata or {}).get(READS, Reads.MAPPED_DAYS))
+    return str((context.definition_metadata or {}).get(READS, Reads.COMPUTED_DAYS))
 
 
 def _require_as_of(
@@ -517,13 +528,18 @@ def _days_to_read(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
 ) -> DateWindow | None:
-    mapped = slice_window(table_slice)
+    # For an unpartitioned table, these are all days in the calendar.
+    computed = slice_window(table_slice)
+    if computed is None:
+        return None
     reads = _reads(context)
-    if mapped is None or reads == Reads.MAPPED_DAYS:
-        return mapped
+    if reads == Reads.COMPUTED_DAYS:
+        first = computed.first - timedelta((context.definition_metadata or {}).get(DAYS_BACK, 0))
+        opening = _first_partition(context.asset_partitions_def) or first
+        return DateWindow(max(first, opening), computed.last)
     stored = writer.materialized_window(connection, table)
     if stored is None:
         return None
     if reads == Reads.LATEST_DAY:
         return DateWindow(stored.last, stored.last)
-    return DateWindow(min(mapped.first, stored.last), stored.last)
+    return DateWindow(min(computed.first, stored.last), stored.last)

@@ -235,7 +235,130 @@ def _upgrade_to_5(connection: duckdb.DuckDBPyConnection) -> None:
             )
 
 
-STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3, _upgrade_to_4, _upgrade_to_5)
+_USER_RATES = ("churned", "dormant", "won_back", "reactivated", "never_activated")
+_STATES_OF_USERS = """
+CREATE TEMP TABLE states_of_users AS
+SELECT 'platform' AS scope, user_id, '' AS product_id, snapshot_date, platform_state AS state,
+    total_qualifying_events AS uses, days_since_signup AS days
+FROM silver.silver_user_state_history
+UNION ALL
+SELECT 'product', user_id, product_id, snapshot_date,
+    regexp_replace(current_state, '_(in|from|to)_product$', ''), total_qualifying_events,
+    snapshot_date - first_access_date
+FROM silver.silver_user_product_state_history
+"""
+_COUNTS_OF_USERS = """
+CREATE TEMP TABLE counts_of_users AS
+WITH people AS (
+    SELECT today.scope, today.snapshot_date AS metric_date, today.state,
+        before.state IN ('active', 'returning', 'reactivated', 'dunning') AS in_use,
+        before.state = 'dormant' AS was_dormant,
+        before.state = 'churned' AND before.uses > 0 AS was_churned,
+        today.uses > before.uses AS came_back,
+        today.days BETWEEN {new_days} AND {new_days} + 6 AS is_due,
+        today.uses = 0 AS is_unused,
+        deleted.user_id IS NOT NULL AS is_deleted
+    FROM states_of_users AS today
+    LEFT JOIN states_of_users AS before ON before.scope = today.scope
+        AND before.user_id = today.user_id AND before.product_id = today.product_id
+        AND before.snapshot_date = today.snapshot_date - 7
+    LEFT JOIN states_of_users AS deleted ON deleted.state = 'deleted'
+        AND deleted.user_id = today.user_id AND deleted.snapshot_date = today.snapshot_date
+)
+SELECT scope, metric_date,
+    count(*) FILTER (NOT is_deleted AND (in_use OR was_dormant) AND state = 'churned') AS churned,
+    count(*) FILTER (NOT is_deleted AND (in_use OR was_dormant)) AS churned_population,
+    count(*) FILTER (NOT is_deleted AND in_use AND state = 'dormant') AS dormant,
+    count(*) FILTER (NOT is_deleted AND in_use) AS dormant_population,
+    count(*) FILTER (NOT is_deleted AND was_dormant AND came_back) AS won_back,
+    count(*) FILTER (NOT is_deleted AND was_dormant) AS won_back_population,
+    count(*) FILTER (NOT is_deleted AND was_churned AND came_back) AS reactivated,
+    count(*) FILTER (NOT is_deleted AND was_churned) AS reactivated_population,
+    count(*) FILTER (is_due AND is_unused) AS never_activated,
+    count(*) FILTER (is_due) AS never_activated_population
+FROM people GROUP BY ALL
+"""
+_COUNTS_OF_SIGNUPS = """
+CREATE TEMP TABLE counts_of_signups AS
+SELECT metric_date, count(user_id) AS activated_population,
+    count(user_id) FILTER (first_used - signup_date <= 7) AS activated
+FROM gold.gold_overall_metrics
+LEFT JOIN (SELECT DISTINCT user_id, signup_date FROM bronze.bronze_users)
+    ON signup_date BETWEEN metric_date - 13 AND metric_date - 7
+LEFT JOIN (SELECT user_id, min(activity_date) AS first_used FROM silver.silver_daily_user_activity
+    WHERE qualifying_events > 0 GROUP BY ALL) USING (user_id)
+GROUP BY ALL
+"""
+
+
+def _upgrade_to_6(connection: duckdb.DuckDBPyConnection) -> None:
+    """Turn the weekly rates into shares, and add the counts from which they are computed.
+
+    The recovery rate counts accounts instead of failures. It needs the billing rules, so it is null
+    until a run computes the day again.
+    """
+    stored = {
+        name
+        for (name,) in connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    flows, overall = "gold.gold_state_transition_metrics", "gold.gold_overall_metrics"
+    if flows in stored:
+        [(new_days,)] = connection.execute(
+            f"SELECT coalesce(max(CAST(value AS INTEGER)), 30) FROM {OPERATIONS_SCHEMA}.settings"
+            " WHERE name = 'policy.new_user_days'"
+        ).fetchall()
+        connection.execute(_STATES_OF_USERS)
+        connection.execute(_COUNTS_OF_USERS.format(new_days=new_days))
+        for rate in _USER_RATES:
+            _store_counts(connection, flows, rate, "counts_of_users", "scope, metric_date")
+        connection.execute(
+            f"UPDATE {flows} SET accounts_dunning_recovered_share_monthly = NULL; ALTER TABLE {flows}"
+            " DROP COLUMN accounts_dunning_failures_closed_monthly; ALTER TABLE"
+            f" {flows} ADD COLUMN accounts_dunning_recovered_monthly BIGINT; ALTER TABLE {flows}"
+            " ADD COLUMN accounts_dunning_recovered_population_monthly BIGINT;"
+            " DROP TABLE counts_of_users; DROP TABLE states_of_users"
+        )
+    if overall in stored:
+        connection.execute(_COUNTS_OF_SIGNUPS)
+        _store_counts(connection, overall, "activated", "counts_of_signups", "metric_date")
+        connection.execute("DROP TABLE counts_of_signups")
+
+
+def _store_counts(
+    connection: duckdb.DuckDBPyConnection, table: str, rate: str, counts: str, keys: str
+) -> None:
+    """Add a rate's part and population to a table's total rows, and compute the share from them."""
+    part, population, share = (
+        f"users_{rate}_{name}weekly" for name in ("", "population_", "share_")
+    )
+    connection.execute(
+        f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {share} DOUBLE;"
+        f" ALTER TABLE {table} ADD COLUMN {part} BIGINT;"
+        f" ALTER TABLE {table} ADD COLUMN {population} BIGINT"
+    )
+    where = " AND ".join(f"rows.{key} = counts.{key}" for key in keys.split(", "))
+    total = " AND rows.from_state = 'all'" if "scope" in keys else ""
+    scopes = " AND rows.scope IN ('platform', 'product')" if "scope" in keys else ""
+    if total:
+        connection.execute(
+            f"UPDATE {table} AS rows SET {part} = 0, {population} = 0, {share} = NULL"
+            f" WHERE true{total}{scopes}"
+        )
+    connection.execute(
+        f"UPDATE {table} AS rows SET {part} = counts.{rate}, {population} ="
+        f" counts.{rate}_population, {share} = CAST(counts.{rate} AS DOUBLE)"
+        f" / nullif(CAST(counts.{rate}_population AS DOUBLE), 0) FROM {counts} AS counts"
+        f" WHERE {where}{total}"
+    )
+
+
+STEPS: Sequence[Step] = (
+    *(_record_the_version, _upgrade_to_3, _upgrade_to_4),
+    *(_upgrade_to_5, _upgrade_to_6),
+)
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 
 Steps run in the caller's transaction.

@@ -30,7 +30,6 @@ from dagster import (
     BackfillPolicy,
     BetaWarning,
     DailyPartitionsDefinition,
-    TimeWindowPartitionMapping,
     asset,
 )
 
@@ -41,7 +40,7 @@ from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.warehouse.batching import DateBatches
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.errors import SchemaMismatchError
-from monstera_assets.warehouse.io_manager import READS, Computed, InputRows, Reads
+from monstera_assets.warehouse.io_manager import DAYS_BACK, READS, Computed, InputRows, Reads
 from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
@@ -49,32 +48,32 @@ from monstera_assets.warehouse.tables import Layer, Table, declared, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
-# Ranges of days require both beta features. The lock file pins the Dagster version.
-warnings.filterwarnings(
-    "ignore",
-    message=r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`",
-    category=BetaWarning,
-)
+# Ranges of days require this beta feature. The lock file pins the Dagster version.
+warnings.filterwarnings("ignore", message=r"Parameter `backfill_policy`", category=BetaWarning)
 
 IO_MANAGER_KEY = "io_manager"
 
 _SINCE_THE_FIRST_DAY = 36_600
-"""A hundred years in days. The partition mapping limits the range to existing partitions."""
+"""A hundred years in days. The IO manager limits the range to existing partitions."""
 
 
 @dataclass(frozen=True)
 class Days:
-    """The days that an asset reads from a daily input. All of these days must be materialized."""
+    """The days that an asset reads from a daily input. All of these days must be materialized.
+
+    The days are not declared to Dagster as a partition mapping. A backfill would follow the mapping and
+    also compute later days, which read the selected days.
+
+    Attributes:
+        reads: the kind of days.
+        back: the number of days that are read before each computed day.
+        before_first_partition: whether to compute days before the first partition, since those days
+            are not stored.
+    """
 
     reads: Reads
-    mapping: TimeWindowPartitionMapping | None = None
+    back: int = 0
     before_first_partition: bool = False
-    """Whether to compute days before the first partition, since those days are not stored."""
-
-    @property
-    def back(self) -> int:
-        """The number of days that are read before each computed day."""
-        return -self.mapping.start_offset if self.mapping else 0
 
 
 def last_days(count: int, *, before_first_partition: bool = True) -> Days:
@@ -84,13 +83,10 @@ def last_days(count: int, *, before_first_partition: bool = True) -> Days:
         count: the number of days.
         before_first_partition: whether to compute the input's days before its first partition.
     """
-    mapping = TimeWindowPartitionMapping(
-        start_offset=1 - count, allow_nonexistent_upstream_partitions=True
-    )
-    return Days(Reads.MAPPED_DAYS, mapping, before_first_partition)
+    return Days(Reads.COMPUTED_DAYS, count - 1, before_first_partition)
 
 
-SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
+SAME_DAYS = Days(Reads.COMPUTED_DAYS)
 """The days that are computed."""
 UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY, before_first_partition=False)
 """The days from the first partition through the last computed day."""
@@ -356,8 +352,7 @@ class TableAsset:
         days = self.days.get(name)
         return AssetIn(
             key=asset_key(name),
-            partition_mapping=days.mapping if days else None,
-            metadata={READS: days.reads.value} if days else {},
+            metadata={READS: days.reads.value, DAYS_BACK: days.back} if days else {},
             dagster_type=pd.DataFrame if self._reads_frame(name) else Any,
         )
 

@@ -53,6 +53,8 @@ class Column:
     nullable: bool = False
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
+    is_share: bool = False
+    """Whether the value is a share: a part divided by its whole, between 0 and 1."""
     days_before_latest: int | None = None
     """For a trend flag: the number of days before the table's latest date on which the flag is true."""
 
@@ -220,3 +222,5 @@ def _describe(column: Column) -> Iterable[str]:
         yield f"one of {', '.join(column.allowed)}"
     if column.references is not None:
         yield f"refers to {column.references.table}.{column.references.column}"
+    if column.is_share:
+        yield "between 0 and 1"

@@ -142,6 +142,12 @@ def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[
     )
 
 
+def total_rows(connection: duckdb.DuckDBPyConnection, table: Table) -> int:
+    """Return the table's number of rows, which DuckDB counts without reading them."""
+    (rows,) = _one(connection, f"SELECT count(*) FROM {_sql_name(table)}")
+    return int(rows)
+
+
 def delete(
     connection: duckdb.DuckDBPyConnection,
     table: Table,

@@ -32,9 +32,11 @@ ENTITIES = tuple(table.name for table in load_entities.TABLES)
 EVENTS = tuple(table.name for table in load_events.TABLES)
 
 
-def batched_instance(home: Path) -> dg.DagsterInstance:
-    """Return an instance on SQLite, with the batched event log."""
+def batched_instance(home: Path, settings: str = "") -> dg.DagsterInstance:
+    """Return an instance on SQLite, with the batched event log and these settings."""
     shutil.copytree(_new_home().name, home)
+    with (home / "dagster.yaml").open("a") as file:
+        file.write(settings)
     return dg.DagsterInstance.from_config(str(home))
 
 

@@ -472,6 +472,7 @@ def test_an_added_user_affects_the_rejected_events_of_its_alias(loads: Loads) ->
 # ---------------------------------------------------------------- the whole graph
 
 
+@pytest.mark.slow
 def test_an_alias_added_on_a_morning_equals_a_run_from_scratch(tmp_path: Path) -> None:
     """A user's events, target and row are merged after 364 days have been computed."""
     source = shutil.copytree(SEEDS, tmp_path / "source")

@@ -18,6 +18,7 @@ from monstera_assets.checks.contract import (
     ALLOWED,
     NOT_NULL,
     REFERENCES,
+    SHARES,
     TYPES,
     UNIQUE,
     contract_rules,
@@ -271,6 +272,19 @@ def test_unknown_value_and_reference_are_found(
             assert finding.examples == ((column.name, 1),)
 
 
+@pytest.mark.parametrize("outside", ["-0.01", "1.01", "'nan'", "'inf'"])
+def test_a_share_outside_0_to_1_is_found(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun, outside: str
+) -> None:
+    for column in table.columns:
+        if not column.is_share:
+            continue
+        with planted(connection, *_fill(table), _one(table.name, f'"{column.name}" = {outside}')):
+            broken = _broken(connection, table, seeds_run.days)
+        assert broken.keys() == {SHARES}
+        assert broken[SHARES].examples == ((column.name, 1),)
+
+
 # ---------------------------------------------------------------- the rules
 
 _HISTORY = "silver_user_state_history"
@@ -352,12 +366,11 @@ def _rejected_events(rows: int) -> str:
     )
 
 
-def _rate_rises(rate: str, state: str, now: float = 0.3) -> list[str]:
-    """Return statements that set enough users, and a rate of 0.2 one week before the last day."""
+def _rate_changes(table: str, rate: str, now: int) -> list[str]:
+    """Return statements that set a rate of 200 of 1,000 users one week before the last day."""
     return [
-        f"UPDATE gold.{_OVERALL} SET users_in_state_{state}_daily = 40",
-        f"UPDATE gold.{_FLOWS} SET {rate} = CASE WHEN metric_date = {_LAST} THEN {now} ELSE 0.2 END"
-        " WHERE scope = 'platform' AND from_state = 'all'",
+        f"UPDATE gold.{table} SET {rate}_population_weekly = 1000,"
+        f" {rate}_weekly = CASE WHEN metric_date = {_LAST} THEN {now} ELSE 200 END"
     ]
 
 
@@ -1134,9 +1147,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one(_HISTORY)],
         [_drop_one(_ACCOUNT_HISTORY)],
     ],
-    (_OVERALL, "rates_are_in_bounds"): [
-        [_one(_OVERALL, "users_active_stickiness_monthly = 1.1")],
-        [_one(_OVERALL, "users_activated_share_weekly = -0.1")],
+    (_OVERALL, "headlines_are_in_bounds"): [
         [_one(_OVERALL, "accounts_health_mean_daily = 101")],
         [_one(_OVERALL, "users_active_daily = users_active_weekly + 1")],
         [_one(_OVERALL, "users_active_weekly = users_active_monthly + 1")],
@@ -1284,14 +1295,12 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-03-01'")],
         [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-03-01'")],
     ],
-    (_FLOWS, "churn_rate_is_steady"): [_rate_rises("users_churned_share_weekly", "dormant")],
-    (_FLOWS, "dormancy_rate_is_steady"): [_rate_rises("users_dormant_share_weekly", "active")],
-    (_FLOWS, "reactivation_rate_is_steady"): [
-        _rate_rises("users_reactivated_share_weekly", "churned", now=0.1)
-    ],
+    (_FLOWS, "churn_rate_is_steady"): [_rate_changes(_FLOWS, "users_churned", 270)],
+    (_FLOWS, "dormancy_rate_is_steady"): [_rate_changes(_FLOWS, "users_dormant", 270)],
+    (_FLOWS, "reactivation_rate_is_steady"): [_rate_changes(_FLOWS, "users_reactivated", 130)],
     (_FLOWS, "dunning_is_recovered"): [
         [
-            f"UPDATE gold.{_FLOWS} SET accounts_dunning_failures_closed_monthly = 40,"
+            f"UPDATE gold.{_FLOWS} SET accounts_dunning_recovered_population_monthly = 40,"
             " accounts_dunning_recovered_share_monthly = 0.5"
             f" WHERE metric_date = {_LAST} AND scope = 'account' AND from_state = 'all'"
         ]
@@ -1302,12 +1311,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             f" CASE WHEN metric_date > {_LAST} - 28 THEN 20 ELSE 10 END WHERE from_state = 'new'"
         ]
     ],
-    (_OVERALL, "activation_rate_is_steady"): [
-        [
-            f"UPDATE gold.{_OVERALL} SET users_created_daily = 10, users_activated_share_weekly ="
-            f" CASE WHEN metric_date = {_LAST} THEN 0.3 ELSE 0.4 END"
-        ]
-    ],
+    (_OVERALL, "activation_rate_is_steady"): [_rate_changes(_OVERALL, "users_activated", 130)],
     (_OVERALL, "users_do_not_decline_slowly"): [
         [
             f"UPDATE gold.{_OVERALL} SET users_active_monthly ="

@@ -250,6 +250,9 @@ def rates(period: str, first: date) -> Expected:
             table, ["users_won_back_share_weekly", "users_reactivated_share_weekly"], first, percent,
             PLATFORM,
         ),
+        f"Users, Never Activated Share Weekly, {period}": daily(
+            table, ["users_never_activated_share_weekly"], first, percent, PLATFORM,
+        ),
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,15 @@ from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster_postgres import PostgresEventLogStorage
 
 from monstera_assets.operations import event_log
 from monstera_assets.operations.event_log import (
     DEFAULT_EVENT_BATCH_SIZE,
+    BatchedPostgresEventLogStorage,
     BatchedSqliteEventLogStorage,
 )
+from monstera_assets_tests.postgres import new_database, postgres_server
 
 if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
@@ -47,8 +50,9 @@ DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 @pytest.fixture(autouse=True)
 def _no_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     # monkeypatch restores a variable only if it was set before it is deleted.
-    monkeypatch.setenv(BATCH_SIZE, "1")
-    monkeypatch.delenv(BATCH_SIZE)
+    for name in (BATCH_SIZE, "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"):
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
 
 
 # ---------------------------------------------------------------- the same events, both ways
@@ -344,6 +348,69 @@ def test_a_failing_buffered_event_does_not_discard_others(
     ] == ["first", "last"]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    with postgres_server() as folder:
+        yield folder
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("batch_size", [0, 3, 1000], ids=lambda size: str(size or "single"))
+def test_batches_store_the_rows_of_single_events_on_postgres(server: Path, batch_size: int) -> None:
+    events = all_sorts_of_events()
+    stock = PostgresEventLogStorage(new_database(server))
+    batched = BatchedPostgresEventLogStorage(new_database(server))
+    for event in events:
+        stock.store_event(event)
+    for start in range(0, len(events), batch_size or 1):
+        if batch_size:
+            batched.store_event_batch(events[start : start + batch_size])
+        else:
+            batched.store_event(events[start])
+    expected, actual = postgres_tables(stock), postgres_tables(batched)
+    assert {name: len(rows) for name, rows in actual.items()} == {
+        name: len(rows) for name, rows in expected.items()
+    }
+    assert actual == expected
+    assert len(expected["asset_event_tags"]) > 0
+    batched.dispose()
+
+
+@pytest.mark.postgres
+def test_a_batch_on_postgres_is_stored_completely_or_not_at_all(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = BatchedPostgresEventLogStorage(new_database(server))
+    events = [materialization(USERS, f"2024-01-0{day}") for day in (1, 2)]
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_store_asset_event", refuse)
+        with pytest.raises(RuntimeError):
+            storage.store_event_batch(events)
+    assert storage.get_logs_for_run(RUN) == []
+    storage.store_event_batch(events)
+    assert storage.get_logs_for_run(RUN) == events
+    assert len(storage.get_materialized_partitions(USERS)) == 2
+    storage.dispose()
+
+
+def postgres_tables(storage: PostgresEventLogStorage) -> dict[str, list[Any]]:
+    """Return all rows of the event tables without their creation times."""
+    storage.get_logs_for_run(RUN)  # this stores buffered events
+    found = {}
+    with storage.index_connection() as connection:
+        for name in ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"):
+            rows = connection.exec_driver_sql(f"SELECT * FROM {name} ORDER BY id").mappings()
+            found[name] = [
+                {column: value for column, value in row.items() if column != "create_timestamp"}
+                for row in rows
+            ]
+    return found
+
+
 def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
     before = tables(tmp_path)
@@ -359,16 +426,6 @@ def test_a_batch_may_exceed_the_values_of_one_sqlite_statement(tmp_path: Path) -
     )
     assert len(storage.get_materialized_partitions(USERS)) == 6_000
     assert len(storage.get_event_tags_for_asset(USERS)) == 6_000
-
-
-def test_text_like_a_placeholder_is_kept(tmp_path: Path) -> None:
-    storage = BatchedSqliteEventLogStorage(str(tmp_path))
-    metadata: Mapping[str, Any] = {"text": event_log._NO_PARTITION, "time": event_log._NO_TIME}
-    shared = dg.AssetMaterialization(USERS, metadata=metadata).metadata
-    events = [materialization(USERS, f"2024-01-0{day}", metadata=shared) for day in (1, 2)]
-    storage.store_event_batch(events)
-    records = storage.get_records_for_run(RUN).records
-    assert [record.event_log_entry for record in records] == events
 
 
 # ---------------------------------------------------------------- concurrent writers

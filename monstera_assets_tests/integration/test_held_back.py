@@ -26,7 +26,7 @@ from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.changing_source import ChangingSource
 from monstera_assets_tests.integration.example_runs import ENTITIES, assert_same
-from monstera_assets_tests.integration.test_late_data import CALENDAR, LAYOUTS, Bronze, nth
+from monstera_assets_tests.integration.test_late_data import CALENDAR, Bronze, nth
 from monstera_assets_tests.integration.test_odd_sources import (
     ACCOUNT,
     EVENT,
@@ -197,8 +197,10 @@ def test_an_event_that_moves_to_an_old_day_stays_where_it_was(company: Company) 
     assert company.rows(days) == [(june(5),)]
 
 
-@LAYOUTS
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("seed", "by_day"),
+    [pytest.param(1, True, id="by_day"), pytest.param(2, False, id="single_file")],
+)
 def test_random_changes_are_held_back_whole_until_a_run_without_a_limit(
     tmp_path: Path, seed: int, by_day: bool
 ) -> None:

@@ -10,8 +10,7 @@ import duckdb
 import pytest
 
 from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy, SegmentPolicy
-from monstera_assets.operations.recorded_settings import recorded_settings
-from monstera_assets.operations.status import ensure_writable
+from monstera_assets.operations.recorded_settings import ensure_writable, recorded_settings
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.archive import Archive, record_archive
 from monstera_assets.warehouse.connection import connect

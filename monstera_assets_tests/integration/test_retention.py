@@ -116,10 +116,9 @@ def test_no_table_looks_back_further_on_raw_events() -> None:
             reads = asset.days.get(name, SAME_DAYS)
             if reads.reads is Reads.STORED_DAYS:
                 continue
-            assert reads.reads is Reads.MAPPED_DAYS, asset.table.name
-            assert reads.mapping is not None
-            assert 0 <= -(reads.mapping.start_offset or 0) < LOOK_BACK_DAYS <= len(days)
-            looking_back += bool(reads.mapping.start_offset)
+            assert reads.reads is Reads.COMPUTED_DAYS, asset.table.name
+            assert 0 <= reads.back < LOOK_BACK_DAYS <= len(days)
+            looking_back += bool(reads.back)
     assert looking_back
 
 

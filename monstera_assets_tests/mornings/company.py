@@ -497,6 +497,8 @@ class Company:
             assert row is not None
             created = date.fromisoformat(row["user_created_at"][:10])
             days.append((created - self.plan.first).days)
+        # Stored events do not record which alias they named before it was corrected.
+        former = {before[alias] for alias in moved & before.keys()}
         # A deletion determines which of the user's events count.
         deleted = {
             fact.row["entity_id"]
@@ -506,7 +508,7 @@ class Company:
         days += [
             event.day
             for event in self.events
-            if event.row["entity_id"] in moved | deleted
+            if event.row["entity_id"] in moved | former | deleted
             or any(alias in event.row["metadata"] for alias in moved)
         ]
         nodes = (self.plan.node_added, self.plan.node_renamed, self.plan.node_owned)

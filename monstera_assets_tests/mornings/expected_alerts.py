@@ -16,7 +16,9 @@ from itertools import pairwise
 import duckdb
 
 LEAST = 30
-"""min_alert_population: a figure of fewer people, events or failures raises no alert."""
+"""min_alert_population: a figure of fewer people, events or accounts raises no alert."""
+SIGNIFICANCE = 0.001
+"""alert_significance: a change of a rate that chance explains more often raises no alert."""
 
 IN_USE = ("active", "returning", "reactivated", "dunning")
 DAY = timedelta(days=1)
@@ -77,7 +79,7 @@ def against_week_before(
 
 
 def changed(now: Share, before: Share, limit: float) -> Verdict:
-    """Return whether a rate has changed by more than a limit."""
+    """Return whether a rate has changed by more than a limit, and beyond chance."""
     figures = f"{now} after {before}"
     if now.value is None or before.value is None or min(now.whole, before.whole) < LEAST:
         return Verdict(False, f"{figures}: too few")
@@ -85,36 +87,46 @@ def changed(now: Share, before: Share, limit: float) -> Verdict:
         return Verdict(False, f"{figures}: no change of nothing")
     change = round(now.value / before.value - 1, 9)
     crossed = change > limit if limit > 0 else change < limit
-    return Verdict(crossed, f"{figures}: change {change:+.3f}")
+    chance = p_value(now, before)
+    return Verdict(
+        crossed and chance < SIGNIFICANCE, f"{figures}: change {change:+.3f}, p {chance:.5f}"
+    )
+
+
+def p_value(one: Share, other: Share) -> float:
+    """Return how often two samples of one share differ by at least as much as two shares.
+
+    The two-sided test of two proportions, with the pooled share (Fleiss, Statistical Methods for Rates
+    and Proportions, without the correction for continuity).
+    """
+    pooled = (one.part + other.part) / (one.whole + other.whole)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / one.whole + 1 / other.whole))
+    if error == 0:
+        return 1.0
+    distance = abs(one.part / one.whole - other.part / other.whole) / error
+    return math.erfc(distance / math.sqrt(2))
 
 
 # ---------------------------------------------------------------- rates of users
 
 
-def _moved(warehouse: Warehouse, day: date, states: Sequence[str], state: str) -> Share:
-    """Return the moves into a state in the last 7 days, per user in some states 7 days earlier."""
-    return _share(*_moves(warehouse, day, f"today.platform_state = '{state}'", tuple(states)))
+def _of_states(warehouse: Warehouse, day: date, states: Sequence[str], now: str) -> Share:
+    """Return for how many of the users in some states 7 days earlier a condition is true now.
 
-
-def _moves(
-    warehouse: Warehouse, day: date, move: str, states: Sequence[str], where: str = "true"
-) -> tuple[object, ...]:
-    return warehouse.row(
-        f"""
-        SELECT (
-            SELECT count(*) FROM silver.silver_user_state_history AS today
-            JOIN silver.silver_user_state_history AS yesterday
-                ON yesterday.user_id = today.user_id
-                AND yesterday.snapshot_date = today.snapshot_date - 1
-            WHERE today.snapshot_date BETWEEN $1 - 6 AND $1
-                AND today.platform_state <> yesterday.platform_state AND {move}
-        ), (
-            SELECT count(*) FROM silver.silver_user_state_history
-            WHERE snapshot_date = $1 - 7 AND list_contains({list(states)}, platform_state)
-                AND {where}
+    Users who are deleted now do not count.
+    """
+    return _share(
+        *warehouse.row(
+            f"""
+            SELECT count(*) FILTER ({now}), count(*)
+            FROM silver.silver_user_state_history AS week_ago
+            JOIN silver.silver_user_state_history AS today
+                ON today.user_id = week_ago.user_id AND today.snapshot_date = week_ago.snapshot_date + 7
+            WHERE today.snapshot_date = $1 AND today.platform_state <> 'deleted'
+                AND list_contains({list(states)}, week_ago.platform_state)
+            """,
+            day,
         )
-        """,
-        day,
     )
 
 
@@ -124,36 +136,48 @@ def _share(part: object, whole: object) -> Share:
     return Share(part, whole)
 
 
+def _churned(warehouse: Warehouse, day: date) -> Share:
+    """Of the users in use or dormant 7 days earlier, those churned now."""
+    return _of_states(warehouse, day, (*IN_USE, "dormant"), "today.platform_state = 'churned'")
+
+
 def churn(warehouse: Warehouse) -> Verdict:
     """Churn rate +20 % week on week."""
-    states = (*IN_USE, "dormant")
-    return against_week_before(
-        warehouse, lambda day: _moved(warehouse, day, states, "churned"), 0.2
-    )
+    return against_week_before(warehouse, lambda day: _churned(warehouse, day), 0.2)
+
+
+def _dormant(warehouse: Warehouse, day: date) -> Share:
+    """Of the users in use 7 days earlier, those dormant now."""
+    return _of_states(warehouse, day, IN_USE, "today.platform_state = 'dormant'")
 
 
 def dormancy(warehouse: Warehouse) -> Verdict:
     """Dormancy rate +10 % week on week."""
-    return against_week_before(
-        warehouse, lambda day: _moved(warehouse, day, IN_USE, "dormant"), 0.1
-    )
+    return against_week_before(warehouse, lambda day: _dormant(warehouse, day), 0.1)
 
 
 def _reactivated(warehouse: Warehouse, day: date) -> Share:
-    """Return the reactivations in the last 7 days, per user churned 7 days earlier.
-
-    Users without an earlier qualifying event are not counted.
-    """
-    had_used = (
-        "{user_id} IN (SELECT entity_id FROM bronze.bronze_events"
-        " WHERE entity_type = 'user' AND is_qualifying_event AND event_date <= {before})"
+    """Of the users churned 7 days earlier after a qualifying event, those with one in these days."""
+    return _share(
+        *warehouse.row(
+            """
+            WITH uses AS (
+                SELECT entity_id AS user_id, event_date FROM bronze.bronze_events
+                WHERE entity_type = 'user' AND is_qualifying_event
+            ), churned AS (
+                SELECT user_id FROM silver.silver_user_state_history
+                WHERE snapshot_date = $1 - 7 AND platform_state = 'churned'
+                    AND user_id IN (SELECT user_id FROM uses WHERE event_date <= $1 - 7)
+            )
+            SELECT count(*) FILTER (user_id IN (
+                    SELECT user_id FROM uses WHERE event_date BETWEEN $1 - 6 AND $1
+                )), count(*)
+            FROM churned JOIN silver.silver_user_state_history AS today USING (user_id)
+            WHERE snapshot_date = $1 AND platform_state <> 'deleted'
+            """,
+            day,
+        )
     )
-    reactivated = (
-        "today.platform_state = 'reactivated' AND yesterday.platform_state = 'churned' AND "
-        + had_used.format(user_id="today.user_id", before="yesterday.snapshot_date")
-    )
-    earlier = had_used.format(user_id="user_id", before="snapshot_date")
-    return _share(*_moves(warehouse, day, reactivated, ["churned"], earlier))
 
 
 def reactivation(warehouse: Warehouse) -> Verdict:
@@ -370,7 +394,7 @@ def dunning_recovery(warehouse: Warehouse) -> Verdict:
             closed[account] = last
     share = Share(sum(recovered for _, recovered in closed.values()), len(closed))
     fails = share.whole >= LEAST and share.part / share.whole < 0.6
-    return Verdict(fails, f"{share} failures recovered")
+    return Verdict(fails, f"{share} accounts recovered")
 
 
 def _last_closing(facts: Sequence[tuple[object, ...]], through: date) -> tuple[date, bool] | None:

@@ -31,9 +31,9 @@ from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.message import AlertEvent, Message
 from monstera_assets.operations.alerts.state import FILE, REMIND_AFTER_DAYS
 from monstera_assets.operations.jobs import LATE_AFTER
+from monstera_assets.operations.recorded_settings import ensure_writable
 from monstera_assets.operations.run_plan import plan_changes
 from monstera_assets.operations.runs import failures_of, range_tags, run_range, whole_graph
-from monstera_assets.operations.status import ensure_writable
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.layers import Layer
 from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, DateWindow

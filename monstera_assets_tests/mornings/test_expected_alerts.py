@@ -15,11 +15,13 @@ from monstera_assets_tests.mornings.expected_alerts import (
     Share,
     Warehouse,
     _activated,
+    _churned,
+    _dormant,
     _last_closing,
-    _moved,
     _reactivated,
     changed,
     dunning_recovery,
+    p_value,
     state_shares,
     volume,
 )
@@ -78,7 +80,8 @@ def test_every_alert_has_a_query() -> None:
         (Share(30, 100), Share(10, 100), 0.2, True),
         (Share(30, 100), Share(10, 100), -0.2, False),  # a rise, not a fall
         (Share(10, 100), Share(30, 100), -0.2, True),
-        (Share(30, 100), Share(20, 100), 0.2, True),
+        (Share(30, 100), Share(20, 100), 0.2, False),  # by chance: z = 1.63
+        (Share(300, 1000), Share(200, 1000), 0.2, True),  # z = 5.16
         (Share(520, 1000), Share(440, 1000), 0.2, False),  # within the limit
         (Share(20, 29), Share(1, 100), 0.2, False),  # too few
         (Share(20, 30), Share(1, 30), 0.2, True),
@@ -92,20 +95,40 @@ def test_a_rate_changes_beyond_its_limit(
     assert changed(now, before, limit).fails is fails
 
 
-def test_moves_into_a_state_per_user_of_the_week_before(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [
+        # z = 64 / sqrt(0.232 * 0.768 * 2,000) = 3.390.
+        (Share(264, 1000), Share(200, 1000), 0.0007),
+        # z = 61 / sqrt(0.2305 * 0.7695 * 2,000) = 3.239.
+        (Share(261, 1000), Share(200, 1000), 0.0012),
+        (Share(200, 1000), Share(261, 1000), 0.0012),
+        (Share(10, 100), Share(10, 100), 1.0),
+        (Share(0, 100), Share(0, 100), 1.0),
+    ],
+)
+def test_how_often_chance_explains_a_difference(one: Share, other: Share, p: float) -> None:
+    assert p_value(one, other) == pytest.approx(p, abs=0.00005)
+
+
+def test_churned_and_dormant_share_of_users_by_their_states_seven_days_earlier(
+    warehouse: Warehouse,
+) -> None:
     for user, on_days in (
         # From seven days earlier to the last day.
         ("a", "active active churned churned churned churned churned churned"),
         ("b", "dormant dormant dormant dormant dormant dormant dormant churned"),
         ("c", "dunning active active active active active active active"),
-        ("d", "new new new new new new new churned"),  # not in use then, but moved
+        ("d", "new new new new new new new churned"),  # not in use then
         ("e", "churned churned churned churned churned churned churned churned"),
-        ("f", "churned active dormant churned active dormant churned churned"),  # twice
+        ("f", "active dormant churned reactivated active active active active"),  # not churned now
+        ("g", "dunning dunning dunning dunning dunning dunning dunning dormant"),
+        ("h", "active active active churned churned churned churned deleted"),  # deleted now
     ):
         for number, name in enumerate(on_days.split()):
             state(warehouse, user, 7 - number, name)
-    states = ("active", "returning", "reactivated", "dunning", "dormant")
-    assert _moved(warehouse, LAST, states, "churned") == Share(5, 3)
+    assert _churned(warehouse, LAST) == Share(2, 5)
+    assert _dormant(warehouse, LAST) == Share(1, 4)
 
 
 def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) -> None:
@@ -115,6 +138,7 @@ def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) 
         ("c", (100,), None),
         ("d", (3,), 3),  # never used it before
         ("e", (100, 7), 7),  # more than a week ago
+        ("f", (100, 5, 2), 5),  # counts once
     ):
         for days_ago in range(8, -1, -1):
             name = "churned" if reactivated is None or days_ago > reactivated else "active"
@@ -122,7 +146,11 @@ def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) 
         for days_ago in uses:
             use(warehouse, user, days_ago)
     use(warehouse, "c", 1, qualifies=False)
-    assert _reactivated(warehouse, LAST) == Share(2, 3)
+    for days_ago, name in ((7, "churned"), (0, "deleted")):
+        state(warehouse, "g", days_ago, name)
+    for days_ago in (100, 4):
+        use(warehouse, "g", days_ago)
+    assert _reactivated(warehouse, LAST) == Share(3, 4)
 
 
 def test_activated_share_of_signups_one_week_earlier(warehouse: Warehouse) -> None:

@@ -24,9 +24,12 @@ WITH uses AS (
         count(DISTINCT user_id) FILTER (
             WHERE signup_date BETWEEN metric_date - 13 AND metric_date - 7
             AND first_qualifying_date - signup_date <= 7
-        )::DOUBLE / nullif(count(DISTINCT user_id) FILTER (
+        ) AS users_activated_weekly,
+        count(DISTINCT user_id) FILTER (
             WHERE signup_date BETWEEN metric_date - 13 AND metric_date - 7
-        )::DOUBLE, 0) AS users_activated_share_weekly
+        ) AS users_activated_population_weekly,
+        users_activated_weekly::DOUBLE / nullif(users_activated_population_weekly::DOUBLE, 0)
+            AS users_activated_share_weekly
     FROM dates LEFT JOIN signups ON true
     GROUP BY ALL
 ), user_states AS (

@@ -31,28 +31,45 @@ WITH RECURSIVE allowed_moves AS (
             'at_risk', 'reactivated'])
     ) AS published (scope, from_state, to_states)
 ), states AS (
-    SELECT 'platform' AS scope, user_id AS entity_id, snapshot_date, platform_state AS state,
-        platform_state_since AS since
+    SELECT 'platform' AS scope, user_id AS entity_id, user_id, snapshot_date,
+        platform_state AS state, platform_state_since AS since
     FROM silver.silver_user_state_history
     UNION ALL
-    SELECT 'product', user_id || ' ' || product_id, snapshot_date, current_state, state_since
+    SELECT 'product', user_id || ' ' || product_id, user_id, snapshot_date, current_state,
+        state_since
     FROM silver.silver_user_product_state_history
     UNION ALL
-    SELECT 'account', account_id, snapshot_date, current_state, state_since
+    SELECT 'account', account_id, NULL, snapshot_date, current_state, state_since
     FROM silver.silver_account_state_history
-), first_uses AS (
-    SELECT entity_id, min(event_date) AS first_use
+), uses AS (
+    SELECT DISTINCT 'platform' AS scope, entity_id, event_date AS used_on
     FROM bronze.bronze_events
     WHERE entity_type = 'user' AND is_qualifying_event
+    UNION ALL
+    SELECT 'product', user_id || ' ' || product_id, activity_date
+    FROM silver.silver_daily_user_activity
+    WHERE qualifying_events > 0
+), starts AS (
+    SELECT 'platform' AS scope, user_id AS entity_id, signup_date AS started_on
+    FROM bronze.bronze_users_current
+    UNION ALL
+    SELECT 'product', user_id || ' ' || product_id, min(activity_date)
+    FROM silver.silver_daily_user_activity
+    WHERE product_id IN (
+        SELECT product_id FROM bronze.bronze_product_catalog WHERE tier = 'product' AND is_active
+    )
+    GROUP BY user_id, product_id
+), deletions AS (
+    SELECT entity_id AS user_id, min(event_date) AS deleted_on
+    FROM bronze.bronze_subscription_events
+    WHERE event_type = 'user_deleted'
     GROUP BY entity_id
 ), moves AS (
     -- Both days must be in the history, so its first date has no transitions.
     SELECT scope, entity_id, today.snapshot_date AS moved_on,
         yesterday.state AS from_state, today.state AS to_state,
-        today.snapshot_date - yesterday.since AS days_in_state,
-        coalesce(first_use < today.snapshot_date, FALSE) AS was_used_before
+        today.snapshot_date - yesterday.since AS days_in_state
     FROM states AS today JOIN states AS yesterday USING (scope, entity_id)
-    LEFT JOIN first_uses USING (entity_id)
     WHERE yesterday.snapshot_date = today.snapshot_date - 1 AND yesterday.state <> today.state
 ), flows AS (
     SELECT metric_date, allowed_moves.scope, allowed_moves.from_state, allowed_moves.to_state,
@@ -66,28 +83,56 @@ WITH RECURSIVE allowed_moves AS (
     FROM dates CROSS JOIN (SELECT DISTINCT scope FROM allowed_moves) AS scopes
     LEFT JOIN moves ON moved_on = metric_date AND moves.scope = scopes.scope
     GROUP BY ALL
-), moves_of_week AS (
-    SELECT metric_date,
-        count(*) FILTER (to_state = 'churned') AS churned,
-        count(*) FILTER (to_state = 'dormant') AS dormant,
-        count(*) FILTER (from_state = 'dormant' AND to_state = 'returning') AS won_back,
+), used AS (
+    SELECT metric_date, scope, entity_id, max(used_on) AS last_use, min(used_on) AS first_use
+    FROM dates JOIN uses ON used_on <= metric_date
+    GROUP BY ALL
+), weeks AS (
+    SELECT metric_date, scope,
+        replace(replace(week_ago.state, '_in_product', ''), '_from_product', '') AS was,
+        replace(replace(today.state, '_in_product', ''), '_from_product', '') AS state,
+        coalesce(last_use > metric_date - 7, FALSE) AS came_back,
+        coalesce(first_use <= metric_date - 7, FALSE) AS was_used_before
+    FROM dates JOIN states AS week_ago ON week_ago.snapshot_date = metric_date - 7
+    JOIN states AS today USING (scope, entity_id)
+    LEFT JOIN used USING (metric_date, scope, entity_id)
+    LEFT JOIN deletions ON deletions.user_id = week_ago.user_id
+    WHERE today.snapshot_date = metric_date AND scope <> 'account'
+        AND (deleted_on IS NULL OR deleted_on > metric_date)
+), people AS (
+    SELECT metric_date, scope, was, state, came_back, was_used_before, FALSE AS is_due,
+        FALSE AS is_unused
+    FROM weeks
+    UNION ALL
+    SELECT metric_date, scope, NULL, NULL, NULL, NULL, TRUE, last_use IS NULL
+    FROM dates JOIN starts ON started_on + 30 BETWEEN metric_date - 6 AND metric_date
+    LEFT JOIN used USING (metric_date, scope, entity_id)
+), rates AS (
+    SELECT metric_date, scopes.scope,
         count(*) FILTER (
-            from_state = 'churned' AND to_state = 'reactivated' AND was_used_before
-        ) AS reactivated
-    FROM dates LEFT JOIN moves
-        ON scope = 'platform' AND moved_on BETWEEN metric_date - 6 AND metric_date
-    GROUP BY metric_date
-), users_week_before AS (
-    SELECT metric_date,
+            was IN ('active', 'returning', 'reactivated', 'dunning', 'dormant')
+        ) AS users_churned_population_weekly,
         count(*) FILTER (
-            state IN ('active', 'returning', 'reactivated', 'dunning', 'dormant')
-        ) AS in_use_or_dormant,
-        count(*) FILTER (state IN ('active', 'returning', 'reactivated', 'dunning')) AS in_use,
-        count(*) FILTER (state = 'dormant') AS dormant,
-        count(*) FILTER (state = 'churned' AND first_use <= metric_date - 7) AS churned
-    FROM dates LEFT JOIN states ON scope = 'platform' AND snapshot_date = metric_date - 7
-    LEFT JOIN first_uses USING (entity_id)
-    GROUP BY metric_date
+            was IN ('active', 'returning', 'reactivated', 'dunning', 'dormant')
+            AND state = 'churned'
+        ) AS users_churned_weekly,
+        count(*) FILTER (
+            was IN ('active', 'returning', 'reactivated', 'dunning')
+        ) AS users_dormant_population_weekly,
+        count(*) FILTER (
+            was IN ('active', 'returning', 'reactivated', 'dunning') AND state = 'dormant'
+        ) AS users_dormant_weekly,
+        count(*) FILTER (was = 'dormant') AS users_won_back_population_weekly,
+        count(*) FILTER (was = 'dormant' AND came_back) AS users_won_back_weekly,
+        count(*) FILTER (was = 'churned' AND was_used_before)
+            AS users_reactivated_population_weekly,
+        count(*) FILTER (was = 'churned' AND was_used_before AND came_back)
+            AS users_reactivated_weekly,
+        count(*) FILTER (is_due) AS users_never_activated_population_weekly,
+        count(*) FILTER (is_due AND is_unused) AS users_never_activated_weekly
+    FROM dates CROSS JOIN (VALUES ('platform'), ('product')) AS scopes (scope)
+    LEFT JOIN people USING (metric_date, scope)
+    GROUP BY ALL
 ), billing_steps AS (
     SELECT account_id, step_type, step_date, contract_renewal_date, effective_date,
         -- At equal times, the first payment comes first, and the end of the day last.
@@ -178,30 +223,37 @@ WITH RECURSIVE allowed_moves AS (
         FROM billing JOIN billing_steps ON billing_steps.account_id = billing.account_id
             AND billing_steps.step = billing.step + 1
     )
-), recoveries AS (
-    SELECT metric_date,
-        sum(failures_closed) FILTER (
-            closed_by IN ('payment_recovered', 'subscription_renewed')
-        ) AS recovered,
-        sum(failures_closed) AS closed
-    FROM dates LEFT JOIN billing
+), closings AS (
+    SELECT metric_date, account_id, arg_max(closed_by, step) AS last_closed_by
+    FROM dates JOIN billing
         ON failures_closed > 0 AND closed_on BETWEEN metric_date - 29 AND metric_date
+    GROUP BY ALL
+), recoveries AS (
+    SELECT metric_date, 'account' AS scope,
+        count(account_id) AS accounts_dunning_recovered_population_monthly,
+        count(account_id) FILTER (last_closed_by <> 'end_of_day')
+            AS accounts_dunning_recovered_monthly
+    FROM dates LEFT JOIN closings USING (metric_date)
     GROUP BY metric_date
+), totals AS (
+    SELECT *, 'all' AS to_state,
+        users_churned_weekly::DOUBLE / nullif(users_churned_population_weekly::DOUBLE, 0)
+            AS users_churned_share_weekly,
+        users_dormant_weekly::DOUBLE / nullif(users_dormant_population_weekly::DOUBLE, 0)
+            AS users_dormant_share_weekly,
+        users_won_back_weekly::DOUBLE / nullif(users_won_back_population_weekly::DOUBLE, 0)
+            AS users_won_back_share_weekly,
+        users_reactivated_weekly::DOUBLE / nullif(users_reactivated_population_weekly::DOUBLE, 0)
+            AS users_reactivated_share_weekly,
+        users_never_activated_weekly::DOUBLE
+            / nullif(users_never_activated_population_weekly::DOUBLE, 0)
+            AS users_never_activated_share_weekly,
+        accounts_dunning_recovered_monthly::DOUBLE
+            / nullif(accounts_dunning_recovered_population_monthly::DOUBLE, 0)
+            AS accounts_dunning_recovered_share_monthly
+    FROM rates FULL JOIN recoveries USING (metric_date, scope)
 )
-SELECT metric_date, scope, from_state, to_state,
-    moves_made AS moves_made_daily,
+SELECT moves_made AS moves_made_daily,
     days_in_state::DOUBLE / nullif(moves_made::DOUBLE, 0) AS moves_days_in_state_mean_daily,
-    CASE WHEN scope = 'platform' AND to_state = 'all' THEN moves_of_week.churned::DOUBLE
-        / nullif(in_use_or_dormant::DOUBLE, 0) END AS users_churned_share_weekly,
-    CASE WHEN scope = 'platform' AND to_state = 'all' THEN moves_of_week.dormant::DOUBLE
-        / nullif(in_use::DOUBLE, 0) END AS users_dormant_share_weekly,
-    CASE WHEN scope = 'platform' AND to_state = 'all' THEN won_back::DOUBLE
-        / nullif(users_week_before.dormant::DOUBLE, 0) END AS users_won_back_share_weekly,
-    CASE WHEN scope = 'platform' AND to_state = 'all' THEN reactivated::DOUBLE
-        / nullif(users_week_before.churned::DOUBLE, 0) END AS users_reactivated_share_weekly,
-    CASE WHEN scope = 'account' AND to_state = 'all' THEN coalesce(recovered, 0)::DOUBLE
-        / nullif(closed::DOUBLE, 0) END AS accounts_dunning_recovered_share_monthly,
-    CASE WHEN scope = 'account' AND to_state = 'all' THEN coalesce(closed, 0) END
-        AS accounts_dunning_failures_closed_monthly
-FROM flows JOIN moves_of_week USING (metric_date) JOIN users_week_before USING (metric_date)
-JOIN recoveries USING (metric_date)
+    from_state, * EXCLUDE (moves_made, days_in_state, from_state)
+FROM flows LEFT JOIN totals USING (metric_date, scope, to_state)

@@ -23,8 +23,7 @@ from monstera_assets.gold import (
     gold_segment_metrics,
     gold_state_transition_metrics,
 )
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import UserState
+from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -58,12 +57,15 @@ def ago(days: int) -> date:
 
 
 def found(
-    made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
+    made: MemoryWarehouse,
+    rule: Rule,
+    facts: Mapping[str, Sequence[Mapping[str, Any]]],
+    policy: LifecyclePolicy = POLICY,
 ) -> list[tuple[Any, ...]]:
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
-    return made.rows(compile_duckdb(rule.violations(relations, policy=POLICY, window=WINDOW)))
+    return made.rows(compile_duckdb(rule.violations(relations, policy=policy, window=WINDOW)))
 
 
 def reasons(
@@ -78,122 +80,133 @@ def reasons(
     return [reason for (reason,) in made.rows(compile_duckdb(notes))]
 
 
-def states(days_ago: int, **users: int) -> dict[str, Any]:
-    return {
-        "metric_date": ago(days_ago),
-        **{f"users_in_state_{state}_daily": 0 for state in UserState},
-        **{f"users_in_state_{state}_daily": count for state, count in users.items()},
-    }
+Share = tuple[int | None, int | None]
+"""A part and its population."""
 
-
-def platform(days_ago: int, **rates: float) -> dict[str, Any]:
-    return {
-        "metric_date": ago(days_ago),
-        "scope": "platform",
-        "from_state": "all",
-        "to_state": "all",
-        **rates,
-    }
-
-
-def rate_facts(
-    column: str, now: float | None, before: float | None, people: Mapping[str, int]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return a rate on the last day and a week before, and the users 7 days before each date."""
-    return {
-        FLOWS.name: [
-            platform(0, **{column: now}),  # type: ignore[arg-type]
-            platform(7, **{column: before}),  # type: ignore[arg-type]
-            {**platform(0, **{column: 0.9}), "scope": "product"},
-        ],
-        OVERALL.name: [states(0), states(7, **people), states(14, **people)],
-    }
-
-
-RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
-    # For each rule: the column, the users, and a passing and a failing rate after a rate of 0.20.
+RATES: dict[str, tuple[Rule, Table, str, tuple[int, int], tuple[int, int]]] = {
+    # For each rule: the table, the rate, and a passing and a failing number of 100,000 people after
+    # 20,000 one week earlier.
     "churn": (
-        alerting.churn_rate_is_steady,
-        "users_churned_share_weekly",
-        {"active": 30},
-        0.24,
-        0.241,
+        *(alerting.churn_rate_is_steady, FLOWS, "users_churned"),
+        *((24_000, 24_001), (16_000, 28_000)),
     ),
     "dormancy": (
-        alerting.dormancy_rate_is_steady,
-        "users_dormant_share_weekly",
-        {"active": 20, "returning": 5, "reactivated": 3, "dunning": 2},
-        0.22,
-        0.2201,
+        *(alerting.dormancy_rate_is_steady, FLOWS, "users_dormant"),
+        *((22_000, 22_001), (18_000, 24_000)),
     ),
     "reactivation": (
-        alerting.reactivation_rate_is_steady,
-        "users_reactivated_share_weekly",
-        {"churned": 30},
-        0.15,
-        0.1499,
+        *(alerting.reactivation_rate_is_steady, FLOWS, "users_reactivated"),
+        *((15_000, 14_999), (25_000, 12_000)),
+    ),
+    "activation": (
+        *(alerting.activation_rate_is_steady, OVERALL, "users_activated"),
+        *((17_000, 16_999), (23_000, 14_000)),
     ),
 }
 
 
+def rate_facts(
+    table: Table, rate: str, now: Share, before: Share | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Return a rate on the last day and one week earlier, and other figures that must not count."""
+
+    def row(
+        days_ago: int, share: Share, scope: str = "platform", state: str = "all"
+    ) -> dict[str, Any]:
+        of_scope = {"scope": scope, "from_state": state, "to_state": state}
+        return {
+            "metric_date": ago(days_ago),
+            f"{rate}_weekly": share[0],
+            f"{rate}_population_weekly": share[1],
+            **(of_scope if table is FLOWS else {}),
+        }
+
+    days = [row(0, now), row(1, (1, 2)), row(8, (1, 2))]
+    if before is not None:
+        days.append(row(7, before))
+    if table is FLOWS:
+        days += [row(n, (1, 2), "product") for n in (0, 7)]
+        days += [row(n, (None, None), "platform", "active") for n in (0, 7)]
+    return {table.name: days}
+
+
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_fails_beyond_its_threshold(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, passing, failing = RATES[name]
-    assert found(made, rule, rate_facts(column, passing, 0.2, people)) == []
-    [row] = found(made, rule, rate_facts(column, failing, 0.2, people))
-    assert failing in row
+    rule, table, rate, (passing, failing), (other_way, _) = RATES[name]
+    before = (20_000, 100_000)
+    for part, count in ((passing, 0), (failing, 1), (other_way, 0), (20_000, 0)):
+        rows = found(made, rule, rate_facts(table, rate, (part, 100_000), before))
+        assert len(rows) == count
+    [row] = found(made, rule, rate_facts(table, rate, (failing, 100_000), before))
+    assert failing / 100_000 in row
     assert 0.2 in row
 
 
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_of_few_people_is_not_evaluated(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, _, failing = RATES[name]
-    [first, *_] = people
-    fewer = {**people, first: people[first] - 1}
-    assert sum(people.values()) == POLICY.alerts.min_alert_population
-    facts = rate_facts(column, failing, 0.2, fewer)
-    assert found(made, rule, facts) == []
-    [reason] = reasons(made, rule, facts)
-    assert reason.startswith("not evaluated: only 29 people (minimum 30) for Users ")
-    assert reasons(made, rule, rate_facts(column, failing, 0.2, people)) == []
+    """A change from none of 30 people to all of them, or back, is beyond chance."""
+    rule, table, rate, _, (_, failing) = RATES[name]
+    rises = failing > 20_000
+    for people in ((30, 30), (29, 30), (30, 29), (29, 29)):
+        now, before = (people[0], 1) if rises else (1, people[1])
+        shares = (now, people[0]), (before, people[1])
+        facts = rate_facts(table, rate, *shares)
+        too_few = min(people) < POLICY.alerts.min_alert_population
+        assert len(found(made, rule, facts)) == (0 if too_few else 1)
+        notes = reasons(made, rule, facts)
+        assert len(notes) == (1 if too_few else 0)
+        assert all(
+            note.startswith("not evaluated: only 29 people (minimum 30) for Users ")
+            for note in notes
+        )
 
 
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_without_comparison_is_not_evaluated(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, _, failing = RATES[name]
-    for now, before in ((None, 0.2), (failing, None), (failing, 0.0)):
-        assert found(made, rule, rate_facts(column, now, before, people)) == []
+    rule, table, rate, _, (_, failing) = RATES[name]
+    share = (failing, 100_000)
+    for now, before in (
+        (share, None),  # the first week
+        (share, (0, 100_000)),  # a change of nothing
+        (share, (0, 0)),
+        ((0, 0), share),
+        ((0, 100_000), (0, 100_000)),
+        ((100_000, 100_000), (100_000, 100_000)),
+    ):
+        assert found(made, rule, rate_facts(table, rate, now, before)) == []
 
 
-def test_dormant_users_can_churn_and_do_not_go_dormant(made: MemoryWarehouse) -> None:
-    only_dormant = {"dormant": 30}
-    churn, dormancy = RATES["churn"], RATES["dormancy"]
-    assert found(made, churn[0], rate_facts(churn[1], 0.5, 0.2, only_dormant)) != []
-    assert found(made, dormancy[0], rate_facts(dormancy[1], 0.5, 0.2, only_dormant)) == []
+@pytest.mark.parametrize(
+    ("now", "before", "count"),
+    [
+        # Of 1,000 people each, 200 before: with 264, p = 0.232 and z = 64 / sqrt(0.232 * 0.768 * 2 *
+        # 1,000) = 64 / 18.878 = 3.390. The limit is 3.2905, the quantile of the standard normal
+        # distribution at 0.9995. With 261, p = 0.2305 and z = 61 / 18.835 = 3.239.
+        ((264, 1_000), (200, 1_000), 1),
+        ((262, 1_000), (200, 1_000), 0),
+        ((261, 1_000), (200, 1_000), 0),
+        # Of 900 and 1,100 people: p = 458 / 2,000 = 0.229, 238 / 900 - 220 / 1,100 = 0.06444 and
+        # z = 0.06444 / sqrt(0.229 * 0.771 * (1 / 900 + 1 / 1,100)) = 0.06444 / 0.018886 = 3.412.
+        ((238, 900), (220, 1_100), 1),
+        ((235, 900), (220, 1_100), 0),
+        # Twice as many, but few.
+        ((20, 100), (10, 100), 0),
+        ((200, 1_000), (100, 1_000), 1),
+    ],
+)
+def test_a_change_of_a_rate_is_beyond_chance(
+    made: MemoryWarehouse, now: Share, before: Share, count: int
+) -> None:
+    rule = alerting.churn_rate_is_steady
+    assert len(found(made, rule, rate_facts(FLOWS, "users_churned", now, before))) == count
 
 
-def activation(now: float, before: float, *, signups: int) -> dict[str, list[dict[str, Any]]]:
-    """Return the activation rates and the signups 13 to 7 days before each date."""
-    rates = {0: now, 7: before}
-    return {
-        OVERALL.name: [
-            {
-                "metric_date": ago(days),
-                "users_created_daily": signups if days in (13, 20) else 0,
-                "users_activated_share_weekly": rates.get(days),
-            }
-            for days in range(30)
-        ]
-    }
-
-
-def test_the_activation_rate(made: MemoryWarehouse) -> None:
-    rule = alerting.activation_rate_is_steady
-    assert found(made, rule, activation(0.35, 0.4, signups=30)) == []
-    assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
-    assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
-    [reason] = reasons(made, rule, activation(0.1, 0.4, signups=29))
-    assert reason == "not evaluated: only 29 people (minimum 30) for Users Activated Share Weekly"
+def test_the_significance_is_a_setting(made: MemoryWarehouse) -> None:
+    """With z = 3.239, p is 0.0012: between 0.001 and 0.002."""
+    facts = rate_facts(FLOWS, "users_churned", (261, 1_000), (200, 1_000))
+    for significance, count in ((0.001, 0), (0.0011, 0), (0.0013, 1), (0.002, 1)):
+        policy = LifecyclePolicy(alerts=AlertPolicy(alert_significance=significance))
+        assert len(found(made, alerting.churn_rate_is_steady, facts, policy)) == count
 
 
 @pytest.mark.parametrize(
@@ -208,7 +221,7 @@ def test_dunning_recovery(
         "from_state": "all",
         "to_state": "all",
         "accounts_dunning_recovered_share_monthly": recovered,
-        "accounts_dunning_failures_closed_monthly": closed,
+        "accounts_dunning_recovered_population_monthly": closed,
     }
     facts = {
         FLOWS.name: [

@@ -1,0 +1,108 @@
+"""Refuse runs for days after the last day of data.
+
+The calendar ends yesterday, so days without data can be selected in the Dagster UI. The other runs do
+not need this check, because `run_plan` chooses their days.
+
+A refused run is canceled before its first step. Dagster shows each planned partition of a failed run as
+failed, even if the partition was computed before, but does not do this for a canceled run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+from dagster import DagsterInstance, DagsterRun, InitResourceContext
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG
+
+from monstera_assets.bronze import bronze_loads
+from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
+from monstera_assets.bronze.load_events import CHANGED_DAYS
+from monstera_assets.operations.source_range import source_range
+from monstera_assets.settings import Settings
+from monstera_assets.source.errors import SourceError
+from monstera_assets.source.fingerprint import fingerprint
+from monstera_assets.source.layout import discover_source
+from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.windows import DateWindow, window_of_run
+from monstera_assets.warehouse.writer import materialized_window
+
+
+class DaysWithoutDataError(DagsterExecutionInterruptedError):
+    """A run includes days after the last day of data. Dagster cancels the run."""
+
+
+def warehouse_io_manager(
+    settings: Settings, first_partition: date, **config: Any
+) -> WarehouseIOManager:
+    """Return an IO manager that refuses runs for days without data before their first step.
+
+    Args:
+        settings: the configuration.
+        first_partition: the first day in the calendar.
+        config: the configuration of the IO manager.
+    """
+
+    class CheckedIOManager(WarehouseIOManager):
+        @contextmanager
+        def yield_for_execution(self, context: InitResourceContext) -> Iterator[Any]:
+            if context.run is not None and context.instance is not None:
+                require_data(context.run, context.instance, settings, first_partition)
+            with super().yield_for_execution(context) as manager:
+                yield manager
+
+    return CheckedIOManager(**config)
+
+
+def require_data(
+    run: DagsterRun, instance: DagsterInstance, settings: Settings, first_partition: date
+) -> None:
+    """Cancel a run that was started in the UI for days after the last day of data.
+
+    The last day of data is the last day in the source's range or the last loaded day, whichever is
+    later. If files were delivered since the last load, a later day is a day without activity.
+
+    Raises:
+        DaysWithoutDataError: If the run includes a day after the last day of data.
+    """
+    window = window_of_run(run.tags)
+    # Only the webserver and the daemon set an origin, and the command line does not use them.
+    is_planned = (
+        run.remote_job_origin is None or {CHANGED_DAYS, SCHEDULE_NAME_TAG} & run.tags.keys()
+    )
+    if window is None or is_planned:
+        return
+    config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
+    with connect(
+        str(settings.database), config, lock_timeout_seconds=settings.lock_timeout_seconds
+    ) as connection:
+        loaded = materialized_window(connection, bronze_loads.TABLE)
+        delivery = recorded_delivery(connection)
+    if loaded is not None and window.last <= loaded.last:
+        return
+    try:
+        last = source_range(settings).last
+        inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
+        prints = {
+            name: [fingerprint(file) for file in found.files] for name, found in inputs.items()
+        }
+    except SourceError:
+        return  # the load raises the same error
+    if loaded is not None:
+        last = max(last, loaded.last)
+    is_delivered = delivery is not None and delivery.digest != delivery_digest(prints)
+    if window.last <= last or is_delivered:
+        return
+    choice = (
+        "" if last < first_partition else f" Choose days from {DateWindow(first_partition, last)}."
+    )
+    message = (
+        f"The last day of data is {last}, but this run is for {window}. No table was changed."
+        f"{choice} Later days can be computed after their files are delivered."
+    )
+    instance.report_run_canceling(run, message)
+    raise DaysWithoutDataError(message)
