@@ -228,9 +228,8 @@ def engine() -> str:
 @pytest.fixture(scope="module")
 def image(engine: str) -> str:
     name = "monstera:test"
-    # A package index that this machine uses is passed on, since the build cannot read its settings.
-    index = {"PIP_INDEX_URL": os.environ.get("PIP_INDEX_URL", "")}
-    arguments = [f"--build-arg={name}={value}" for name, value in index.items() if value]
+    # Additional arguments, for example for a proxy.
+    arguments = shlex.split(os.environ.get("BUILD_ARGUMENTS", ""))
     subprocess.run(
         [engine, "build", "--tag", name, "--file", "deploy/Dockerfile", *arguments, "."],
         cwd=ROOT,
