@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults bench ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy bench ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ test-mornings: setup  ## Run sixty mornings of one company and 200 days of anoth
 
 test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minutes)
 	$(BIN)/pytest -m faults
+
+test-deploy: setup  ## Run the services of deploy/ with PostgreSQL, and in a container if an engine is available
+	$(BIN)/pytest -m deploy
 
 bench: setup  ## Measure the graph against plain DuckDB: make bench SIZE=S|M|L RUNS=1
 	$(BIN)/python -m benchmarks.bench --size $(SIZE) --runs $(RUNS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -14,9 +13,10 @@ from itertools import count
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 _OWNER = "postgres"
-_PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+_CONFIGURATION = Path(__file__).parents[1] / "deploy" / "dagster.yaml"
 _numbers = count(1)
 
 
@@ -52,16 +52,19 @@ def new_database(server: Path) -> str:
 
 
 def postgres_instance(server: Path, home: Path, settings: str = "") -> dg.DagsterInstance:
-    """Return an instance with its state in a new database, configured as docs/operations.md shows.
+    """Return an instance with its state in a new database, with the storages in deploy/dagster.yaml.
 
     Args:
         server: the folder of the server.
         home: the folder for the instance, which must not exist.
         settings: lines that are appended to dagster.yaml.
     """
-    [block] = re.findall(r"^```yaml\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    configured = yaml.safe_load(_CONFIGURATION.read_text(encoding="utf-8"))
+    storages = {name: config for name, config in configured.items() if name.endswith("_storage")}
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(f"telemetry:\n  enabled: false\n{block}{settings}")
+    (home / "dagster.yaml").write_text(
+        f"{yaml.safe_dump({'telemetry': {'enabled': False}, **storages})}{settings}"
+    )
     os.environ["DAGSTER_POSTGRES_URL"] = new_database(server)
     return dg.DagsterInstance.from_config(str(home))
 
