@@ -518,11 +518,11 @@ def generate(
 @_with_settings(database_exists=True)
 @click.argument("user_id")
 def forget(settings: Settings, user_id: str) -> None:
-    """Erase a person from the warehouse, exports and logs.
+    """Erase a person from the warehouse, published copy, exports and logs.
 
     USER_ID is the user's id in the source. Pass - to read the id from standard input so that the
     id does not appear in the shell history. A random tombstone id replaces the id everywhere,
-    including in later loads of the source. An erasure cannot be undone.
+    including in later loads of the source and when a backup is restored. An erasure cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -536,6 +536,69 @@ def forget(settings: Settings, user_id: str) -> None:
         click.echo(f"Log rewritten: {path}")
     for folder in done.exports:
         click.echo(f"Export rewritten: {folder}")
+    if done.published is not None:
+        click.echo(f"Published copy rewritten: {done.published}")
+    for folder in done.unreached:
+        click.echo(
+            f"monstera: The folder of backups {folder} does not exist, so its list of erasures was not"
+            " extended. If the folder still exists elsewhere, make it available and run the same"
+            " command again before you restore a backup.",
+            err=True,
+        )
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings(database_exists=True)
+@click.option(
+    "--output",
+    type=_FOLDER,
+    metavar="FOLDER",
+    help="Write the backup to a new folder in this folder.  [default: backups, next to the database]",
+)
+def backup(settings: Settings, output: Path | None) -> None:
+    """Back up the database.
+
+    Runs wait until the backup is complete. A backup contains all tables, including the versions of
+    users and accounts, but neither Dagster's state nor the key that identifies erased people.
+    """
+    from monstera_assets.operations.backups import back_up, default_folder
+
+    click.echo(f"Copying {settings.database} ({settings.database.stat().st_size / 1e6:,.1f} MB)")
+    folder = output or default_folder(settings.database)
+    written, manifest = back_up(settings, folder, datetime.now(UTC))
+    click.echo(f"{len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
+    click.echo(f"Backup: {written}")
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings()
+@click.argument("backup", type=_FOLDER)
+def restore(settings: Settings, backup: Path) -> None:
+    """Replace the database with a backup.
+
+    BACKUP is a folder that `monstera backup` wrote. Everyone who was erased since the backup is erased
+    from the restored database before anyone can read it. If the command fails, the current database is
+    unchanged.
+    """
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations import backups
+
+    click.echo(f"Verifying and copying {backup}")
+    done = backups.restore(settings, backup, tables(settings))
+    if done.unread is not None:
+        click.echo(
+            "monstera: The erasures in the replaced database could not be read. Only the list next to"
+            f" the backup was applied. {done.unread}",
+            err=True,
+        )
+    click.echo(f"Erasures applied: {done.erased:,}")
+    click.echo(
+        f"Restored: {settings.database}, with data through {done.manifest.last_day or 'no day'}"
+    )
+    click.echo(
+        "Run `monstera run --daily` to compute the days since then. Until then, `monstera status` and"
+        " the Dagster UI also show days that are no longer in the database."
+    )
 
 
 @main.command(epilog=_SETTINGS_HINT)

@@ -29,6 +29,7 @@ from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
+from monstera_assets.operations.publishing import build_published_copy
 from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import (
@@ -90,6 +91,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                     for asset in assets.values()
                 ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
+                *build_published_copy(settings, tables(settings)),
             ],
         ),
         asset_checks=_checks(settings, queries[True]),

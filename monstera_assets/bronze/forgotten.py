@@ -29,6 +29,9 @@ from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 FORGOTTEN = f"{OPERATIONS_SCHEMA}.forgotten"
 """Tombstone table with the columns `kind` (user_id, email or key), `keyed_hash` and `tombstone`."""
+Erasure = tuple[str, str, str]
+"""A row of the tombstone table. The row with the kind `KEY` identifies the key and has no tombstone."""
+KEY = "key"
 TOMBSTONE_PREFIX = "forgotten_"
 NO_ADDRESS = "@forgotten.invalid"
 """Suffix of the placeholders that replace erased people's email addresses."""
@@ -159,28 +162,59 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     Raises:
         ForgottenKeyError: If people were erased and the key is missing, unusable or wrong.
     """
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND schema_name || '.' || table_name = ?",
-        [FORGOTTEN],
-    ).fetchall()
-    if not found[0][0]:
-        return None
-    checks = connection.execute(f"SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = 'key'").fetchall()
-    if not checks:
+    known = recorded(connection)
+    if not known:
         return None
     # The current database may be a copy in memory, which is compared with the attached warehouse.
     [(path,)] = connection.execute(
         "SELECT path FROM duckdb_databases() WHERE path IS NOT NULL"
         " ORDER BY database_name = current_database() DESC LIMIT 1"
     ).fetchall()
-    key = read_key(key_path(Path(path)))
-    if (key.check,) not in checks:
+    return Forgetting(connection, key_of(known, Path(path)))
+
+
+def recorded(connection: duckdb.DuckDBPyConnection) -> list[Erasure]:
+    """Return the recorded erasures, sorted."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
+        " AND schema_name || '.' || table_name = ?",
+        [FORGOTTEN],
+    ).fetchall()
+    if not found[0][0]:
+        return []
+    rows = connection.execute(f"SELECT kind, keyed_hash, tombstone FROM {FORGOTTEN} ORDER BY ALL")
+    return [(kind, keyed_hash, tombstone) for kind, keyed_hash, tombstone in rows.fetchall()]
+
+
+def record(connection: duckdb.DuckDBPyConnection, erasures: Iterable[Erasure]) -> None:
+    """Record erasures in the caller's transaction. Known hashes keep their tombstones."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {FORGOTTEN} (kind VARCHAR NOT NULL, keyed_hash VARCHAR NOT"
+        " NULL, tombstone VARCHAR NOT NULL)"
+    )
+    for row in erasures:
+        connection.execute(
+            f"INSERT INTO {FORGOTTEN} SELECT $1, $2, $3 WHERE $2 NOT IN"
+            f" (SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = $1)",
+            list(row),
+        )
+
+
+def key_of(erasures: Iterable[Erasure], database: Path) -> Key:
+    """Read the key of a warehouse in which these erasures are recorded.
+
+    Raises:
+        ForgottenKeyError: If the key is missing, unusable or wrong.
+    """
+    path = key_path(database)
+    key = read_key(path)
+    if (KEY, key.check, "") not in erasures:
         raise ForgottenKeyError(
-            f"The key file {key_path(Path(path))} belongs to another warehouse. Loading with this key"
+            f"The key file {path} belongs to another warehouse. Loading with this key"
             " would restore the data of erased people. Replace the file with this warehouse's key file."
         )
-    return Forgetting(connection, key)
+    return key
 
 
 class Forgetting:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import duckdb
 
 from monstera_assets.bronze.load_entities import VERSIONED
+from monstera_assets.operations import registers
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
@@ -29,12 +29,13 @@ from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseError
-from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets.warehouse.tables import Column, Layer, Table
 
 MANIFEST = "manifest.json"
 EXPORTED_AT = "exported_at.json"
 _REGISTER_SUFFIX = ".exports"
 _PRIVATE = ("email", "account_name")
+"""Columns that never leave the bronze layer."""
 
 
 class ExportError(WarehouseError):
@@ -70,6 +71,11 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
         or (table.layer is Layer.SILVER and table.partition_column is None)
         or table in VERSIONED
     ]
+
+
+def public_columns(table: Table) -> list[Column]:
+    """Return a table's columns in their declared order, without email addresses and names."""
+    return [column for column in table.columns if column.name not in _PRIVATE]
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
@@ -176,38 +182,25 @@ def read_manifest(output: Path) -> dict[str, Any]:
 
 
 def register(database: Path, output: Path) -> None:
-    """Record an export folder in a file next to the database so that later erasures can find it.
+    """Record an export folder next to the database so that later erasures can find it.
 
     Raises:
-        ExportError: If the file cannot be written to.
+        ExportError: If the register cannot be written to.
     """
-    path = _register(database)
     try:
-        folders = sorted({*_folders(path), output.absolute()})
-        incoming = path.with_name(f"{path.name}.{uuid4().hex[:8]}")
-        incoming.write_text("".join(f"{folder}\n" for folder in folders), encoding="utf-8")
-        incoming.replace(path)
+        registers.register(database, _REGISTER_SUFFIX, output)
     except OSError as error:
         raise ExportError(
-            f"Cannot write to {path}: {error.strerror}. No tables were exported, because `monstera"
-            " forget` needs this list of exports. Check the file's permissions, then export again."
+            f"Cannot write to {database}{_REGISTER_SUFFIX}: {error.strerror}. No tables were exported,"
+            " because `monstera forget` needs this list of exports. Check the file's permissions, then"
+            " export again."
         ) from error
 
 
 def registered(database: Path) -> list[Path]:
     """Return the folders that contain a warehouse's exports."""
-    folders = _folders(_register(database))
+    folders = registers.registered(database, _REGISTER_SUFFIX)
     return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
-
-
-def _folders(register: Path) -> list[Path]:
-    if not register.exists():
-        return []
-    return [Path(line) for line in register.read_text(encoding="utf-8").splitlines() if line]
-
-
-def _register(database: Path) -> Path:
-    return database.absolute().with_name(database.name + _REGISTER_SUFFIX)
 
 
 def _write_table(
@@ -220,7 +213,7 @@ def _write_table(
     writer.require_table(connection, table)
     # List the columns in their declared order, which may differ from the stored order in an altered
     # table.
-    exported = [column for column in table.columns if column.name not in _PRIVATE]
+    exported = public_columns(table)
     columns = ", ".join(writer.quote(column.name) for column in exported)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
     files = []

@@ -4,14 +4,15 @@ This module rewrites stored tables, the database file, Dagster's logs and export
 pseudonymizing rows are in `monstera_assets.bronze.forgotten` because loads also apply these rules.
 
 The steps are ordered so that an erasure can be resumed. The logs are rewritten first, while the id
-and address are still known, followed by all tables in one transaction. The database file and
-exports come last, since rewriting them requires neither the id nor the address. To complete an
-interrupted erasure, run it again.
+and address are still known, followed by all tables in one transaction. The lists next to the backups,
+the database file, the exports and the published copy come last, since rewriting them requires neither
+the id nor the address. To complete an interrupted erasure, run it again.
 """
 
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,27 +24,35 @@ from monstera_assets.bronze import bronze_users, event_rules
 from monstera_assets.bronze.forgotten import (
     ALIASES,
     FORGOTTEN,
+    KEY,
     PEOPLE,
     TEXTS,
     TOMBSTONE_PREFIX,
     VALUES,
+    Erasure,
     Forgetting,
     Key,
     forgetting,
     is_person,
+    key_of,
     key_path,
     make_key,
     personal_values,
+    record,
+    recorded,
 )
+from monstera_assets.operations.erasure_lists import list_beside_backups
 from monstera_assets.operations.exports import export_again
 from monstera_assets.operations.home import dagster_home
 from monstera_assets.operations.logs import forget_in_logs
+from monstera_assets.operations.publishing import STORAGE, replacing_copy
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.files import attached, copy_database
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
 
 _EVENT_COLUMNS = {"event_id", "entity_id", "entity_type", "session_id", "metadata"}
@@ -71,14 +80,18 @@ class Forgotten:
     Attributes:
         tombstone: the tombstone for the given id. Each other id of the person has its own tombstone.
         already: whether all ids of the person had already been erased.
-        logs: the Dagster files that contained the id or address.
+        logs: the Dagster files and PostgreSQL database that contained the id or address.
         exports: the rewritten export folders.
+        published: the rewritten published copy, if it exists.
+        unreached: the backup folders that do not exist, whose lists of erasures were not updated.
     """
 
     tombstone: str
     already: bool
-    logs: tuple[Path, ...]
+    logs: tuple[Path | str, ...]
     exports: tuple[Path, ...]
+    published: Path | None
+    unreached: tuple[Path, ...]
 
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
@@ -100,7 +113,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
     """
     if not user_id.strip():
         raise ForgetError("The user id is empty. Pass the id that the user has in the source.")
-    logs: list[Path] = []
+    logs: list[Path | str] = []
     with _writing(settings) as connection:
         known = forgetting(connection)
         path = key_path(settings.database)
@@ -119,15 +132,86 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
                 for each, replacement in tombstones.items():
                     _note(connection, key, each, emails[each], replacement)
                 forgotten = Forgetting(connection, key)
-                _erase(connection, forgotten, tombstones, tables)
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS"
+                    " SELECT unnest(?::VARCHAR[]) AS real_id, unnest(?::VARCHAR[]) AS tombstone",
+                    [list(tombstones), list(tombstones.values())],
+                )
+                _erase(connection, forgotten, tables)
             forgotten.drop_temporary()
+        # Restoring a backup reads these lists, and cannot start while the database is locked.
+        unreached = list_beside_backups(settings.database, recorded(connection))
     compact_file(settings.database, settings.lock_timeout_seconds)
     return Forgotten(
         tombstone or tombstones[user_id],
         not tombstones,
         tuple(dict.fromkeys(logs)),
         tuple(export_again(settings, tables)),
+        _erase_published(settings, tables),
+        tuple(unreached),
     )
+
+
+def erase_recorded(
+    connection: duckdb.DuckDBPyConnection,
+    key: Key,
+    erasures: Sequence[Erasure],
+    tables: Sequence[Table],
+) -> None:
+    """Erase people from a database that was written before their erasures were recorded.
+
+    Free pages of the file still contain the erased rows.
+    """
+    with writer.transaction(connection):
+        record(connection, erasures)
+        forgotten = Forgetting(connection, key)
+        stored = _stored(connection)
+        forgotten.find_people(
+            [
+                *_id_queries(stored),
+                *(
+                    f"SELECT {writer.quote(column)} FROM {name}"
+                    for name, columns in stored.items()
+                    for column in _user_columns(name, columns, tables)
+                ),
+            ]
+        )
+        people = connection.execute(f"SELECT real_id, tombstone FROM {PEOPLE}").fetchall()
+        for user_id, tombstone in people:
+            _note(connection, key, user_id, _emails(connection, user_id), tombstone)
+        _erase(connection, forgotten, tables)
+    forgotten.drop_temporary()
+
+
+def _erase_published(settings: Settings, tables: Sequence[Table]) -> Path | None:
+    """Erase all erased people from the published copy, and return its path if it exists.
+
+    The warehouse may contain the results of a failed run, which are not published.
+    """
+    path = settings.published
+    if not path.exists():
+        return None
+    # A run that starts now waits, because it would replace the copy.
+    with (
+        connect(
+            str(settings.database),
+            {},
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            read_only=True,
+        ) as connection,
+        replacing_copy(path) as incoming,
+    ):
+        erasures = recorded(connection)
+        old = incoming.with_name(incoming.name + ".old")
+        shutil.copyfile(path, old)
+        config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
+        with connect(str(old), config, any_layout=True) as copy:
+            erase_recorded(copy, key_of(erasures, settings.database), erasures, tables)
+            copy.execute(f"DROP SCHEMA {OPERATIONS_SCHEMA} CASCADE")
+            with attached(copy, incoming, "rewritten", STORAGE):
+                copy_database(copy, "rewritten")
+        old.unlink()
+    return path
 
 
 def _tombstone_of(
@@ -176,18 +260,7 @@ def _remaining_ids(connection: duckdb.DuckDBPyConnection, stored_id: str) -> lis
 
 
 def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
-    stored = _stored(connection)
-    queries = [f"SELECT user_id AS id FROM {_USERS}"] if _USERS in stored else []
-    queries += [
-        f"SELECT entity_id AS id FROM {name} WHERE {is_person()}" for name in _event_tables(stored)
-    ]
-    if _REJECTED_EVENTS in stored:
-        rows = _rejected_as_events(_REJECTED_EVENTS)
-        queries.append(f"SELECT entity_id AS id FROM ({rows}) WHERE {is_person()}")
-    if _REJECTED_ENTITIES in stored:
-        queries.append(f"SELECT user_id AS id FROM ({_rejected_users()})")
-    if ALIASES in stored:
-        queries.append(f"SELECT unnest([alias_id, user_id]) AS id FROM {ALIASES}")
+    queries = _id_queries(_stored(connection))
     found = (
         queries
         and connection.execute(
@@ -201,9 +274,25 @@ def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
         )
 
 
+def _id_queries(stored: Mapping[str, Columns]) -> list[str]:
+    """Return queries for the ids of people in bronze tables."""
+    queries = [f"SELECT user_id AS id FROM {_USERS}"] if _USERS in stored else []
+    queries += [
+        f"SELECT entity_id AS id FROM {name} WHERE {is_person()}" for name in _event_tables(stored)
+    ]
+    if _REJECTED_EVENTS in stored:
+        rows = _rejected_as_events(_REJECTED_EVENTS)
+        queries.append(f"SELECT entity_id AS id FROM ({rows}) WHERE {is_person()}")
+    if _REJECTED_ENTITIES in stored:
+        queries.append(f"SELECT user_id AS id FROM ({_rejected_users()})")
+    if ALIASES in stored:
+        queries.append(f"SELECT unnest([alias_id, user_id]) AS id FROM {ALIASES}")
+    return queries
+
+
 def _emails(connection: duckdb.DuckDBPyConnection, user_id: str) -> list[str]:
     stored = _stored(connection)
-    queries = [_EMAILS_OF_USERS] if _USERS in stored else []
+    queries = [_EMAILS_OF_USERS] if "email" in stored.get(_USERS, {}) else []
     if _REJECTED_ENTITIES in stored:
         queries.append(f"SELECT user_id, email FROM ({_rejected_users()})")
     if not queries:
@@ -225,67 +314,50 @@ def _note(
     emails: Sequence[str],
     tombstone: str,
 ) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {FORGOTTEN} (kind VARCHAR NOT NULL, keyed_hash VARCHAR NOT"
-        " NULL, tombstone VARCHAR NOT NULL)"
-    )
     rows = [
-        ("key", key.check, ""),
+        (KEY, key.check, ""),
         ("user_id", key.keyed_hash("user_id", user_id), tombstone),
         *(("email", key.keyed_hash("email", email.lower()), tombstone) for email in emails),
     ]
-    for row in rows:
-        connection.execute(
-            f"INSERT INTO {FORGOTTEN} SELECT $1, $2, $3 WHERE $2 NOT IN"
-            f" (SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = $1)",
-            list(row),
-        )
+    record(connection, rows)
 
 
 def _erase(
     connection: duckdb.DuckDBPyConnection,
     forgotten: Forgetting,
-    tombstones: Mapping[str, str],
     tables: Sequence[Table],
 ) -> None:
-    """Pseudonymize all stored rows, as a load would. `tombstones` is keyed by id."""
+    """Pseudonymize all stored rows of the people in `PEOPLE`, as a load would."""
     stored = _stored(connection)
+    has_emails = "email" in stored.get(_USERS, {})  # unlike in a published copy
     events = _event_tables(stored)
     sessions = [name for name, columns in stored.items() if {"user_id", "session_id"} <= {*columns}]
     runs = [name for name, columns in stored.items() if {"user_id", "instance_id"} <= {*columns}]
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS"
-        " SELECT unnest(?::VARCHAR[]) AS real_id, unnest(?::VARCHAR[]) AS tombstone",
-        [list(tombstones), list(tombstones.values())],
-    )
     if ALIASES in stored:
         # Loads also replace the aliases before all other rows.
         _erase_ids(connection, ALIASES, _user_columns(ALIASES, stored[ALIASES], tables))
     rejected = [name for name in (_REJECTED_EVENTS, _REJECTED_ENTITIES) if name in stored]
     rejected_events = [f"({_rejected_as_events(name)})" for name in rejected]
-    forgotten.find_emails(
-        [
-            *([_EMAILS_OF_USERS] if _USERS in stored else []),
-            *(
-                [f"SELECT user_id, email FROM ({_rejected_users()})"]
-                if _REJECTED_ENTITIES in stored
-                else []
-            ),
-        ]
-    )
+    emails = [_EMAILS_OF_USERS] if has_emails else []
+    if _REJECTED_ENTITIES in stored:
+        emails.append(f"SELECT user_id, email FROM ({_rejected_users()})")
+    if emails:
+        forgotten.find_emails(emails)
     values = personal_values([*events, *rejected_events])
     of_person = f"user_id IN (SELECT real_id FROM {PEOPLE})"
     for kind, queries in (
         (
             "session",
-            [f"SELECT user_id, session_id FROM {name} WHERE {of_person}" for name in sessions],
+            [
+                f"SELECT user_id AS real_id, session_id AS value FROM {name} WHERE {of_person}"
+                for name in sessions
+            ],
         ),
         *(
             (
                 kind,
                 [
-                    f"SELECT user_id, instance_id FROM {name} WHERE {of_person}"
+                    f"SELECT user_id AS real_id, instance_id AS value FROM {name} WHERE {of_person}"
                     f" AND instance_type = '{kind}'"
                     for name in runs
                 ],
@@ -293,8 +365,9 @@ def _erase(
             for kind in ("session", "project")
         ),
     ):
-        values[kind] = " UNION ALL ".join([values[kind], *queries])
-    forgotten.find_values(values)
+        values[kind] = " UNION ALL ".join(filter(None, [values[kind], *queries]))
+    if any(values.values()):
+        forgotten.find_values({kind: query for kind, query in values.items() if query})
     forgotten.find_texts(
         [
             *(f"SELECT metadata FROM {name}" for name in (*events, *rejected_events)),
@@ -307,7 +380,7 @@ def _erase(
         _erase_rejected_events(connection, forgotten, name)
     if _REJECTED_ENTITIES in stored:
         _erase_rejected_users(connection, forgotten)
-    if _USERS in stored:
+    if has_emails:
         rows = (
             "(SELECT DISTINCT user_id AS old_id, email AS old_email, user_id, email"
             f" FROM ({_EMAILS_OF_USERS}) WHERE {of_person})"

@@ -1,7 +1,7 @@
-"""Erase a person from Dagster's state: its SQLite files and step output.
+"""Erase a person from Dagster's state: its SQLite files or PostgreSQL database, and step output.
 
 The event log can contain personal data because failed checks show example rows and errors quote
-values. Storage outside `DAGSTER_HOME`, such as a PostgreSQL server, is not covered.
+values.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from dagster import DagsterError
+from dagster._core.instance.ref import InstanceRef
+from dagster._serdes import ConfigurableClass
 
 from monstera_assets.checks.rules import Finding
 from monstera_assets.warehouse.errors import WarehouseError
@@ -22,19 +28,33 @@ _NUMBER = re.compile(r"-?[0-9.]+")
 
 
 class LogError(WarehouseError):
-    """One of Dagster's files could not be rewritten. The person has not been erased yet."""
+    """Dagster's state could not be rewritten. The person has not been erased yet."""
 
 
-def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
-    """Replace ids and addresses in Dagster's home with a tombstone and return the changed files.
+def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path | str]:
+    """Replace ids and addresses in Dagster's state with a tombstone.
 
     Only whole words are replaced. Numbers are replaced only if they are cells in a check's examples.
+    Return the changed files in Dagster's home, and the URL of a changed PostgreSQL database.
 
     Raises:
-        LogError: If a file is locked or cannot be rewritten.
+        LogError: If a file is locked, or a file or the PostgreSQL database cannot be rewritten.
     """
     replaced = _Replacement(names, tombstone)
-    changed = []
+    changed: list[Path | str] = []
+    try:
+        changed += [
+            url.render_as_string(hide_password=True)
+            for url in _postgres_urls(home)
+            if _in_postgres(url, replaced)
+        ]
+    except (sa.exc.SQLAlchemyError, DagsterError) as error:
+        # The statement's parameters contain ids.
+        reason = getattr(error, "orig", None) or type(error).__name__
+        raise LogError(
+            f"Dagster's PostgreSQL database cannot be rewritten ({reason}). The person has not been"
+            " erased. Check the server and the storage in dagster.yaml, then run the command again."
+        ) from None
     for path in sorted(home.rglob("*")):
         try:
             if path.suffix == ".db" and path.is_file():
@@ -103,6 +123,49 @@ def _in_sqlite(path: Path, replaced: _Replacement) -> bool:
         if changed:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return bool(changed)
+
+
+def _postgres_urls(home: Path) -> set[sa.URL]:
+    """Return the URLs of the PostgreSQL databases that `dagster.yaml` configures as storage."""
+    instance, urls = InstanceRef.from_dir(str(home)), set()
+    for data in (
+        instance.run_storage_data,
+        instance.event_storage_data,
+        instance.schedule_storage_data,
+    ):
+        if data is not None and data.module_name.startswith("dagster_postgres"):
+            storage: Any = data.rehydrate(as_type=ConfigurableClass)  # type: ignore[type-abstract]
+            urls.add(sa.make_url(storage.postgres_url))
+    return urls
+
+
+def _in_postgres(url: sa.URL, replaced: _Replacement) -> bool:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    changed = set[str]()
+    with engine.begin() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection)
+        for table in metadata.sorted_tables:
+            columns = [each for each in table.columns if isinstance(each.type, sa.String)]
+            if not columns:
+                continue
+            # Like SQLite, let other processes read but not write.
+            connection.execute(sa.text(f'LOCK TABLE "{table.name}" IN SHARE ROW EXCLUSIVE MODE'))
+            position: sa.ColumnElement[str] = sa.literal_column("ctid")
+            named = (sa.func.strpos(each, form) > 0 for each in columns for form in replaced.forms)
+            rows = connection.execute(sa.select(position, *columns).where(sa.or_(*named))).all()
+            for at, *old in rows:
+                new = [replaced(value) for value in old]
+                if new != old:
+                    names = [each.name for each in columns]
+                    update = sa.update(table).values(dict(zip(names, new, strict=True)))
+                    connection.execute(update.where(position == at))
+                    changed.add(table.name)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for name in changed:
+            connection.execute(sa.text(f'VACUUM FULL "{name}"'))  # deletes the old rows from disk
+    engine.dispose()
     return bool(changed)
 
 

@@ -41,8 +41,9 @@ daily_job = dg.define_asset_job(
 )
 gold_job = dg.define_asset_job(
     "gold_only",
-    selection=dg.AssetSelection.groups("gold", "dashboards"),
-    description="Computes and checks metrics and builds dashboards, without recomputing other tables.",
+    selection=dg.AssetSelection.groups("gold", "dashboards", "published"),
+    description="Computes and checks metrics, builds dashboards and publishes a copy, without"
+    " recomputing other tables.",
 )
 
 _CLOCKS_GO_BACK = timedelta(hours=1)

@@ -21,8 +21,8 @@ from uuid import uuid4
 
 import duckdb
 
-from monstera_assets.warehouse.compaction import synchronize
 from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.files import synchronize
 
 CURRENT = "current"
 _SNAPSHOTS = "snapshots"

@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         description="The dashboard folder, whose home page is current/index.html. Default: a folder"
         " named dashboards, next to the database.",
     )
+    published_tables: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("gold", "silver"),
+        description="The tables in the published copy, separated by commas: table names, gold for all"
+        " gold tables, and silver for the current silver tables. If empty, nothing is published."
+        " Default: gold,silver.",
+    )
     raw_event_retention_days: int = Field(
         730,
         ge=1,
@@ -150,6 +156,11 @@ class Settings(BaseSettings):
         """The dashboard folder."""
         return self.dashboard_directory or self.database.parent / "dashboards"
 
+    @property
+    def published(self) -> Path:
+        """The copy of the database that each successful run publishes."""
+        return self.database.parent / "published" / self.database.name
+
     @field_validator("timezone")
     @classmethod
     def _check_timezone(cls, value: str) -> str:
@@ -161,6 +172,11 @@ class Settings(BaseSettings):
         if value not in {None, ",", ";", "|", "\t", "tab"}:
             raise ValueError("is not a comma, semicolon, pipe or `tab`")
         return "\t" if value == "tab" else value
+
+    @field_validator("published_tables", mode="before")
+    @classmethod
+    def _split_published_tables(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @field_validator("alert_urls", mode="before")
     @classmethod

@@ -6,15 +6,14 @@ them. Erased and expired rows must not remain in the file.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import duckdb
 
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.files import attached, copy_database, replacing_file
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
-from monstera_assets.warehouse.writer import quote
 
 _REQUESTS = f"{OPERATIONS_SCHEMA}.file_rewrites"
 _SUFFIX = ".rewriting"
@@ -38,7 +37,6 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             second copy. The old file stays in use.
     """
     path = database.absolute()
-    incoming = path.with_name(path.name + _SUFFIX)
     try:
         with connect(
             str(database),
@@ -47,23 +45,16 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             # The lock keeps writers out, and closing a read-only connection does not modify the new
             # file.
             read_only=True,
+            any_layout=True,
         ) as connection:
             if not is_requested(connection):
                 return False
-            _remove(incoming)
-            [(name,)] = connection.execute("SELECT current_database()").fetchall()
-            target = str(incoming).replace("'", "''")
-            connection.execute(f"ATTACH '{target}' AS rewritten (READ_WRITE)")
-            connection.execute(f"COPY FROM DATABASE {quote(name)} TO rewritten")
-            connection.execute(f"DELETE FROM rewritten.{_REQUESTS}")
-            connection.execute("CHECKPOINT rewritten")
-            connection.execute("DETACH rewritten")
-            incoming.chmod(path.stat().st_mode & 0o777)
-            synchronize(incoming)
-            incoming.replace(path)
-            synchronize(path.parent)
+            with replacing_file(path, _SUFFIX) as incoming:
+                with attached(connection, incoming, "rewritten"):
+                    copy_database(connection, "rewritten")
+                    connection.execute(f"DELETE FROM rewritten.{_REQUESTS}")
+                incoming.chmod(path.stat().st_mode & 0o777)
     except (OSError, duckdb.Error, WarehouseError) as error:
-        _remove(incoming)
         raise WarehouseError(
             f"The rows were deleted from the tables, but {database} could not be rewritten. The file's"
             f" free pages may still contain the deleted rows: {error} Free up disk space for a copy of"
@@ -82,17 +73,3 @@ def is_requested(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(found[0][0]) and bool(
         connection.execute(f"SELECT 1 FROM {_REQUESTS} LIMIT 1").fetchall()
     )
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
-
-
-def synchronize(path: Path) -> None:
-    """Flush a file's contents or a folder's entries to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -59,10 +59,11 @@ def connect(
     *,
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
     read_only: bool = False,
+    any_layout: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Wait until the database is unlocked, open it, and close it on exit.
 
-    The first connection in a process upgrades a file with an older layout.
+    The first connection in a process upgrades a file with an older layout, unless `any_layout` is set.
 
     Raises:
         WarehouseLockedError: If the lock was not released within `lock_timeout_seconds`.
@@ -76,7 +77,7 @@ def connect(
     connection = _open(database, config, lock_timeout_seconds, read_only)
     _connections[database] += 1
     try:
-        if _connections[database] == 1:
+        if _connections[database] == 1 and not any_layout:
             bring_up_to_date(connection, database, read_only=read_only)
         yield connection
     except duckdb.IOException as error:

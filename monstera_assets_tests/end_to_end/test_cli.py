@@ -416,6 +416,10 @@ def test_failing_check_of_severity_error(
     assert "check" not in run.err  # checks are in the report, and stderr has only failed steps
     lines = lines_of(in_this_process(monkeypatch, run.folder, "status").out)
     assert "gold_users_active_monthly: failing checks: recomputed_from_raw_events" in lines
+    # The published copy is still the one of the successful run.
+    first = processes.first.result()
+    copies = [each.folder / "data" / "published" / "monstera.duckdb" for each in (run, first)]
+    assert copies[0].read_bytes() == copies[1].read_bytes()
     unreached = "silver_user_current_state: [1-9] checks not reached by the last run"
     assert any(re.fullmatch(unreached, line) for line in lines)
 

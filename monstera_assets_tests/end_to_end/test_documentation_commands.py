@@ -74,7 +74,7 @@ class Step:
         """Whether the command was already executed by the run of the seeds."""
         return self.words == ["make", "demo"] or (
             self.words[:2] == ["monstera", "run"]
-            and not {"--changed", "--from", "--to"} & {*self.words}
+            and not {"--changed", "--from", "--to", "--rebuild"} & {*self.words}
         )
 
 
@@ -99,6 +99,7 @@ def shown(output: str) -> list[str]:
         (r"forgotten_[0-9a-f]{16}", "TOMBSTONE"),
         (r"\d+\.\d s\b", "SECONDS"),
         (r"\d+\.\d MB", "SIZE"),
+        (r"\d{8}T\d{6}Z", "BACKUP"),
     ):
         output = re.sub(pattern, name, output)
     return [" ".join(line.split()) for line in output.splitlines() if line.strip()]

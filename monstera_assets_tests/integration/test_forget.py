@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -21,6 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -28,6 +30,7 @@ from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
 from monstera_assets.definitions import tables
 from monstera_assets.operations.exports import exportable, write_export
 from monstera_assets.operations.forget import ForgetError, forget_person
+from monstera_assets.operations.logs import LogError
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import WarehouseLockedError
@@ -42,6 +45,7 @@ from monstera_assets_tests.integration.example_runs import (
     compared_columns,
 )
 from monstera_assets_tests.integration.test_aliases import OLD, Loads, aliases, event, loads
+from monstera_assets_tests.postgres import postgres_instance, postgres_server
 from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 __all__ = ["loads"]  # a fixture
@@ -467,7 +471,7 @@ import os, resource, sys
 from pathlib import Path
 from monstera_assets.definitions import tables
 from monstera_assets.operations import forget
-from monstera_assets.warehouse import compaction
+from monstera_assets.warehouse import files
 from monstera_assets.settings import Settings
 {before}
 forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
@@ -491,7 +495,7 @@ def test_killed_before_the_tables_are_written(seeds: Settings) -> None:
 
 
 def test_killed_before_the_file_is_rewritten(seeds: Settings) -> None:
-    killed = forget_in_a_process(seeds, "compaction.synchronize = lambda *_: os._exit(9)")
+    killed = forget_in_a_process(seeds, "files.synchronize = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert b"usr_05" in seeds.database.read_bytes()  # in free pages
     assert forget_person(seeds, "usr_05", TABLES).already
@@ -548,6 +552,55 @@ def test_logs(seeds: Settings, tmp_path: Path) -> None:
     }
     assert b"usr_05" not in path.read_bytes()
     assert email.encode() not in path.read_bytes()
+
+
+@pytest.mark.postgres
+def test_logs_in_postgresql(
+    seeds: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset
+    def noted() -> dg.MaterializeResult[None]:
+        row = dg.MetadataValue.md("| usr_05 | usr_055 |\n")
+        return dg.MaterializeResult(metadata={"examples": row})
+
+    home = tmp_path / "home"
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with postgres_server() as server, postgres_instance(server, home) as instance:
+        done = dg.materialize([noted], instance=instance, tags={"asked_for": "usr_05"})
+        assert done.success
+        [changed] = forget_person(seeds, "usr_05", TABLES).logs
+        assert str(changed).startswith("postgresql+psycopg2://postgres@/dagster_")
+        [run] = instance.get_runs()
+        [tombstone] = [run.tags["asked_for"]]
+        assert tombstone.startswith("forgotten_")
+        made = instance.get_latest_materialization_event(noted.key)
+        assert made is not None
+        assert made.asset_materialization is not None
+        examples = made.asset_materialization.metadata["examples"].value
+        assert examples == f"| {tombstone} | usr_055 |\n"
+        subprocess.run(["psql", "-U", "postgres", "-h", server, "-c", "CHECKPOINT"], check=True)
+        stored = [
+            path.read_bytes() for path in (server / "data" / "base").rglob("*") if path.is_file()
+        ]
+        assert any(b"usr_055" in data for data in stored)
+        assert not any(re.search(rb"usr_05(?!5)", data) for data in stored)
+
+
+@pytest.mark.postgres
+def test_a_person_is_not_erased_without_the_postgresql_server(
+    seeds: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with postgres_server() as server, postgres_instance(server, home):
+        pass
+    before = _hash(seeds.database)
+    with pytest.raises(
+        LogError, match="Dagster's PostgreSQL database cannot be rewritten"
+    ) as error:
+        forget_person(seeds, "usr_05", TABLES)
+    assert "usr_05" not in str(error.value)
+    assert _hash(seeds.database) == before
 
 
 def _hash(database: Path) -> list[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from monstera_assets.bronze.reading import Reading
 from monstera_assets.dashboards.asset import KEY
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.partitions import daily_partitions
+from monstera_assets.operations.publishing import KEY as COPY
 from monstera_assets.operations.run_plan import CHANGES
 from monstera_assets.operations.schedules import daily_schedule, freshness
 from monstera_assets.settings import Settings
@@ -291,8 +292,8 @@ def test_schedules_and_freshness_are_in_the_configured_zone() -> None:
 
 def test_jobs_contain_the_intended_assets() -> None:
     definitions = build_definitions(Settings(start_date=FIRST))
-    every = {*(asset_key(table.name) for table in tables()), KEY}
-    gold = {key for key in every if key.path[0] in ("gold", "dashboards")}
+    every = {*(asset_key(table.name) for table in tables()), KEY, COPY}
+    gold = {key for key in every if key.path[0] in ("gold", "dashboards", "published")}
     for name, keys in (("daily", every), ("whole_graph", every), ("gold_only", gold)):
         assert set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys) == keys, (
             name
