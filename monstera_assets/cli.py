@@ -289,7 +289,7 @@ def run(
             done = runs.run_range(job, instance, window, shown, tags)
         if done.interrupted:
             raise KeyboardInterrupt
-        troubles = alerts.after_run(instance, done.run_id)
+        troubles = alerts.after_run(instance)
         found = status.read_status(instance, settings, datetime.now(UTC))
     is_source_error = any(failure.is_source_error for failure in done.failures)
     if is_source_error or done.questions_source:
@@ -406,8 +406,8 @@ def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and each table.
 
     The first line is a summary. The remaining lines show each table's row count and days, as Dagster
-    recorded them. The command does not wait for a run. The exit code is 2 if the database does not
-    exist, and 0 otherwise.
+    recorded them. The command does not wait for a run. The exit code is 1 if the latest day is late,
+    2 if the database does not exist, and 0 otherwise.
     """
     gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
@@ -420,6 +420,7 @@ def status(settings: Settings, as_json: bool) -> None:
         click.echo(found.model_dump_json(indent=2))
     else:
         print_status(_console(), found)
+    sys.exit(EXIT_UNHEALTHY if found.late else 0)
 
 
 @main.command()

@@ -25,8 +25,7 @@ from monstera_assets.dashboards.asset import build_static_site
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
-from monstera_assets.operations.alerts.alerts import Alerts
-from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
 from monstera_assets.operations.last_day import warehouse_io_manager
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
@@ -101,7 +100,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             expiry_schedule(maintenance, settings.timezone),
         ],
         sensors=[
-            *build_alert_sensors(build_alerts(settings), first),
+            build_alert_sensor(build_alerts(settings)),
             source_changes_sensor(settings, table_assets(settings), first),
         ],
         resources={
@@ -148,12 +147,12 @@ def table_query(name: str, settings: Settings) -> Query:
 
 
 def build_alerts(settings: Settings) -> Alerts:
-    """Return the object that processes finished runs and sends alerts.
+    """Return the object that reports finished runs and late tables.
 
     Raises:
         SettingsError: If a URL in `alert_urls` is invalid or has a route with an unknown owner.
     """
-    return Alerts(settings, tables(settings), rules(settings))
+    return Alerts(settings, tables(settings))
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
 
 import duckdb
@@ -54,6 +55,22 @@ class AlertLevel(StrEnum):
     """A value shows a slow trend."""
 
 
+RESPONSES: Mapping[AlertLevel, tuple[str, str]] = {
+    AlertLevel.P0: ("Correct the source or the definition. Then run the days again.", ""),
+    AlertLevel.P1: (
+        "Look for rejected rows, missing files and wrong dates. Correct the source, and run the days"
+        " again.",
+        "monstera check",
+    ),
+    AlertLevel.P2: (
+        "Find out today what has changed in the product or in the source.",
+        "monstera dashboard",
+    ),
+    AlertLevel.P3: ("Review the trend this week.", "monstera dashboard"),
+}
+"""What to do about a failed check, and the command to start with, by default the same run again."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """The outcome of a rule: the number of rows that break the rule, and a few examples."""
@@ -68,6 +85,22 @@ class Finding:
     def passed(self) -> bool:
         """Return whether no rows break the rule."""
         return self.violations == 0
+
+    @property
+    def seen(self) -> str:
+        """Return the first figure and its expected value, or the number of rows that break the rule."""
+        if not self.examples:
+            return self.note or f"{self.violations:,} violations."
+        first = {
+            name: _shown(value) for name, value in zip(self.columns, self.examples[0], strict=True)
+        }
+        more = f", and {self.violations - 1:,} more" if self.violations > 1 else ""
+        if {"figure", "seen", "expected"} <= first.keys():
+            return f"{first['figure']}: {first['seen']}, expected {first['expected']}{more}."
+        one = self.violations == 1
+        return (
+            f"{self.violations:,} row{'' if one else 's'} that break{'s' if one else ''} the rule."
+        )
 
     def as_markdown(self) -> str:
         """Return the examples as a Markdown table with escaped cells."""
@@ -226,6 +259,27 @@ def _of_dates(window: DateWindow | None) -> Window | None:
     return Window.of(window.first, window.last) if window else None
 
 
+def with_values(text: str, policy: LifecyclePolicy) -> str:
+    """Return a description with the values of thresholds in place of their names."""
+    values = {**dict(policy), **dict(policy.alerts)}
+
+    def value(name: re.Match[str]) -> str:
+        found = values.get(name[0])
+        if isinstance(found, float):
+            return f"{found * 100:g}%"
+        return str(found) if isinstance(found, int) else name[0]
+
+    return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", value, text)
+
+
+def _shown(value: object) -> str:
+    """Return a value as text, with three significant digits if it is not whole."""
+    if isinstance(value, float | Decimal):
+        number = float(value)
+        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+    return "" if value is None else " ".join(str(value).splitlines())
+
+
 def _cell(value: object) -> str:
-    text = "" if value is None else " ".join(str(value).splitlines())
+    text = _shown(value)
     return _MARKUP.sub(r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")

@@ -20,7 +20,7 @@ from dagster import (
 from dagster._core.definitions.metadata import RawMetadataValue
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
-from monstera_assets.checks.rules import AlertLevel, Finding, Rule
+from monstera_assets.checks.rules import AlertLevel, Finding, Rule, with_values
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.archive import RAW_TABLES, archive
 from monstera_assets.warehouse.compiler import Query
@@ -93,11 +93,15 @@ def build_table_checks(
             if selected & set(contract):
                 for finding in _contract_findings(connection, table, window):
                     if finding.rule in selected:
-                        yield _result(finding, table, AssetCheckSeverity.ERROR, AlertLevel.P0)
+                        expected = DESCRIPTIONS[finding.rule]
+                        yield _result(
+                            finding, table, AssetCheckSeverity.ERROR, AlertLevel.P0, expected
+                        )
             for rule in rules:
                 if rule.name in selected:
                     finding = _rule_finding(connection, rule, query_of(rule), window)
-                    yield _result(finding, table, rule.severity, rule.alert_level)
+                    expected = with_values(rule.description, policy)
+                    yield _result(finding, table, rule.severity, rule.alert_level, expected)
 
     return check
 
@@ -136,12 +140,19 @@ def _open_days(
 
 
 def _result(
-    finding: Finding, table: Table, severity: AssetCheckSeverity, level: AlertLevel
+    finding: Finding,
+    table: Table,
+    severity: AssetCheckSeverity,
+    level: AlertLevel,
+    expected: str,
 ) -> AssetCheckResult:
     metadata: dict[str, RawMetadataValue] = {
         "violations": MetadataValue.int(finding.violations),
         LEVEL: MetadataValue.text(str(level)),
     }
+    if not finding.passed:
+        metadata["expected"] = MetadataValue.text(expected)
+        metadata["seen"] = MetadataValue.text(finding.seen)
     if finding.examples:
         metadata["examples"] = MetadataValue.md(finding.as_markdown())
     if finding.note:

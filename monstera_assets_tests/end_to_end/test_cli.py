@@ -23,7 +23,7 @@ from dagster import DagsterInstance, build_sensor_context
 
 from monstera_assets.cli import main
 from monstera_assets.definitions import build_alerts, build_definitions
-from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.operations.alerts.alerts import build_alert_sensor
 from monstera_assets.operations.runs import run_range, whole_graph
 from monstera_assets.settings import Settings, variables
 from monstera_assets.warehouse.windows import DateWindow
@@ -344,7 +344,7 @@ def test_summary_shows_the_content_of_the_tables(
 ) -> None:
     run = processes.first.result()
     status = in_this_process(monkeypatch, run.folder, "status", source=tmp_path / "nowhere")
-    assert (status.code, status.err) == (0, "")
+    assert (status.code, status.err) == (1, "")  # the last day of the seeds is late
     shown = table_lines(status.out)
     assert shown == table_lines(run.out)
     assert {name: int(words[1].replace(",", "")) for name, words in shown.items()} == {
@@ -432,14 +432,15 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     assert SECRET not in run.out
     [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
     alerts = build_alerts(Settings(alert_urls=(processes.inbox.url(),)))
-    with DagsterInstance.from_config(str(run.folder / "dagster_elsewhere")) as instance:
-        for sensor in build_alert_sensors(alerts, date.max):  # no day becomes due
-            with build_sensor_context(instance=instance) as context:
-                sensor.evaluate_tick(context)
+    with (
+        DagsterInstance.from_config(str(run.folder / "dagster_elsewhere")) as instance,
+        build_sensor_context(instance=instance) as context,
+    ):
+        build_alert_sensor(alerts).evaluate_tick(context)
     [alert] = processes.inbox.received
     assert alert.title == "[P2] Monstera: bronze_rejected_events.nothing_is_rejected fails"
-    assert "  Owner: team:data-platform\n" in alert.text
-    assert "  Expected: No event row was rejected. Superseded rows are not counted.\n" in alert.text
+    assert "Owner: team:data-platform\n" in alert.text
+    assert "- Expected: No event row was rejected. Superseded rows are not counted.\n" in alert.text
     # The two events of a missing user.
     assert re.search(r"^unknown_user +2 +events\.csv$", alert.text, re.MULTILINE)
     assert alert.text.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
@@ -592,7 +593,7 @@ def test_locked_database(processes: Processes) -> None:
         "monstera: data/monstera.duckdb was locked by another process for 0.2 s."
     )
     assert run.tables == processes.first.result().tables
-    assert (status.code, status.err) == (0, "")
+    assert (status.code, status.err) == (1, "")  # the last day of the seeds is late
     assert table_lines(status.out) == table_lines(processes.first.result().out)
 
 

@@ -1,7 +1,8 @@
-"""A small graph that can be made to fail, the alert sensors, and a service that receives alerts."""
+"""A small graph that can be made to fail, the alert sensor, and a service that receives alerts."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -15,20 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import ibis
 import ibis.expr.types as ir
-from dagster._core.definitions.run_request import DagsterRunReaction
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.test_utils import freeze_time
+from dagster._daemon.freshness import FreshnessDaemon
 
 from monstera_assets.checks.rules import AlertLevel, rule, within
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.operations.alerts.alerts import Alerts
-from monstera_assets.operations.alerts.sensors import (
-    OF_FAILED,
-    OF_SUCCEEDED,
-    UNSENT,
-    build_alert_sensors,
-)
+from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
+from monstera_assets.operations.schedules import freshness
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
@@ -62,10 +61,23 @@ def no_remarks(silver_facts: ir.Table, *, window: Window) -> ir.Table:
     return rows.filter(rows.note.notnull()).select("fact_id", "note")
 
 
-@rule(FACTS, "Every amount is below ten.", blocking=False, level=AlertLevel.P1)
-def amounts_are_small(silver_facts: ir.Table) -> ir.Table:
-    """Each fact has an amount of at least ten."""
-    return silver_facts.filter(silver_facts.left_amount >= 10).select("fact_id", "left_amount")
+@rule(
+    FACTS,
+    "The mean amount per event is within max_volume_deviation of 10.",
+    blocking=False,
+    level=AlertLevel.P1,
+)
+def amounts_are_small(silver_facts: ir.Table, *, window: Window) -> ir.Table:
+    """The mean amount of each fact is above 12."""
+    rows = within(silver_facts, "fact_date", window)
+    rows = rows.filter(rows.left_amount >= 12)
+    return rows.select(
+        figure=ibis.literal("Mean Amount Daily"),
+        metric_date=rows.fact_date,
+        seen=rows.left_amount * 1.00345,
+        expected=ibis.literal(10.0),
+        people=ibis.literal(1204),
+    )
 
 
 RULES = (no_remarks, amounts_are_small)
@@ -88,6 +100,7 @@ class Service:
     port: int = 0
     status: int = 200
     received: list[Received] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     refused: int = 0
 
     def url(self, path: str = SECRET) -> str:
@@ -106,14 +119,17 @@ def service() -> Iterator[Service]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if state.status < 300:
-                state.received.append(
-                    Received(self.path, body["title"], body["message"], body["type"])
-                )
+                state.bodies.append(body)
+                if "title" in body:  # a Slack message has none
+                    state.received.append(
+                        Received(self.path, body["title"], body["message"], body["type"])
+                    )
             else:
                 state.refused += 1
             self.send_response(state.status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", "2")
             self.end_headers()
+            self.wfile.write(b"ok")  # Slack's answer
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Log nothing."""
@@ -139,10 +155,9 @@ class House:
     days_later: int = 0
     seconds_later: float = 0.0
     built_at: float = field(default_factory=time.time)
-    cursors: dict[str, str | None] = field(default_factory=dict)
 
     def clock(self) -> float:
-        """Return the time for alerts. Runs use the real time."""
+        """Return the time for runs and alerts."""
         return self.built_at + self.days_later * 86_400.0 + self.seconds_later
 
     @property
@@ -152,7 +167,7 @@ class House:
     @property
     def alerts(self) -> Alerts:
         """The alerts of a new process."""
-        return Alerts(self.settings, (FACTS, NAMES), RULES, self.clock)
+        return Alerts(self.settings, (FACTS, NAMES), self.clock)
 
     def run(
         self,
@@ -178,7 +193,19 @@ class House:
             "database": str(self.folder / "small.duckdb"),
             "connection_config": connection_config(threads=2),
         }
-        definitions = dg.Definitions(
+        job = self._definitions(deliveries, place).resolve_implicit_global_asset_job_def()
+        self.seconds_later += 1
+        with freeze_time(self.clock()):
+            done = job.execute_in_process(
+                instance=self.instance,
+                run_config=QUIET,
+                raise_on_error=False,
+                partition_key=(when or day(1)).isoformat(),
+            )
+        return done.run_id
+
+    def _definitions(self, deliveries: Any, place: Any) -> dg.Definitions:
+        return dg.Definitions(
             assets=[delivering(table, delivery) for table, delivery in deliveries.items()],
             asset_checks=[
                 build_table_checks(
@@ -195,13 +222,21 @@ class House:
             },
             executor=dg.in_process_executor,
         )
-        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance,
-            run_config=QUIET,
-            raise_on_error=False,
-            partition_key=(when or day(1)).isoformat(),
-        )
-        return result.run_id
+
+    def evaluate_freshness(self) -> None:
+        """Do what Dagster's daemon does for each table twice a minute."""
+        is_fresh = freshness(self.settings)
+        graph = dg.Definitions(
+            [
+                delivering(table, lambda _: None).map_asset_specs(
+                    lambda spec: dg.apply_freshness_policy(spec, is_fresh)
+                )
+                for table in (FACTS, NAMES)
+            ],
+            resources={IO_MANAGER_KEY: dg.mem_io_manager},
+        ).resolve_asset_graph()
+        with freeze_time(self.clock()):
+            evaluate_freshness(self.instance, graph)
 
     def lose_a_run(self) -> None:
         """Record a run that failed before its first step, as if its process could not start."""
@@ -210,35 +245,35 @@ class House:
         def lost() -> None:
             """Nothing."""
 
-        run = self.instance.create_run_for_job(lost)
-        self.instance.report_run_failed(run, "The worker was lost.")
+        self.seconds_later += 1
+        with freeze_time(self.clock()):
+            run = self.instance.create_run_for_job(lost)
+            self.instance.report_run_failed(run, "The worker was lost.")
 
-    def command_line(self, run_id: str) -> list[str]:
-        return self.alerts.after_run(self.instance, run_id)
+    def command_line(self) -> list[str]:
+        return self.alerts.after_run(self.instance)
 
-    def tick(self, *names: str) -> str:
-        """Evaluate all sensors but the one for late days, or the named ones; return their log."""
-        logs = []
-        for sensor in build_alert_sensors(self.alerts, day(1)):
-            if sensor.name not in (names or (OF_SUCCEEDED, OF_FAILED, UNSENT)):
-                continue
-            with dg.build_sensor_context(
-                instance=self.instance, cursor=self.cursors.get(sensor.name)
-            ) as context:
-                with logged(context.log) as lines:
-                    done = sensor.evaluate_tick(context)
-                logs.extend(lines)
-            self.cursors[sensor.name] = done.cursor
-            errors = [
-                reaction.error
-                for reaction in done.dagster_run_reactions or []
-                if isinstance(reaction, DagsterRunReaction) and reaction.error
-            ]
-            logs.extend(str(error) for error in errors)
-        return "\n".join(logs)
+    def tick(self) -> str:
+        """Evaluate the sensor and return its log."""
+        sensor = build_alert_sensor(self.alerts)
+        with dg.build_sensor_context(instance=self.instance) as context:
+            with logged(context.log) as lines:
+                sensor.evaluate_tick(context)
+            return "\n".join(lines)
 
     def next_day(self, days: int = 1) -> None:
         self.days_later += days
+
+
+def evaluate_freshness(instance: dg.DagsterInstance, graph: Any) -> None:
+    """Let Dagster evaluate the freshness policies of all assets in a graph."""
+
+    async def evaluate() -> None:
+        context = LoadingContextForTest(instance)
+        for node in graph.asset_nodes:
+            await FreshnessDaemon()._evaluate_asset(context=context, node=node)
+
+    asyncio.run(evaluate())
 
 
 @contextmanager

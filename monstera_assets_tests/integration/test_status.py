@@ -223,7 +223,7 @@ def test_before_any_run(instance: dg.DagsterInstance, tmp_path: Path) -> None:
 def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance, failing=["shifts"])
     done = CliRunner().invoke(main, ["status", "--json", "--database", str(settings.database)])
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (1, "")
     found = json.loads(done.stdout)
     status = Status.model_validate(
         {key: value for key, value in found.items() if key not in Status.model_computed_fields}
@@ -267,7 +267,8 @@ HEAVY = ["ibis", "pandas", "scipy", "sklearn"]
         (["run", "--source", "/nowhere"], 2, [*HEAVY, "dagster", "duckdb", "numpy"]),
         (["status", "--database", "/nowhere/x.duckdb"], 2, [*HEAVY, "dagster", "duckdb", "numpy"]),
         (["run", "--from", "1999-01-01"], 2, ["scipy", "sklearn"]),  # the range follows the rules
-        (["status", "--database", "monstera.duckdb"], 0, [*HEAVY, "duckdb"]),
+        # The tables are late.
+        (["status", "--database", "monstera.duckdb"], 1, [*HEAVY, "duckdb"]),
     ],
 )
 def test_quick_commands_import_only_what_they_need(

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -26,10 +24,10 @@ from dagster._core.test_utils import freeze_time
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from monstera_assets.checks.rules import AlertLevel
-from monstera_assets.definitions import build_definitions, rules, table_assets, tables
+from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.alerts.alerts import Alerts
-from monstera_assets.operations.alerts.message import AlertEvent, Message
-from monstera_assets.operations.alerts.state import FILE, REMIND_AFTER_DAYS
+from monstera_assets.operations.alerts.history import LATE
+from monstera_assets.operations.alerts.message import AlertEvent, Item, Message
 from monstera_assets.operations.jobs import LATE_AFTER
 from monstera_assets.operations.recorded_settings import ensure_writable
 from monstera_assets.operations.run_plan import plan_changes
@@ -37,6 +35,7 @@ from monstera_assets.operations.runs import failures_of, range_tags, run_range, 
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.layers import Layer
 from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, DateWindow
+from monstera_assets_tests.integration.alert_examples import evaluate_freshness
 from monstera_assets_tests.integration.example_assets import QUIET
 from monstera_assets_tests.integration.example_runs import batched_instance
 from monstera_assets_tests.mornings.company import (
@@ -56,7 +55,7 @@ from monstera_assets_tests.mornings.expected_alerts import (
 )
 
 SCHEDULE = "daily_run"
-FRESHNESS = "freshness"
+REMIND_AFTER_DAYS = 7
 RUN_KEY = "dagster/run_key"
 LEVEL = "alert_level"
 
@@ -65,6 +64,23 @@ ACCEPTED = (
     *("bronze_product_catalog", "bronze_workflows"),
 )
 """The bronze tables of accepted rows. None has operational columns, such as files or times of loads."""
+
+
+class Collecting(Alerts):
+    """Alerts without a URL that keep their messages."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.messages: list[Message] = []
+
+    @property
+    def items(self) -> list[Item]:
+        return [item for message in self.messages for item in message.items]
+
+    def text_of(self, message: Message) -> str:
+        self.messages.append(message)
+        return super().text_of(message)
+
 
 Command = Callable[[Settings, dg.DagsterInstance], str]
 """Runs `monstera run --changed`, and returns the id of the run."""
@@ -103,7 +119,7 @@ class Morning:
     def items(self) -> list[tuple[AlertEvent, str, str]]:
         """The reason, level and subject of all items in the messages."""
         return [
-            (item.news, item.outcome.level, item.outcome.subject)
+            (item.news, item.level, item.subject)
             for message in self.messages
             for item in message.items
         ]
@@ -123,12 +139,6 @@ def changed_by_hand(clock: Callable[[], float]) -> Command:
         )
         done = run_range(whole_graph(definitions), instance, plan.days, tags=plan.tags)
         assert done.succeeded, done.failures
-        assert (
-            Alerts(settings, tables(settings), rules(settings), clock).after_run(
-                instance, done.run_id
-            )
-            == []
-        )
         return done.run_id
 
     return run
@@ -174,7 +184,7 @@ class Mornings:
         self.mornings: list[Morning] = []
         self.problems: list[str] = []
         self._failing: dict[str, date] = {}
-        self._last_message = 0
+        self._last_run = company.morning_date(1)
         self._is_late = False
 
     def clock(self) -> float:
@@ -289,8 +299,6 @@ class Mornings:
         )
         assert result.success, f"{morning}, {tags}: {_reasons(result)}"
         morning.run_id = result.run_id
-        alerts = Alerts(self.settings, tables(self.settings), rules(self.settings), self.clock)
-        assert alerts.after_run(instance, result.run_id) == []
 
     def _read_run(self, instance: dg.DagsterInstance, morning: Morning) -> None:
         run = instance.get_run_by_id(morning.run_id)
@@ -331,23 +339,19 @@ class Mornings:
 
     def _after_deadline(self, instance: dg.DagsterInstance, morning: Morning) -> None:
         """Let the alerts look for late days before, at and after the deadline, and read them."""
+        graph = build_definitions(self.settings).resolve_asset_graph()
         deadline = datetime.combine(morning.date, self.settings.daily_run_at, UTC) + LATE_AFTER
-        for minutes in (-5, 0, 5, 300):
+        for minutes in (-5, 1, 3, 300):
             self.now = deadline + timedelta(minutes=minutes)
             with freeze_time(self.now):
-                alerts = Alerts(
-                    self.settings, tables(self.settings), rules(self.settings), self.clock
-                )
-                message = alerts.observe_lateness(instance, self.company.plan.first)
-            if message is not None and message.failing:
-                self._expect(morning, minutes == 0, f"a late day is reported {minutes} min. later")
-        path = Path(instance.root_directory) / FILE
-        with closing(sqlite3.connect(path)) as connection:
-            found = connection.execute(
-                "SELECT id, content FROM messages WHERE id > ? ORDER BY id", (self._last_message,)
-            ).fetchall()
-        morning.messages = [Message.from_json(content) for _, content in found]
-        self._last_message = max([self._last_message, *(number for number, _ in found)])
+                evaluate_freshness(instance, graph)
+                alerts = Collecting(self.settings, tables(self.settings), self.clock)
+                alerts.report(instance, lambda _: True)
+            morning.messages += alerts.messages
+            is_late = any(item.subject == LATE and item.failing for item in alerts.items)
+            self._expect(
+                morning, not is_late or minutes == 3, f"late tables are reported at {minutes} min."
+            )
 
     def _state(self, instance: dg.DagsterInstance) -> tuple[str, int]:
         """Return what a skipped run must leave as it is: the warehouse and the number of runs."""
@@ -405,7 +409,7 @@ class Mornings:
 
     def _check_lateness(self, morning: Morning) -> None:
         """An outage raises one P2 about a late day, and the morning after reports its recovery."""
-        seen = [(news, level) for news, level, subject in morning.items if subject == FRESHNESS]
+        seen = [(news, level) for news, level, subject in morning.items if subject == LATE]
         expected = []
         if morning.delivery is None:
             expected = [(AlertEvent.NEW, str(AlertLevel.P2))]
@@ -430,28 +434,26 @@ class Mornings:
             if subject.startswith("check:")
         }
         others = [
-            item
-            for item in morning.items
-            if item[2] != FRESHNESS and not item[2].startswith("check:")
+            item for item in morning.items if item[2] != LATE and not item[2].startswith("check:")
         ]
         self._expect(morning, not others, f"alerts of other kinds: {others}")
         expected = {(AlertEvent.RECOVERED, name) for name in self._failing if name not in failing}
         for name in failing:
-            told = self._failing.get(name)
-            if told is None:
+            since = self._failing.setdefault(name, morning.date)
+            weeks, weeks_before = (
+                (at - since).days // REMIND_AFTER_DAYS for at in (morning.date, self._last_run)
+            )
+            if since == morning.date:
                 expected.add((AlertEvent.NEW, name))
-            elif (morning.date - told).days >= REMIND_AFTER_DAYS:
+            elif weeks > weeks_before:
                 expected.add((AlertEvent.REMINDER, name))
         self._expect(
             morning,
             reported == expected,
             f"reported {_sorted(reported)}, expected {_sorted(expected)}",
         )
-        told_today = {name for _, name in reported}
-        self._failing = {
-            name: morning.date if name in told_today else self._failing.get(name, morning.date)
-            for name in failing
-        }
+        self._failing = {name: self._failing[name] for name in failing}
+        self._last_run = morning.date
 
     def _check_queries(self, morning: Morning, connection: duckdb.DuckDBPyConnection) -> None:
         """A check fails if and only if the test's own query says so."""

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apprise import Apprise, NotifyFormat
 from apprise.conversion import convert_between
 from apprise.plugins.base import NotifyBase
 
-from monstera_assets.checks.rules import Finding
-from monstera_assets.operations.alerts.message import AlertEvent, Item, Message
-from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
-from monstera_assets.operations.alerts.text import clean, grid, rows_of
+from monstera_assets.checks.rules import Finding, with_values
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.operations.alerts.message import (
+    AlertEvent,
+    Item,
+    Message,
+    clean,
+    code,
+    grid,
+    table,
+)
 from monstera_assets.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
 from monstera_assets.settings.alert_urls import Route, parse_entries
 
@@ -135,16 +145,12 @@ def test_routes(route: Route, level: str, owners: list[str], accepted: bool) -> 
     assert route.accepts(level, owners) is accepted
 
 
-def item(
-    title: str, *, news: AlertEvent = AlertEvent.NEW, level: str = "P2", **more: object
-) -> Item:
-    subject = title.replace(" ", ":") if title.startswith("step ") else f"check:{title}"
-    outcome = Outcome(subject, title, news is not AlertEvent.RECOVERED, 0.0, level, **more)  # type: ignore[arg-type]
-    return Item(news, outcome, 0.0, "2025-01-01", "first-run-of-all")
+def item(title: str, *, news: AlertEvent = AlertEvent.NEW, level: str = "P2", **more: Any) -> Item:
+    return Item(f"check:{title}", title, news, level, "2025-01-02 05:00 UTC", **more)
 
 
-def message(*items: Item, days: str = "") -> Message:
-    return Message.of(FinishedRun("abc", "job", days, 0.0, ()), items)
+def message(*items: Item) -> Message:
+    return Message.of(items, [f"Run of `job`: <{UI}/runs/abc>"])
 
 
 @pytest.mark.parametrize(
@@ -163,46 +169,56 @@ def test_subject(items: list[Item], subject: str) -> None:
     assert message(*items).subject() == subject
 
 
-def test_steps_that_fail_for_one_reason_are_one_block() -> None:
-    steps = [item(f"step s{number}", level="P0", note="locked") for number in range(8)]
-    text = message(*steps, item("step t", level="P0", note="other")).body(UI)
-    assert text == (
-        "**P0**\n\n"
-        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more have been"
-        " failing since 1970-01-01 00:00 UTC\n"
-        "  Observed: `locked`\n\n"
-        "- `step t` has been failing since 1970-01-01 00:00 UTC\n"
-        "  Observed: `other`\n\n"
-        "Run of `job`, ended 1970-01-01 00:00 UTC: <http://127.0.0.1:3000/runs/abc>"
-    )
-
-
 @pytest.mark.parametrize("limit", [500, 1800, 8000])
 def test_a_message_of_many_is_bounded_and_counts_what_it_leaves_out(limit: int) -> None:
     rows = tuple(("x" * 40,) * 8 for _ in range(6))
-    many = [item(f"table.check_{number:03}", examples=rows) for number in range(300)]
-    text = message(*many).body(UI, limit)
+    many = [item(f"table.check_{number:03}", rows=rows) for number in range(300)]
+    text = message(*many).body(limit)
     assert len(text) <= limit
     assert text.endswith("/runs/abc>")
-    shown = text.count("- `table.check_")
+    shown = text.count("**P2: `table.check_")
     assert 0 < shown < 300
-    assert f"… and {300 - shown} more. Open the run to see all results." in text
+    assert f"… and {300 - shown} more. Open the run to see them." in text
     assert text.count("```") % 2 == 0
 
 
-def test_a_message_is_read_back_as_it_was() -> None:
-    one = message(
-        item("t.a", owners=("team:a",), examples=(("h", "i"), ("é", "\"'"))),
-        item("t.b", news=AlertEvent.RECOVERED),
-        days="2025-01-01",
+def test_figures_are_rounded_to_three_digits_and_ids_are_not() -> None:
+    figures = (0.123456789, -0.000123456, 12.3456, 12345.678, 12345, "1.23456", Decimal("0.5"))
+    finding = Finding("r", 1, tuple("abcdefg"), (figures,))
+    assert finding.as_markdown().splitlines()[-1] == (
+        "| 0.123 | -0.000123 | 12.3 | 12,346 | 12345 | 1.23456 | 0.5 |"
     )
-    assert Message.from_json(one.to_json()) == one
+
+
+def test_what_is_seen_is_a_figure_or_a_number_of_rows() -> None:
+    columns = ("figure", "metric_date", "seen", "expected")
+    row = ("Churn Rate", date(2025, 1, 2), 0.034217, 0.0213)
+    assert Finding("r", 1, columns, (row,)).seen == "Churn Rate: 0.0342, expected 0.0213."
+    assert Finding("r", 3, columns, (row, row, row)).seen == (
+        "Churn Rate: 0.0342, expected 0.0213, and 2 more."
+    )
+    assert Finding("r", 1200, ("user_id",), (("u1",),)).seen == "1,200 rows that break the rule."
+    assert Finding("r", 1, note="could not be evaluated: locked").seen == (
+        "could not be evaluated: locked"
+    )
+
+
+def test_an_expectation_has_the_value_of_its_threshold() -> None:
+    policy = LifecyclePolicy()
+    text = "The churn rate has not risen by more than max_churn_increase within a week."
+    assert with_values(text, policy) == (
+        "The churn rate has not risen by more than 20% within a week."
+    )
+    assert with_values("at least min_alert_population of silver_facts", policy) == (
+        "at least 30 of silver_facts"
+    )
+    assert with_values("min_schema_compliance", policy) == "95%"
 
 
 def test_examples_come_back_from_markdown_as_they_were() -> None:
     values = ("a | b", "`c` *d* [e](f)", "<g> & &lt; &amp;", "h\\", "\\|", None)
     finding = Finding("r", 1, ("one", "two", "three", "four", "five", "six"), (values,))
-    assert rows_of(finding.as_markdown(), rows=5, width=40) == (
+    assert table(finding.as_markdown(), rows=5, width=40) == (
         ("one", "two", "three", "four", "five", "six"),
         ("a | b", "`c` *d* [e](f)", "<g> & &lt; &amp;", "h\\", "\\|", ""),
     )
@@ -217,7 +233,7 @@ HOSTILE = "``` <!channel> <b>x</b> *y* [z](http://evil) @everyone"
 
 
 def test_data_is_text_in_slack_and_in_e_mail() -> None:
-    text = message(item("t.a", note=HOSTILE, examples=(("n",), (HOSTILE,)))).body(UI)
+    text = message(item("t.a", seen=code(HOSTILE), rows=(("n",), (HOSTILE,)))).body()
     html = convert_between(  # type: ignore[no-untyped-call]
         NotifyFormat.MARKDOWN, NotifyFormat.HTML, content=text
     )

@@ -1,213 +1,201 @@
-"""Process finished runs and send the resulting alerts.
+"""Report what is new in finished runs, and late tables, to each alert URL.
 
-The daemon's sensors and the command line call the same methods, possibly at the same time.
+Per URL, Dagster's storage keeps the last run that was reported. If a process is killed while it sends
+a message, the message is sent again.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from pathlib import Path
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dagster import DagsterInstance, DagsterRun, RunsFilter
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DefaultSensorStatus,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
 
-from monstera_assets.checks.rules import Rule
-from monstera_assets.operations.alerts.errors import AlertStateError
-from monstera_assets.operations.alerts.lateness import observation, observe
-from monstera_assets.operations.alerts.message import Item, Message
-from monstera_assets.operations.alerts.outcomes import FINISHED, Catalog, read_run
-from monstera_assets.operations.alerts.state import CATCH_UP_DAYS, AlertState
+from monstera_assets.operations.alerts.history import REMIND_AFTER_DAYS, History, Run
+from monstera_assets.operations.alerts.message import AlertEvent, Item, Message, moment
 from monstera_assets.operations.jobs import Due
 from monstera_assets.settings import Settings, SettingsError
-from monstera_assets.settings.alert_urls import Entry, Route, parse_entries
+from monstera_assets.settings.alert_urls import Entry, parse_entries
 from monstera_assets.warehouse.tables import Table
 
 if TYPE_CHECKING:
     from monstera_assets.operations.alerts.sending import Service
 
-Clock = Callable[[], float]
+CATCH_UP_DAYS = 7
+"""Maximum age, in days, of the runs that are reported."""
+
+_DAY_SECONDS = 86_400.0
+_DAEMON_SECONDS = 120.0  # a running daemon sends a heartbeat every 30 seconds
 
 
 @dataclass(frozen=True)
 class _Channel:
-    entry: Entry
-    service: Service
+    """A URL and its entries. Without a URL, messages are logged."""
+
+    entries: Sequence[Entry] = ()
+    service: Service | None = None
 
     @property
-    def label(self) -> str:
-        """The channel's name in logs, which must not contain the URL."""
-        return f"alert URL {self.entry.position} ({self.service.name})"
+    def state(self) -> str:
+        return f"monstera_alerts/{self.entries[0].position if self.entries else 'log'}"
+
+    def accepts(self, item: Item) -> bool:
+        routes = [entry.route for entry in self.entries]
+        return not routes or any(route.accepts(item.level, item.owners) for route in routes)
 
 
 class Alerts:
-    """Process finished runs and send messages according to the settings."""
+    """Report runs and late tables according to the settings."""
 
     def __init__(
         self,
         settings: Settings,
         tables: Iterable[Table],
-        rules: Iterable[Rule],
-        clock: Clock = time.time,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Parse the URLs without connecting. `clock` returns seconds since the Unix epoch.
 
         Raises:
             SettingsError: If a URL is invalid or its route contains an unknown owner.
         """
-        self._settings = settings
-        self._tables = list(tables)
-        self._catalog = Catalog.of(self._tables, rules)
-        self._clock = clock
+        self._settings, self._tables, self._clock = settings, list(tables), clock
+        self._owners = tuple(sorted({owner for table in self._tables for owner in table.owners}))
+        by_url: dict[str, list[Entry]] = {}
+        for entry in parse_entries(settings.alert_urls):
+            by_url.setdefault(entry.url.get_secret_value(), []).append(entry)
         self._channels = [
-            _Channel(entry, self._service(entry)) for entry in parse_entries(settings.alert_urls)
+            _Channel(entries, [self._service(entry) for entry in entries].pop())
+            for entries in by_url.values()
         ]
 
-    @property
-    def sends(self) -> bool:
-        """Whether any channel is configured."""
-        return bool(self._channels)
-
-    def process_run(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
-        """Queue the message for a finished run unless the run has already been processed.
-
-        Returns:
-            The message, or None if there is nothing to report.
-
-        Raises:
-            AlertStateError: If the alert file cannot be used.
-        """
-        if run.status not in FINISHED:
-            return None
-        state = self._state(instance)
-        if state.processed([run.run_id]):
-            return None
-        return state.process(read_run(instance, run, self._catalog))
-
-    def process_missed_runs(
-        self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool]
-    ) -> list[Message]:
-        """Process missed runs that finished recently and for which `ours` returns true.
-
-        A run is missed if its process was killed or could not write to the alert file.
-
-        Raises:
-            AlertStateError: If the alert file cannot be used.
-        """
-        state = self._state(instance)
-        after = max(state.since(), self._clock() - CATCH_UP_DAYS * 86_400)
-        records = [
-            record
-            for record in instance.get_run_records(
-                RunsFilter(
-                    statuses=list(FINISHED), updated_after=datetime.fromtimestamp(after, UTC)
-                )
-            )
-            if ours(record.dagster_run)
-        ]
-        processed = state.processed([record.dagster_run.run_id for record in records])
-        messages = [
-            self.process_run(instance, record.dagster_run)
-            for record in sorted(records, key=lambda record: record.end_time or 0.0)
-            if record.dagster_run.run_id not in processed
-        ]
-        return [message for message in messages if message is not None]
-
-    def observe_lateness(self, instance: DagsterInstance, first_partition: date) -> Message | None:
-        """Check whether the daily tables contain the due day.
-
-        Returns:
-            A message that says the day is late or no longer late, or None if nothing changed.
-
-        Raises:
-            AlertStateError: If the alert file cannot be used.
-        """
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        due = Due.at(now, self._settings)
-        state = self._state(instance)
-        if state.processed([observation(due, is_late=False)]):
-            return None
-        observed = observe(instance, self._tables, due, first_partition, now)
-        return state.process(observed) if observed else None
-
-    def send(self, instance: DagsterInstance) -> list[str]:
-        """Send each channel's queued messages in order.
-
-        Returns:
-            One line for each channel that refused a message. A refusal does not delay other channels.
-
-        Raises:
-            AlertStateError: If the alert file cannot be used.
-        """
-        if not self._channels:
+    def after_run(self, instance: DagsterInstance) -> list[str]:
+        """Report runs, unless a daemon is running, and return a line for each URL that refused."""
+        heartbeat = instance.get_daemon_heartbeats().get("SENSOR")
+        if heartbeat and self._clock() - heartbeat.timestamp < _DAEMON_SECONDS:
             return []
-        state = self._state(instance)
-        # A URL that is configured with several routes receives all items that any route accepts.
-        by_id: dict[str, list[_Channel]] = {}
-        for channel in self._channels:
-            by_id.setdefault(state.channel_id(channel.entry.url), []).append(channel)
-        state.queue(list(by_id))
-        errors = [self._send_to(state, name, channels) for name, channels in by_id.items()]
-        return [error for error in errors if error is not None]
+        return self.report(instance) if self._channels else []
 
-    def after_run(self, instance: DagsterInstance, run_id: str) -> list[str]:
-        """Process a command-line run and any earlier missed runs, and send the messages.
+    def report(
+        self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool] | None = None
+    ) -> list[str]:
+        """Send each URL one message with all that is new.
+
+        Without a daemon, `ours` is None: all runs are reported, and late tables are unknown.
 
         Returns:
-            One line for each problem. Problems with alerts do not cause the run to fail.
+            One line for each URL that refused a message, or the message without URLs. The next call
+            tries again.
         """
-        try:
-            self.process_missed_runs(instance, lambda run: run.remote_job_origin is None)
-            run = instance.get_run_by_id(run_id)
-            if run is not None:
-                self.process_run(instance, run)
-            return self.send(instance)
-        except AlertStateError as error:
-            return [str(error)]
+        lines = []
+        history, now = History(instance, self._tables), self._clock()
+        for channel in self._channels or [_Channel()]:
+            stored = instance.run_storage.get_cursor_values({channel.state}).get(channel.state)
+            state = json.loads(stored or "{}")
+            oldest = (now - CATCH_UP_DAYS * _DAY_SECONDS, "")
+            after = max(tuple(state.get("after") or oldest), oldest)
+            runs = [one for one in history.runs if one.key > after and (not ours or ours(one.run))]
+            items = {item.subject: item for run in runs for item in history.news(run)}
+            # A URL that has received no message before receives no recoveries.
+            shown = [item for item in items.values() if stored or item.failing]
+            links = [self._link(run) for run in runs if history.news(run)]
+            late, news = state.get("late"), None
+            if ours:
+                late, news = self._late(history, late, now)
+            if news and channel.accepts(news):
+                shown, links = [*shown, news], [*links, self._link(None)]
+            elif news:
+                late = state.get("late")
+            message = Message.of(filter(channel.accepts, shown), links)
+            if message.items and channel.service is None:
+                lines.append(self.text_of(message))
+            elif message.items and channel.service and not channel.service.send(message):
+                label = f"alert URL {channel.entries[0].position} ({channel.service.name})"
+                lines.append(f"{label} refused a message. The next look tries again.")
+                continue
+            text = json.dumps({"after": runs[-1].key if runs else state.get("after"), "late": late})
+            if text != stored:
+                instance.run_storage.set_cursor_values({channel.state: text})
+        return lines
 
     def text_of(self, message: Message) -> str:
-        """Return the text to log for a message when no channel is configured."""
-        return f"{message.subject()}\n\n{message.body(self._settings.ui_url)}"
+        """Return the text to log for a message when no URL is set."""
+        return f"{message.subject()}\n\n{message.body()}"
 
-    def _send_to(self, state: AlertState, name: str, channels: Sequence[_Channel]) -> str | None:
-        token = state.lease(name)
-        if token is None:
-            return None
-        first, routes = channels[0], [channel.entry.route for channel in channels]
-        try:
-            while (waiting := state.next_message(name, token)) is not None:
-                message_id, whole = waiting
-                message = whole.only(lambda item: _accepts(routes, item))
-                if message is not None and not first.service.send(message, self._settings.ui_url):
-                    wait = state.not_sent(name)
-                    return f"{first.label} refused a message. The next attempt is in {wait:g} s."
-                state.sent(name, message_id)
-        finally:
-            state.release(name, token)
-        return None
+    def _link(self, run: Run | None) -> str:
+        """Return one line with a run's page, or with the page of all tables."""
+        ui_url = self._settings.ui_url.rstrip("/")
+        if run is None:
+            return f"Tables: <{ui_url}/assets>"
+        return f"Run of {run.text}, ended {moment(run.ended_at)}: <{ui_url}/runs/{run.run_id}>"
+
+    def _late(
+        self, history: History, reported: Sequence[float] | None, now: float
+    ) -> tuple[Sequence[float] | None, Item | None]:
+        """Return since when tables are late and when that was reported, and what to report now."""
+        found = history.late(Due.at(datetime.fromtimestamp(now, UTC), self._settings), now)
+        if found is None:
+            return reported, None
+        since, item = found
+        if reported:
+            item = replace(item, since=moment(reported[0]))
+        if not since:
+            return None, item.recovered() if reported else None
+        if not reported:
+            return (since, now), item
+        if now - reported[1] < REMIND_AFTER_DAYS * _DAY_SECONDS:
+            return reported, None
+        return (reported[0], now), replace(item, news=AlertEvent.REMINDER)
 
     def _service(self, entry: Entry) -> Service:
         # Import this lazily, since most runs have no channel.
         from monstera_assets.operations.alerts.sending import Service
 
         where = f"Invalid setting: alert_urls: entry {entry.position}"
-        owners = {owner for of_table in self._catalog.owners.values() for owner in of_table}
-        unknown = sorted(entry.route.owners - owners)
-        if unknown:
+        if unknown := sorted(entry.route.owners.difference(self._owners)):
             raise SettingsError(
                 f"{where}: no table is owned by {', '.join(unknown)}. Choose from"
-                f" {', '.join(sorted(owners))}."
+                f" {', '.join(self._owners)}."
             )
         try:
             return Service(entry.url)
         except ValueError as error:
             raise SettingsError(f"{where} {error}") from error
 
-    def _state(self, instance: DagsterInstance) -> AlertState:
-        return AlertState(Path(instance.root_directory), self._clock)
+
+def build_alert_sensor(alerts: Alerts) -> SensorDefinition:
+    """Return the sensor that reports finished runs and late tables, and retries unsent messages."""
+
+    @sensor(
+        name="alerts",
+        description="Reports failing checks, failed runs, late tables and recoveries. Without an alert"
+        " URL, the sensor writes to its own log.",
+        # Setting a URL is enough to get alerts.
+        default_status=DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+    )
+    def look(context: SensorEvaluationContext) -> SkipReason:
+        for line in alerts.report(context.instance, lambda run: _is_ours(run, context)):
+            context.log.warning(line)
+        return SkipReason("Reported what is new. Nothing to run.")
+
+    return look
 
 
-def _accepts(routes: Iterable[Route], item: Item) -> bool:
-    return any(route.accepts(item.outcome.level, item.outcome.owners) for route in routes)
+def _is_ours(run: DagsterRun, context: SensorEvaluationContext) -> bool:
+    """Return whether the run was started by the command line or the sensor's code location."""
+    if run.remote_job_origin is None or context.code_location_origin is None:
+        return run.remote_job_origin is None
+    of_run = run.remote_job_origin.repository_origin.code_location_origin
+    return of_run.location_name == context.code_location_origin.location_name

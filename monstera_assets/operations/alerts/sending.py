@@ -6,6 +6,7 @@ Errors from Apprise and its HTTP library may contain a URL, so they are neither 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import apprise
 from apprise import NotifyFormat, NotifyType, OverflowMode
@@ -37,10 +38,8 @@ class Service:
             app_id="Monstera", app_desc="Monstera", async_mode=False, secure_logging=True
         )
         plugin = None
-        try:
+        with suppress(Exception):  # the error message may contain the URL
             plugin = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset)
-        except Exception:  # the error message may contain the URL
-            plugin = None
         if not isinstance(plugin, NotifyBase):
             raise ValueError(
                 "is not a URL supported by Apprise. Run `apprise --details` to list the services."
@@ -56,18 +55,17 @@ class Service:
         """The service's name, such as Slack."""
         return str(self._plugin.service_name)
 
-    def send(self, message: Message, ui_url: str) -> bool:
+    def send(self, message: Message) -> bool:
         """Send a message and return whether the service accepted it."""
         limit = min(BODY_LIMIT, max(_SMALLEST_BODY, self._plugin.body_maxlen - _ROOM_FOR_TITLE))
         kind = _TYPES.get(message.worst_level, NotifyType.WARNING)
-        try:
+        with suppress(Exception):  # the error message may contain the URL
             return bool(
                 self._apprise.notify(
                     title=message.subject(),
-                    body=message.body(ui_url, limit),
+                    body=message.body(limit),
                     body_format=NotifyFormat.MARKDOWN,
                     notify_type=kind if message.failing else NotifyType.SUCCESS,
                 )
             )
-        except Exception:  # the error message may contain the URL
-            return False
+        return False
