@@ -267,8 +267,7 @@ HEAVY = ["ibis", "pandas", "scipy", "sklearn"]
         (["run", "--source", "/nowhere"], 2, [*HEAVY, "dagster", "duckdb", "numpy"]),
         (["status", "--database", "/nowhere/x.duckdb"], 2, [*HEAVY, "dagster", "duckdb", "numpy"]),
         (["run", "--from", "1999-01-01"], 2, ["scipy", "sklearn"]),  # the range follows the rules
-        # The tables are late.
-        (["status", "--database", "monstera.duckdb"], 1, [*HEAVY, "duckdb"]),
+        (["status", "--database", "monstera.duckdb"], 0, [*HEAVY, "duckdb"]),
     ],
 )
 def test_quick_commands_import_only_what_they_need(
