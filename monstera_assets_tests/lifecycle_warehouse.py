@@ -206,7 +206,7 @@ def _sql(name: str, policy: LifecyclePolicy | None, *, in_window: bool) -> str:
         if days is LATEST_DAY and day is not None:
             latest = relations[read][day].max().as_scalar()
             relations[read] = relations[read].filter(relations[read][day] == latest)
-        if window is None or days.mapping is None or day is None:
+        if window is None or days.reads is not Reads.COMPUTED_DAYS or day is None:
             continue
         relations[read] = relations[read].filter(
             relations[read][day].between(parameter(f"{read}_first_day", "date"), window.last)
