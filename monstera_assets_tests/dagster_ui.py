@@ -204,8 +204,7 @@ class DagsterUi:
         context = self.process.create_request_context()
         result = execute_dagster_graphql(context, text, dict(variables))
         assert not result.errors, result.errors
-        data: dict[str, Any] = dict(result.data)
-        return data
+        return dict(result.data)
 
     def _launch_run(
         self,
