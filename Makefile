@@ -32,7 +32,7 @@ $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 	@touch $@
 
 test: setup lint  ## Set up, lint, check types and run the tests in parallel
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-ui: setup  ## Test the Dagster UI, the dashboards and the docs site in headless Chromium (must be installed)
 	$(BIN)/pytest -m browser

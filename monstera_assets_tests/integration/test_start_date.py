@@ -111,6 +111,7 @@ def test_earlier_days_have_no_partition(started: Path) -> None:
             assert (first < START) is table.takes_earlier_rows, table.name
 
 
+@pytest.mark.slow
 def test_a_random_source_with_older_users_and_accounts(tmp_path: Path) -> None:
     write_random_source(tmp_path / "source", seed=1)
     last, start = FIRST + timedelta(days=DAYS - 1), FIRST + timedelta(days=70)
