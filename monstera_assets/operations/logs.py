@@ -51,10 +51,7 @@ def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Pat
     except (sa.exc.SQLAlchemyError, DagsterError) as error:
         # The statement's parameters contain ids.
         reason = getattr(error, "orig", None) or type(error).__name__
-        raise LogError(
-            f"Dagster's PostgreSQL database cannot be rewritten ({reason}). The person has not been"
-            " erased. Check the server and the storage in dagster.yaml, then run the command again."
-        ) from None
+        raise _postgres_error(reason) from None
     for path in sorted(home.rglob("*")):
         try:
             if path.suffix == ".db" and path.is_file():
@@ -126,16 +123,34 @@ def _in_sqlite(path: Path, replaced: _Replacement) -> bool:
     return bool(changed)
 
 
+def _postgres_error(reason: object) -> LogError:
+    return LogError(
+        f"Dagster's PostgreSQL database cannot be rewritten ({reason}). The person has not been"
+        " erased. Check the server and the storage in dagster.yaml, then run the command again."
+    )
+
+
 def _postgres_urls(home: Path) -> set[sa.URL]:
-    """Return the URLs of the PostgreSQL databases that `dagster.yaml` configures as storage."""
+    """Return the URLs of the PostgreSQL databases that `dagster.yaml` configures as storage.
+
+    Raises:
+        LogError: If a database cannot be reached.
+    """
     instance, urls = InstanceRef.from_dir(str(home)), set()
     for data in (
         instance.run_storage_data,
         instance.event_storage_data,
         instance.schedule_storage_data,
     ):
-        if data is not None and data.module_name.startswith("dagster_postgres"):
-            storage: Any = data.rehydrate(as_type=ConfigurableClass)  # type: ignore[type-abstract]
+        # The event log's class is in this package.
+        if data is not None and "Postgres" in data.class_name:
+            # Import this lazily, since the package is optional.
+            from dagster_postgres.utils import DagsterPostgresException
+
+            try:
+                storage: Any = data.rehydrate(as_type=ConfigurableClass)  # type: ignore[type-abstract]
+            except DagsterPostgresException as error:
+                raise _postgres_error(error) from None
             urls.add(sa.make_url(storage.postgres_url))
     return urls
 
