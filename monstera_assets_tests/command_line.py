@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,14 +64,15 @@ def monstera(folder: Path, *arguments: str, source: Path = SEEDS, **variables: s
     return replace(outcome, tables=snapshot(outcome.database))
 
 
-def snapshot(database: Path) -> Snapshot:
-    """Return the number and hash of the rows of each table in bronze, silver and gold."""
+def snapshot(database: Path, schemas: Sequence[str] = ("bronze", "silver", "gold")) -> Snapshot:
+    """Return the number and hash of the rows of each table in the schemas."""
     if not database.exists():
         return {}
     with duckdb.connect(database, read_only=True) as connection:
         names = connection.execute(
             "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
-            " WHERE schema_name IN ('bronze', 'silver', 'gold')"
+            " WHERE list_contains(?, schema_name)",
+            [list(schemas)],
         ).fetchall()
         return {
             name: connection.execute(

@@ -26,7 +26,7 @@ import duckdb
 from pydantic import BaseModel, ValidationError
 
 from monstera_assets.bronze.forgotten import Erasure, key_of, recorded
-from monstera_assets.operations import registers
+from monstera_assets.operations import registered_folders
 from monstera_assets.operations.erasure_lists import REGISTER_SUFFIX, add_to_list, read_list
 from monstera_assets.operations.forget import erase_recorded
 from monstera_assets.settings import Settings
@@ -107,7 +107,7 @@ def back_up(settings: Settings, output: Path, now: datetime) -> tuple[Path, Mani
     incoming = output / _INCOMING
     try:
         output.mkdir(parents=True, exist_ok=True)
-        registers.register(settings.database, REGISTER_SUFFIX, output)
+        registered_folders.register(settings.database, REGISTER_SUFFIX, output)
         with _one_at_a_time(output), _reading(settings) as connection:
             shutil.rmtree(incoming, ignore_errors=True)
             add_to_list(output, recorded(connection))

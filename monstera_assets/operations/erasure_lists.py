@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from monstera_assets.bronze.forgotten import KEY, Erasure
-from monstera_assets.operations import registers
+from monstera_assets.operations import registered_folders
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import replacing_file
 
 LIST = "forgotten.csv"
 REGISTER_SUFFIX = ".backups"
-"""The suffix of the register of folders with backups (see `registers`)."""
+"""The suffix of the register of folders with backups (see `registered_folders`)."""
 
 _HEADER = ("kind", "keyed_hash", "tombstone")
 
@@ -33,7 +33,7 @@ def list_beside_backups(database: Path, erasures: Iterable[Erasure]) -> list[Pat
         ErasureListError: If a list cannot be read or written to.
     """
     known, unreached = list(erasures), []
-    for folder in registers.registered(database, REGISTER_SUFFIX):
+    for folder in registered_folders.registered(database, REGISTER_SUFFIX):
         if folder.is_dir():
             add_to_list(folder, known)
         else:

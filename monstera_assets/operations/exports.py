@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from monstera_assets.bronze.load_entities import VERSIONED
-from monstera_assets.operations import registers
+from monstera_assets.operations import registered_folders
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
@@ -188,7 +188,7 @@ def register(database: Path, output: Path) -> None:
         ExportError: If the register cannot be written to.
     """
     try:
-        registers.register(database, _REGISTER_SUFFIX, output)
+        registered_folders.register(database, _REGISTER_SUFFIX, output)
     except OSError as error:
         raise ExportError(
             f"Cannot write to {database}{_REGISTER_SUFFIX}: {error.strerror}. No tables were exported,"
@@ -199,7 +199,7 @@ def register(database: Path, output: Path) -> None:
 
 def registered(database: Path) -> list[Path]:
     """Return the folders that contain a warehouse's exports."""
-    folders = registers.registered(database, _REGISTER_SUFFIX)
+    folders = registered_folders.registered(database, _REGISTER_SUFFIX)
     return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
@@ -29,7 +28,7 @@ from monstera_assets.operations.erasure_lists import ErasureListError, read_list
 from monstera_assets.operations.forget import forget_person
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import WarehouseLockedError
-from monstera_assets_tests.command_line import held, query, snapshot
+from monstera_assets_tests.command_line import Snapshot, held, query, snapshot
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
@@ -54,18 +53,9 @@ def backup_now(settings: Settings, hours: int = 0) -> Path:
     return back_up(settings, output, NOW + timedelta(hours=hours))[0]
 
 
-def everything(database: Path) -> dict[str, tuple[int, str]]:
+def everything(database: Path) -> Snapshot:
     """Return the number and hash of the rows of each table, including those of `operations`."""
-    with duckdb.connect(database, read_only=True) as connection:
-        names = connection.execute(
-            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
-        ).fetchall()
-        return {
-            name: connection.execute(
-                f"SELECT count(*), coalesce(sum(hash(t)), 0)::VARCHAR FROM {name} AS t"
-            ).fetchall()[0]
-            for (name,) in names
-        }
+    return snapshot(database, ("bronze", "silver", "gold", "operations"))
 
 
 def files_of(folder: Path) -> dict[str, str]:
