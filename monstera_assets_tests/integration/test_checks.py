@@ -1152,6 +1152,14 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one(_OVERALL, "users_active_daily = users_active_weekly + 1")],
         [_one(_OVERALL, "users_active_weekly = users_active_monthly + 1")],
     ],
+    (_OVERALL, "means_recomputed"): [
+        [_one(_OVERALL, f"users_active_stickiness_monthly = {value}", f"metric_date = {_LAST}")]
+        for value in ("0.999", "NULL")
+    ]
+    + [
+        [_one(_OVERALL, f"accounts_health_mean_daily = {value}", f"metric_date = {_LAST}")]
+        for value in ("accounts_health_mean_daily / 2", "NULL")
+    ],
     (_ADOPTION, "counts_fit_together"): [
         [_one(_ADOPTION, f"{column} = {column} + 30")]
         for column in (
@@ -1214,7 +1222,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_REVENUE, "agrees_with_account_history"): [
         [_one(_REVENUE, "revenue_closing_daily = revenue_closing_daily + 1")],
         [_one(_REVENUE, "accounts_paying_daily = accounts_paying_daily + 1")],
-        [_drop_one(_ACCOUNT_HISTORY, "monthly_recurring_revenue > 0")],
+        [_drop_one(_ACCOUNT_HISTORY, "is_paid")],
     ],
     (_REVENUE, "retention_is_in_bounds"): [
         [_one(_REVENUE, f"revenue_retained_{change}", "revenue_retained_net_monthly IS NOT NULL")]
