@@ -174,9 +174,7 @@ def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
         phase_then="phase",
     )
     both = overlay(revenue, shifted, keys=["account_id"], columns=["then", "phase_then"])
-    both = both.filter(
-        both.phase_then == str(Phase.PAID), both.valid_to >= ma.first_day(window)
-    )
+    both = both.filter(both.phase_then == str(Phase.PAID), both.valid_to >= ma.first_day(window))
     values = {"now": both.revenue, "then": both.then, "kept": ibis.least(both.revenue, both.then)}
     begins = both.select(day=both.valid_from, **values)
     ceases = both.filter(both.valid_to < FOREVER).select(

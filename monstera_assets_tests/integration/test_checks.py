@@ -619,11 +619,23 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one("gold_accounts_needing_attention")],
         [_one("gold_account_churn_scores", "risk_band = 'high'", "current_state = 'active'")],
         ["UPDATE silver.silver_account_current_state SET current_state = 'active'"],
+        [
+            _one(
+                "gold_accounts_needing_attention",
+                "monthly_recurring_revenue = monthly_recurring_revenue + 1",
+            )
+        ],
     ],
     ("gold_accounts_needing_attention", "ranks_follow_revenue"): [
         [_one("gold_accounts_needing_attention", "attention_rank = 99", "attention_rank = 1")],
-        [_one("gold_accounts_needing_attention", "revenue_at_stake = -1")],
-        [_one("gold_accounts_needing_attention", "revenue_at_stake = 1e6", "attention_rank = 2")],
+        [_one("gold_accounts_needing_attention", "revenue_before_lapse = -1")],
+        [
+            _one(
+                "gold_accounts_needing_attention",
+                "revenue_before_lapse = 1e6",
+                "attention_rank = 2",
+            )
+        ],
     ],
     ("gold_account_churn_scores", "every_account_is_scored"): [
         [_drop_one("gold_account_churn_scores")],

@@ -117,5 +117,5 @@ def test_mean_health_is_of_the_accounts_that_pay(made: MemoryWarehouse) -> None:
             )
         ],
     )
-    # (80 + 40 + 30) / 3
+    # The mean of 80, 40 and 30.
     assert shown(made, "accounts_health_mean_daily", DAYS[-2:]) == [None, 50]

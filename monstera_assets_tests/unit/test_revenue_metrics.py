@@ -123,8 +123,10 @@ def test_opening_movements_and_closing_add_up(days: Days) -> None:
 
 @pytest.mark.parametrize(
     ("day", "paying"),
-    [("2025-01-09", 0), ("2025-01-10", 4), ("2025-02-11", 3), ("2025-02-20", 4)]
-    + [("2025-03-15", 4), ("2025-03-16", 3), ("2025-04-01", 4)],
+    [
+        *(("2025-01-09", 0), ("2025-01-10", 4), ("2025-02-11", 3), ("2025-02-20", 4)),
+        *(("2025-03-15", 4), ("2025-03-16", 3), ("2025-04-01", 4)),
+    ],
 )
 def test_accounts_pay_at_any_revenue(days: Days, day: str, paying: int) -> None:
     assert days[date.fromisoformat(day)]["accounts_paying_daily"] == paying
