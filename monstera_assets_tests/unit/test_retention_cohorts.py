@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from monstera_assets.gold.gold_retention_cohorts import TABLE, gold_retention_cohorts
+from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.lifecycle_warehouse import (
@@ -89,9 +90,12 @@ def cells() -> dict[str, Cells]:
     }
     relations = [tables[name].relation for name in gold_retention_cohorts.inputs]
     names = [column.name for column in TABLE.columns]
-    rows = made.connection.execute(
-        f"SELECT {', '.join(names)} FROM ({compile_duckdb(gold_retention_cohorts(*relations))})"
-    ).fetchall()
+    writer.prepare(made.connection, TABLE)
+    made.connection.execute(
+        f"INSERT INTO {TABLE.qualified_name} BY NAME"
+        f" {compile_duckdb(gold_retention_cohorts(*relations))}"
+    )
+    rows = made.connection.execute(f"FROM {TABLE.qualified_name}").fetchall()
     found: dict[str, Cells] = {"week": {}, "month": {}}
     for row in (dict(zip(names, row, strict=True)) for row in rows):
         assert row["as_of_date"] == AS_OF
