@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import partial
 
 from monstera_assets.dashboards import authoring as ma
+from monstera_assets.dashboards.model import Definition
 from monstera_assets.dashboards.platform_pages import retained_revenue, states_now
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
@@ -27,6 +28,13 @@ _TILES = (
     *(revenue.REVENUE_RETAINED_NET, revenue.REVENUE_RETAINED_GROSS),
 )
 _money = revenue.REVENUE_CLOSING.format
+_AT_RISK = Definition(
+    "Revenue at Risk",
+    "Monthly recurring revenue of the accounts needing attention: those that are at risk, contracting"
+    " or frozen, or have a high churn risk.",
+    f"sum(monthly_recurring_revenue) over {ATTENTION.name}",
+    "The last revenue of lapsed accounts has churned already, so it is not included.",
+)
 
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
@@ -190,8 +198,7 @@ def _at_risk(reader: ma.Reader) -> tuple[ma.Tile, ...]:
         _, total = _number_and_revenue(reader)
     except MissingTableError:
         return ()
-    [described] = ma.about_columns(ATTENTION, ["monthly_recurring_revenue"]).definitions
-    return (ma.Tile("Revenue at Risk", _money(total), described),)
+    return (ma.Tile(_AT_RISK.name, _money(total), _AT_RISK),)
 
 
 def _month(first: date, last: date) -> str:
