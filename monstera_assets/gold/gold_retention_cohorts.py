@@ -340,7 +340,10 @@ def immature_cells_are_null(gold_retention_cohorts: ir.Table, bronze_users: ir.T
         last = _by_segment(dated, {"last_signup": dated.signup_date.max()})
         both = ma.left_joined(rows.filter(rows.cohort_type == name), last, on=_COHORT)
         lived = ma.day_number(both.as_of_date) - ma.day_number(both.last_signup) + 1
-        is_known = lived >= (both.period_number + 1) * days
-        has_values = both[USERS_RETAINED.column_name].notnull()
-        wrong.append(both.filter(~is_known.identical_to(has_values)).select("cohort_type", *_CELL))
+        both = both.mutate(
+            is_known=lived >= (both.period_number + 1) * days,
+            has_values=both[USERS_RETAINED.column_name].notnull(),
+        )
+        differs = ~both.is_known.identical_to(both.has_values)
+        wrong.append(both.filter(differs).select("cohort_type", *_CELL))
     return ibis.union(*wrong)

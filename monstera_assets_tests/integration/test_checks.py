@@ -1189,9 +1189,33 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one(_ADOPTION, "users_started_to_date > 0")],
     ],
     (_COHORTS, "cohorts_add_up_to_signups"): [
-        [_one(_COHORTS, "users_in_cohort_per_period = users_in_cohort_per_period + 1")],
-        [_drop_one(_COHORTS, "period_number = 0")],
+        [
+            _one(
+                _COHORTS,
+                "users_in_cohort_per_period = users_in_cohort_per_period + 1",
+                "segment_dimension = 'all'",
+            )
+        ],
+        [_drop_one(_COHORTS, "period_number = 0 AND segment_dimension = 'all'")],
         [_drop_one("bronze_users")],
+    ],
+    (_COHORTS, "segments_add_up"): [
+        *(
+            [_one(_COHORTS, f"{name} = {name} + 1", f"segment_dimension = 'all' AND {_MATURE}")]
+            for name in (
+                "users_in_cohort_per_period",
+                "users_retained_per_period",
+                "users_retained_unbounded_per_period",
+                "users_in_state_churned_per_period",
+            )
+        ),
+        [
+            _drop_one(
+                _COHORTS,
+                "segment_dimension = 'plan_type' AND cohort_type = 'month' AND period_number = 0"
+                " AND cohort_start = '2024-07-01'",
+            )
+        ],
     ],
     (_COHORTS, "retention_is_in_bounds"): [
         [_one(_COHORTS, f"{change}", _MATURE)]
