@@ -31,14 +31,13 @@ TABLE = ma.declare_table(
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
         *ma.columns(
             "decimal(18, 2)",
-            revenue_at_stake="Monthly recurring revenue in the company's currency; for lapsed accounts,"
+            revenue_at_stake="Monthly recurring revenue in the reporting currency; for lapsed accounts,"
             " the last amount above 0.",
         ),
         _OF_STATE["days_to_renewal"],
-        *ma.columns(
-            "float64",
-            nullable=True,
-            churn_probability="Probability of a lapse in the 90 days after the as-of date; null if the"
+        ma.share(
+            "churn_probability",
+            "Probability of a lapse in the 90 days after the as-of date, between 0 and 1; null if the"
             " account has lapsed or no past outcome is known.",
         ),
         ma.Column(

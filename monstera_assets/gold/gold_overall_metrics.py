@@ -29,6 +29,7 @@ STICKINESS = ma.Metric(
     "Users active daily / users active monthly; null if no users are active.",
     "DAU / MAU",
     ma.Unit.SHARE,
+    population="users active monthly",
 )
 ACTIVATION = ma.proportion(
     "Users Activated",
@@ -59,6 +60,7 @@ HEALTH = ma.Metric(
     "avg(health_score)",
     ma.Unit.SCORE,
     nullable=True,
+    population="all accounts at the end of the day",
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
 """Metrics that are also published as weekly and monthly changes."""

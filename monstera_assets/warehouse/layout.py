@@ -355,9 +355,40 @@ def _store_counts(
     )
 
 
+def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add columns to the metric catalog, and compute the annual recurring revenue of stored days.
+
+    The next run fills the catalog, as every run does.
+    """
+    stored = {
+        name
+        for (name,) in connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    catalog, revenue = "gold.gold_metric_catalog", "gold.gold_revenue_metrics"
+    if catalog in stored:
+        for name, kind in (
+            ("short_name", "VARCHAR"),
+            ("lower_bound", "DOUBLE"),
+            ("upper_bound", "DOUBLE"),
+            ("population", "VARCHAR"),
+            ("example", "VARCHAR"),
+            ("example_query", "VARCHAR"),
+            ("example_result_query", "VARCHAR"),
+        ):
+            connection.execute(f"ALTER TABLE {catalog} ADD COLUMN {name} {kind}")
+    if revenue in stored:
+        connection.execute(
+            f"ALTER TABLE {revenue} ADD COLUMN revenue_annualized_daily DECIMAL(18, 2);"
+            f" UPDATE {revenue} SET revenue_annualized_daily = 12 * revenue_closing_daily"
+        )
+
+
 STEPS: Sequence[Step] = (
     *(_record_the_version, _upgrade_to_3, _upgrade_to_4),
-    *(_upgrade_to_5, _upgrade_to_6),
+    *(_upgrade_to_5, _upgrade_to_6, _upgrade_to_7),
 )
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 

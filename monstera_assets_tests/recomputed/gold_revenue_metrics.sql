@@ -28,6 +28,7 @@ SELECT metric_date,
     coalesce(sum(- before) FILTER (now = 0), 0) AS revenue_churned_daily,
     coalesce(sum(now) FILTER (before = 0 AND has_paid_before), 0) AS revenue_reactivated_daily,
     coalesce(sum(now), 0) AS revenue_closing_daily,
+    coalesce(sum(12 * now), 0) AS revenue_annualized_daily,
     count(*) FILTER (now > 0) AS accounts_paying_daily,
     sum(now) FILTER (month_before > 0)::DOUBLE
         / nullif(sum(month_before)::DOUBLE, 0) AS revenue_retained_net_monthly,
