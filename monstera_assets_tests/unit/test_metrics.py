@@ -186,7 +186,6 @@ NO_SHARES = {
     "reason_2_effect": "a difference of two probabilities",
     "reason_3_effect": "a difference of two probabilities",
     "observed": "a share or a number of events, checked by rows_are_out_of_range",
-    "revenue_retained_net_monthly": "a ratio, which expansion raises above 1",
 }
 """Columns of numbers that are described with a share, a rate or a probability, but are none."""
 
