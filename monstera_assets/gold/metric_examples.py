@@ -21,8 +21,8 @@ class Example:
     Attributes:
         table: the gold table.
         row: the SQL condition that selects one row of the table.
-        calculation: a formula with its operands and result, rounded to four decimal places. Besides
-            arithmetic operators, it uses `count`, `sum`, `sum_of_squares`, `mean` and `median`.
+        calculation: a formula with its operands and result, rounded to four decimal places. It
+            uses arithmetic operators or `count`, `sum`, `sum_of_squares`, `mean` or `median`.
         query: the SQL query that selects the operands in order. An operand that a formula of
             arithmetic operators uses twice is selected once.
     """
@@ -503,73 +503,66 @@ _PRODUCT_EXAMPLES = {
 
 # Cohorts.
 
-_JULY = ("month", "2024-07-01", 2)
-_COHORT_DAYS = {"month": 30, "week": 7}
 
+def _part_of(population: str, part: str, member: str = "user_id") -> tuple[str, str, str]:
+    """Return queries for a share, the members of its part, and the members of its population.
 
-def _of_cohort(
-    calculation: str,
-    query: str,
-    cohort: tuple[str, str, int] = _JULY,
-) -> Example:
-    kind, start, number = cohort
-    first = number * _COHORT_DAYS[kind]
-    return Example(
-        "gold_retention_cohorts",
-        f"cohort_type = '{kind}' AND cohort_start = '{start}' AND period_number = {number}",
-        calculation,
-        query.format(
-            cohort=f"date_trunc('{kind}', signup_date) = '{start}'",
-            first=first,
-            last=first + _COHORT_DAYS[kind] - 1,
-        ),
+    Args:
+        population: the `FROM` and `WHERE` clauses that select the population.
+        part: the condition that a member of the part meets.
+        member: the column that identifies a member.
+    """
+    members, order = f"SELECT DISTINCT {member}\n{population}", f"\nORDER BY {member}"
+    count = f"count(DISTINCT {member})"
+    return (
+        f"SELECT {count} FILTER ({part}),\n  {count}\n{population}",
+        f"{members}\n  AND {part}{order}",
+        f"{members}{order}",
     )
 
 
-_SIGNED_UP = "SELECT {operands}\nFROM bronze.bronze_users_current\n"
-_USED_AFTER = """\
-JOIN bronze.bronze_events ON entity_id = user_id AND is_qualifying_event
-  AND event_date - signup_date {days}
-"""
-_IN_PERIOD, _SINCE_PERIOD = "BETWEEN {first} AND {last}", ">= {first}"
+_JULY = ("month", "2024-07-01", 2)
+_PERIOD_DAYS = {"month": 30, "week": 7}
 
 
-def _retained_by(days: str, operands: str) -> str:
-    used = _USED_AFTER.replace("{days}", days)
-    if "(" in operands:
-        return f"{_SIGNED_UP.replace('{operands}', operands)}LEFT {used}WHERE {{cohort}}"
-    return f"{_SIGNED_UP.replace('{operands}', operands)}{used}WHERE {{cohort}}\nORDER BY user_id"
+def _of_cohort(calculation: str, query: str, cohort: tuple[str, str, int] = _JULY) -> Example:
+    kind, start, number = cohort
+    row = f"cohort_type = '{kind}' AND cohort_start = '{start}' AND period_number = {number}"
+    return Example("gold_retention_cohorts", row, calculation, query)
 
 
-_SHARE_OF_COHORT = "count(DISTINCT entity_id), count(DISTINCT user_id)"
-_STATE_AT_END = """\
-SELECT user_id
-FROM silver.silver_user_state_history
-JOIN bronze.bronze_users_current USING (user_id)
-WHERE {{cohort}}
-  AND snapshot_date - signup_date = {{last}} AND platform_state = '{state}'
-ORDER BY user_id"""
+def _in_state(calculation: str, state: str, cohort: tuple[str, str, int]) -> Example:
+    """Select the users of a cohort who are in a state on the last day of a period."""
+    kind, start, number = cohort
+    query = (
+        "SELECT user_id\nFROM silver.silver_user_state_history\n"
+        "JOIN bronze.bronze_users_current USING (user_id)\n"
+        f"WHERE date_trunc('{kind}', signup_date) = '{start}'\n"
+        f"  AND snapshot_date - signup_date = {_PERIOD_DAYS[kind] * (number + 1) - 1}"
+        f" AND platform_state = '{snake_case(state)}'\nORDER BY user_id"
+    )
+    return _of_cohort(calculation, query, cohort)
+
+
+_USED_AFTER = (
+    "user_id IN (\n    SELECT entity_id FROM bronze.bronze_events\n"
+    "    WHERE is_qualifying_event AND event_date - signup_date {days})"
+)
+_RETAINED, _UNBOUNDED = (
+    _part_of(
+        "FROM bronze.bronze_users_current\nWHERE signup_date BETWEEN '2024-07-01' AND '2024-07-31'",
+        _USED_AFTER.format(days=days),
+    )
+    for days in ("BETWEEN 60 AND 89", ">= 60")
+)
 _COHORT_EXAMPLES = {
-    "Users in Cohort per Period": _of_cohort(
-        "count(usr_15, usr_16, usr_17) = 3",
-        f"{_SIGNED_UP.replace('{operands}', 'user_id')}WHERE {{cohort}}\nORDER BY user_id",
-    ),
-    "Users Retained per Period": _of_cohort(
-        "count(usr_15) = 1", _retained_by(_IN_PERIOD, "DISTINCT user_id")
-    ),
-    "Users Retained Share per Period": _of_cohort(
-        "1 / 3 = 0.3333", _retained_by(_IN_PERIOD, _SHARE_OF_COHORT)
-    ),
-    "Users Retained Unbounded per Period": _of_cohort(
-        "count(usr_15, usr_17) = 2", _retained_by(_SINCE_PERIOD, "DISTINCT user_id")
-    ),
-    "Users Retained Unbounded Share per Period": _of_cohort(
-        "2 / 3 = 0.6667", _retained_by(_SINCE_PERIOD, _SHARE_OF_COHORT)
-    ),
+    "Users in Cohort per Period": _of_cohort("count(usr_15, usr_16, usr_17) = 3", _RETAINED[2]),
+    "Users Retained per Period": _of_cohort("count(usr_15) = 1", _RETAINED[1]),
+    "Users Retained Share per Period": _of_cohort("1 / 3 = 0.3333", _RETAINED[0]),
+    "Users Retained Unbounded per Period": _of_cohort("count(usr_15, usr_17) = 2", _UNBOUNDED[1]),
+    "Users Retained Unbounded Share per Period": _of_cohort("2 / 3 = 0.6667", _UNBOUNDED[0]),
     **{
-        f"Users in State {state} per Period": _of_cohort(
-            calculation, _STATE_AT_END.format(state=snake_case(state)), cohort
-        )
+        f"Users in State {state} per Period": _in_state(calculation, state, cohort)
         for state, cohort, calculation in (
             ("New", ("month", "2025-04-01", 0), "count(usr_10) = 1"),
             ("Active", _JULY, "count(usr_15) = 1"),
@@ -709,28 +702,16 @@ def _rate(
     member: str = "user_id",
     table: str = "gold_state_transition_metrics",
 ) -> Mapping[str, Example]:
-    """Return the examples of a share, its part and its population.
+    """Return the examples of a share, its part and its population, selected by `_part_of`.
 
-    Args:
-        name: the name of the metrics, without `Share` and `Population`.
-        period: the time period in the names.
-        row: the condition that selects the row.
-        population: the `FROM` and `WHERE` clauses that select the population.
-        part: the condition that a member of the part meets.
-        counts: the calculations of the share, the part and the population.
-        member: the column that identifies a member.
-        table: the gold table.
+    `counts` are the calculations of the share, the part and the population.
     """
-    selected, order = f"SELECT DISTINCT {member}\n{population}", f"\nORDER BY {member}"
-    queries = (
-        f"SELECT count(DISTINCT {member}) FILTER ({part}),\n  count(DISTINCT {member})\n{population}",
-        f"{selected}\n  AND {part}{order}",
-        f"{selected}{order}",
-    )
     names = (f"{name} Share {period}", f"{name} {period}", f"{name} Population {period}")
     return {
         metric: Example(table, row, calculation, query)
-        for metric, calculation, query in zip(names, counts, queries, strict=True)
+        for metric, calculation, query in zip(
+            names, counts, _part_of(population, part, member), strict=True
+        )
     }
 
 

@@ -191,7 +191,7 @@ NO_SHARES = {
 
 
 def test_every_share_of_silver_and_gold_is_declared() -> None:
-    """The contract checks that declared shares lie in 0 to 1."""
+    """The contract checks that declared shares are between 0 and 1."""
     described = re.compile(r"\b(share|rate|probability|proportion)\b|between 0 and 1\b")
     undeclared = {
         column.name
