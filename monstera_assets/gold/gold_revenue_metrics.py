@@ -21,7 +21,7 @@ def _money(name: str, definition: str, formula: str, **details: Any) -> ma.Metri
 
 def _lost(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
     caveats = f"Lost revenue is negative so that the movements add up.{caveats}"
-    return _money(name, definition, formula, caveats=caveats, bounds=(None, 0))
+    return _money(name, definition, formula, caveats=caveats, is_loss=True)
 
 
 REVENUE_OPENING = _money(

@@ -117,7 +117,7 @@ class Metric:
         short_name: the name in general use, such as MAU; empty if there is none.
         population: what the denominator of a quotient, mean or median counts or sums up; empty for
             counts and amounts of money.
-        bounds: the lowest and the highest possible value. By default, they depend on the unit.
+        is_loss: whether the values are losses, which are negative or 0.
 
     Raises:
         ValueError: If the name does not follow the convention, or if neither `unit` nor the name
@@ -132,7 +132,7 @@ class Metric:
     caveats: str = ""
     short_name: str = ""
     population: str = ""
-    bounds: Bounds = None  # type: ignore[assignment]  # set below
+    is_loss: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
@@ -147,8 +147,11 @@ class Metric:
                 raise ValueError(f"The metric {self.name!r} has no unit. Pass `unit`.")
             unit = Unit.SHARE if "Share" in words else _UNITS[words[0]]
             object.__setattr__(self, "unit", unit)
-        if self.bounds is None:
-            object.__setattr__(self, "bounds", _BOUNDS.get(self.unit, (0, None)))
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lowest and the highest possible value."""
+        return (None, 0) if self.is_loss else _BOUNDS.get(self.unit, (0, None))
 
     @property
     def title(self) -> str:
