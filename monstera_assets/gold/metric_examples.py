@@ -65,14 +65,6 @@ def _users_active(first: str, last: str) -> str:
     )
 
 
-def _users_active_twice(now: tuple[str, str], then: tuple[str, str]) -> str:
-    return (
-        f"SELECT count(DISTINCT entity_id) FILTER ({_used(*now)}),\n"
-        f"  count(DISTINCT entity_id) FILTER ({_used(*then)})\n"
-        "FROM bronze.bronze_events"
-    )
-
-
 _EVENTS = (
     "SELECT {operand}\nFROM bronze.bronze_events\n"
     "WHERE entity_type = 'user' AND event_date = '2025-06-15'{condition}\nORDER BY 1"
@@ -110,8 +102,9 @@ _ACTIVITY_EXAMPLES = {
     "Users Active Stickiness Monthly": Example(
         _OVERALL,
         _on(_DAY),
-        "4 / 12 = 0.3333",
-        _users_active_twice((_DAY, _DAY), ("2025-06-01", _DAY)),
+        "20 / 30 / 12 = 0.0556",
+        "SELECT count(DISTINCT (entity_id, event_date)), 30, count(DISTINCT entity_id)\n"
+        f"FROM bronze.bronze_events\nWHERE {_used('2025-06-01', _DAY)}",
     ),
     "Users Created Daily": Example(
         "gold_users_created_daily",
@@ -381,7 +374,7 @@ _REVENUE_EXAMPLES = {
         _OVERALL,
         _on("2024-07-20"),
         "mean(72.5, 55) = 63.75",
-        f"SELECT health_score\n{_ACCOUNTS.format(day='2024-07-20')}\nORDER BY account_id",
+        f"SELECT health_score\n{_ACCOUNTS.format(day='2024-07-20')} AND is_paid\nORDER BY account_id",
     ),
 }
 
@@ -527,7 +520,10 @@ _PERIOD_DAYS = {"month": 30, "week": 7}
 
 def _of_cohort(calculation: str, query: str, cohort: tuple[str, str, int] = _JULY) -> Example:
     kind, start, number = cohort
-    row = f"cohort_type = '{kind}' AND cohort_start = '{start}' AND period_number = {number}"
+    row = (
+        f"cohort_type = '{kind}' AND cohort_start = '{start}' AND period_number = {number}\n"
+        "  AND segment_dimension = 'all'"
+    )
     return Example("gold_retention_cohorts", row, calculation, query)
 
 

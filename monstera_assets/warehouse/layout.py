@@ -355,10 +355,38 @@ def _store_counts(
     )
 
 
-def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add columns to the metric catalog, and compute the annual recurring revenue of stored days.
+_IS_PAID = """
+ALTER TABLE {table} ADD COLUMN is_paid BOOLEAN;
+UPDATE {table} SET is_paid = current_state NOT IN ('trial', 'churned')
+    AND NOT (current_state = 'at_risk' AND contract_status_score = 25)
+"""
+_SEGMENTS_OF_COHORTS = """
+ALTER TABLE gold.gold_retention_cohorts ADD COLUMN segment_dimension VARCHAR;
+ALTER TABLE gold.gold_retention_cohorts ADD COLUMN segment_value VARCHAR;
+UPDATE gold.gold_retention_cohorts SET segment_dimension = 'all', segment_value = 'all'
+"""
+_REVENUE_OF_LISTED_ACCOUNTS = """
+ALTER TABLE gold.gold_accounts_needing_attention ADD COLUMN monthly_recurring_revenue DECIMAL(18, 2);
+ALTER TABLE gold.gold_accounts_needing_attention ADD COLUMN revenue_before_lapse DECIMAL(18, 2);
+UPDATE gold.gold_accounts_needing_attention AS rows SET
+    monthly_recurring_revenue = account.monthly_recurring_revenue,
+    revenue_before_lapse = CASE WHEN NOT is_paid THEN revenue_at_stake END
+    FROM silver.silver_account_current_state AS account WHERE account.account_id = rows.account_id;
+ALTER TABLE gold.gold_accounts_needing_attention DROP COLUMN revenue_at_stake
+"""
+_ALL_DAYS_ARE_OUT_OF_DATE = """
+INSERT INTO {operations}.source_changes
+SELECT cause, min(partition_date), max(materialized_at) + INTERVAL 1 MICROSECOND
+FROM {operations}.materializations CROSS JOIN (VALUES ('entities'), ('events')) AS causes (cause)
+GROUP BY cause HAVING min(partition_date) IS NOT NULL
+"""
 
-    The next run fills the catalog, as every run does.
+
+def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add columns to accounts, cohorts, revenue and the metric catalog, and mark days as out of date.
+
+    Metrics of stored days have new definitions, which need the billing rules and each day's facts.
+    The days are computed again, and the catalog is filled, by the next runs.
     """
     stored = {
         name
@@ -384,6 +412,15 @@ def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
             f"ALTER TABLE {revenue} ADD COLUMN revenue_annualized_daily DECIMAL(18, 2);"
             f" UPDATE {revenue} SET revenue_annualized_daily = 12 * revenue_closing_daily"
         )
+    accounts = ("silver.silver_account_state_history", "silver.silver_account_current_state")
+    for table in accounts:
+        if table in stored:
+            connection.execute(_IS_PAID.format(table=table))
+    if "gold.gold_retention_cohorts" in stored:
+        connection.execute(_SEGMENTS_OF_COHORTS)
+    if {"gold.gold_accounts_needing_attention", accounts[1]} <= stored:
+        connection.execute(_REVENUE_OF_LISTED_ACCOUNTS)
+    connection.execute(_ALL_DAYS_ARE_OUT_OF_DATE.format(operations=OPERATIONS_SCHEMA))
 
 
 STEPS: Sequence[Step] = (
