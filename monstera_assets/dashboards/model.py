@@ -102,6 +102,7 @@ class Tile:
     definition: Definition
     change: Change | None = None
     note: str = ""
+    short_name: str = ""
 
 
 @dataclass(frozen=True)
