@@ -596,7 +596,8 @@ def forget(settings: Settings, user_id: str) -> None:
 def backup(settings: Settings, output: Path | None) -> None:
     """Back up the database.
 
-    Runs wait until the backup is complete. A backup contains all tables, including the versions of
+    Runs wait until the backup is complete. The backup is read back and compared with the database. A
+    backup contains all tables, including the versions of
     users and accounts, but neither Dagster's state nor the key that identifies erased people.
     """
     from monstera_assets.operations.backups import back_up, default_folder
@@ -604,7 +605,7 @@ def backup(settings: Settings, output: Path | None) -> None:
     click.echo(f"Copying {settings.database} ({settings.database.stat().st_size / 1e6:,.1f} MB)")
     folder = output or default_folder(settings.database)
     written, manifest = back_up(settings, folder, datetime.now(UTC))
-    click.echo(f"{len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
+    click.echo(f"Verified: {len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
     click.echo(f"Backup: {written}")
 
 
