@@ -372,7 +372,10 @@ def test_a_list_of_another_warehouse_is_not_extended(settings: Settings, tmp_pat
 
 @pytest.mark.parametrize(
     "where",
-    ["backups._copy_file", "backups.synchronize", "Path.rename", "erasure_lists.replacing_file"],
+    [
+        *("backups._copy_file", "backups.synchronize", "backups._verify"),
+        *("Path.rename", "erasure_lists.replacing_file"),
+    ],
 )
 def test_killed_backup_leaves_the_earlier_ones(settings: Settings, where: str) -> None:
     first = backup_now(settings)
