@@ -43,7 +43,9 @@ _OPTION_GROUPS: Mapping[str | None, str] = {
         "Days",
     ),
     **dict.fromkeys(("users", "events", "seed"), "Company"),
-    **dict.fromkeys(("output", "kind", "names", "no_open", "as_json", "with_truth"), "Output"),
+    **dict.fromkeys(
+        ("output", "kind", "names", "no_open", "cost", "page", "as_json", "with_truth"), "Output"
+    ),
 }
 
 
@@ -401,16 +403,51 @@ def check(source: Path | None, as_json: bool) -> None:
 
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the status as a JSON object.")
-def status(settings: Settings, as_json: bool) -> None:
+@click.option(
+    "--cost",
+    "cost",
+    is_flag=True,
+    help="Show what runs cost instead: seconds per step, rows and bytes per table, and when the disk is"
+    " full.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --cost, also write the costs to this HTML file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object.")
+def status(settings: Settings, cost: bool, page: Path | None, as_json: bool) -> None:
     """Show the health of the warehouse and each table.
 
     The first line is a summary. The remaining lines show each table's row count and days, as Dagster
     recorded them. The command does not wait for a run. The exit code is 1 if the latest day is late,
-    2 if the database does not exist, and 0 otherwise.
+    2 if the database does not exist, and 0 otherwise. With --cost, the exit code is 0.
     """
+    if page is not None and not cost:
+        raise SettingsError("--html writes the costs. Add --cost.")
     gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
+
+    if cost:
+        from monstera_assets.operations import costs
+
+        now = datetime.now(UTC)
+        with open_instance(settings) as instance:
+            spent = costs.read_costs(instance, settings, now)
+        gc.enable()
+        if page is not None:
+            from monstera_assets.dashboards.cost_page import write_page
+
+            write_page(page, spent, now)
+        if as_json:
+            click.echo(spent.model_dump_json(indent=2))
+        else:
+            costs.print_costs(_console(), spent)
+            if page is not None:
+                click.echo(f"Page: {page}")
+        return
     from monstera_assets.operations.status import print_status, read_status
 
     with open_instance(settings) as instance:
@@ -559,7 +596,8 @@ def forget(settings: Settings, user_id: str) -> None:
 def backup(settings: Settings, output: Path | None) -> None:
     """Back up the database.
 
-    Runs wait until the backup is complete. A backup contains all tables, including the versions of
+    Runs wait until the backup is complete. The backup is read back and compared with the database. A
+    backup contains all tables, including the versions of
     users and accounts, but neither Dagster's state nor the key that identifies erased people.
     """
     from monstera_assets.operations.backups import back_up, default_folder
@@ -567,7 +605,7 @@ def backup(settings: Settings, output: Path | None) -> None:
     click.echo(f"Copying {settings.database} ({settings.database.stat().st_size / 1e6:,.1f} MB)")
     folder = output or default_folder(settings.database)
     written, manifest = back_up(settings, folder, datetime.now(UTC))
-    click.echo(f"{len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
+    click.echo(f"Verified: {len(manifest.rows)} tables, {sum(manifest.rows.values()):,} rows")
     click.echo(f"Backup: {written}")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -92,11 +93,13 @@ def default_folder(database: Path) -> Path:
 def back_up(settings: Settings, output: Path, now: datetime) -> tuple[Path, Manifest]:
     """Copy the database to a new folder in `output`, and return the folder and its manifest.
 
-    Runs wait until the copy is complete.
+    Runs wait until the copy is complete. The copy is read back and compared with the database before
+    it counts as a backup.
 
     Raises:
         WarehouseLockedError: If the database remains locked.
-        BackupError: If the backup cannot be written.
+        BackupError: If the backup cannot be written, the copy differs from the database, or the
+            database is damaged.
         ErasureListError: If the list of erasures in `output` cannot be extended.
     """
     with _writing(settings):
@@ -116,6 +119,7 @@ def back_up(settings: Settings, output: Path, now: datetime) -> tuple[Path, Mani
                 manifest = _copy(connection, settings.database, incoming)
                 for path in (*incoming.iterdir(), incoming):
                     synchronize(path)
+                _verify(incoming, manifest, settings.database)
                 incoming.rename(final)
             except BaseException:
                 shutil.rmtree(incoming, ignore_errors=True)
@@ -214,6 +218,47 @@ def _copy_file(source: Path, target: Path) -> str:
             digest.update(chunk)
             writing.write(chunk)
     return digest.hexdigest()
+
+
+def _verify(folder: Path, manifest: Manifest, database: Path) -> None:
+    """Verify that the copy on disk has the database's bytes, and that each table can be read.
+
+    Reading all rows verifies the checksum of each block. A block that was already damaged in the
+    database has the same bytes in the copy.
+
+    Raises:
+        BackupError: If the copy differs from the database, or a table cannot be read.
+    """
+    copy = folder / manifest.database
+    with copy.open("rb") as file:
+        # Read from the disk instead of the cache, which contains what was written.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != manifest.sha256:
+        raise BackupError(
+            f"The copy of {database} differs from the database: its SHA-256 hash is {digest} instead of"
+            f" {manifest.sha256}. The copy was deleted. Earlier backups are unchanged. Check the disk,"
+            " then run `monstera backup` again."
+        )
+    table = ""
+    try:
+        with duckdb.connect(str(copy), read_only=True) as connection:
+            for table, rows in manifest.rows.items():
+                name = ".".join(map(writer.quote, table.split(".", 1)))
+                [(read, _)] = connection.execute(
+                    f"SELECT count(*), sum(hash(t)) FROM {name} AS t"
+                ).fetchall()
+                if read != rows:
+                    raise BackupError(
+                        f"The copy of {table} has {read:,} rows instead of {rows:,}. The copy was"
+                        " deleted. Earlier backups are unchanged. Run `monstera backup` again."
+                    )
+    except duckdb.Error as error:
+        raise BackupError(
+            f"{database} is damaged: {table or 'the file'} cannot be read: {error}. The copy was"
+            " deleted. Earlier backups are unchanged. Restore an earlier backup, or compute all days"
+            " again with `monstera run --rebuild`."
+        ) from error
 
 
 def _copy_verified(source: Path, target: Path, sha256: str) -> None:

@@ -1,4 +1,4 @@
-"""Refuse runs for days after the last day of data.
+"""Refuse runs for days after the last day of data, and record the sizes of tables after other runs.
 
 The calendar ends yesterday, so days without data can be selected in the Dagster UI. The other runs do
 not need this check, because `run_plan` chooses their days.
@@ -10,10 +10,11 @@ failed, even if the partition was computed before, but does not do this for a ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from typing import Any
 
+import duckdb
 from dagster import DagsterInstance, DagsterRun, InitResourceContext
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import SCHEDULE_NAME_TAG
@@ -21,12 +22,14 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 from monstera_assets.bronze import bronze_loads
 from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.load_events import CHANGED_DAYS
+from monstera_assets.operations.costs import record_sizes
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.windows import DateWindow, window_of_run
 from monstera_assets.warehouse.writer import materialized_window
@@ -41,6 +44,9 @@ def warehouse_io_manager(
 ) -> WarehouseIOManager:
     """Return an IO manager that refuses runs for days without data before their first step.
 
+    After a run of the whole graph, the IO manager records the sizes of tables and files. If this
+    fails, the run is not affected.
+
     Args:
         settings: the configuration.
         first_partition: the first day in the calendar.
@@ -54,6 +60,12 @@ def warehouse_io_manager(
                 require_data(context.run, context.instance, settings, first_partition)
             with super().yield_for_execution(context) as manager:
                 yield manager
+                if context.run is not None and context.instance is not None:
+                    with (
+                        suppress(WarehouseError, duckdb.Error, OSError),
+                        connect(self.database, self.connection_config) as connection,
+                    ):
+                        record_sizes(connection, context.instance, context.run, settings)
 
     return CheckedIOManager(**config)
 

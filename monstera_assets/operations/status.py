@@ -178,7 +178,7 @@ def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
     for record in instance.get_run_records(limit=_RUNS_READ):
         if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
             runs.append(record)
-            if _is_whole(record):
+            if is_whole(record):
                 return runs, True
     return runs, False
 
@@ -188,9 +188,9 @@ def _is_running(instance: DagsterInstance, record: RunRecord) -> bool:
     return not run.is_finished and not is_abandoned(instance, run.run_id)
 
 
-def _is_whole(record: RunRecord) -> bool:
+def is_whole(record: RunRecord) -> bool:
+    """Return whether a run computes all tables, which a retry of a failed run does not."""
     run = record.dagster_run
-    # Retrying a failed run skips the steps that succeeded.
     return (
         run.job_name in (WHOLE_GRAPH, DAILY)
         and run.parent_run_id is None

@@ -421,7 +421,7 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
         return value
     shown = f"coalesce(CAST({value} AS VARCHAR), 'null')"
     cases = " ".join(
-        f"WHEN {fault} THEN error({_text(f'{what} in {table.name}.{column.name}: ')} || {shown})"
+        f"WHEN {fault} THEN error({text_literal(f'{what} in {table.name}.{column.name}: ')} || {shown})"
         for fault, what in faults.items()
     )
     return f"CASE {cases} ELSE {value} END"
@@ -449,7 +449,8 @@ def _literal(day: date) -> str:
     return f"DATE '{day.isoformat()}'"
 
 
-def _text(value: str) -> str:
+def text_literal(value: str) -> str:
+    """Return a string as a SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -217,6 +217,53 @@ def flip_a_byte(folder: Path) -> None:
     path.write_bytes(data)
 
 
+def assert_no_new_backup(settings: Settings, message: str) -> None:
+    """Back up, and verify that the backup fails and leaves only the earlier backup."""
+    output = default_folder(settings.database)
+    before = files_of(output)
+    with pytest.raises(BackupError, match=message):
+        backup_now(settings, hours=1)
+    assert files_of(output).keys() - {".lock"} == before.keys() - {".lock"}
+    assert all(files_of(output)[name] == digest for name, digest in before.items())
+
+
+def test_a_copy_that_differs_is_no_backup(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup_now(settings)
+    copy = backups._copy_file
+
+    def with_a_fault_of_the_disk(source: Path, target: Path) -> str:
+        digest = copy(source, target)
+        flip_a_byte(target.parent)
+        return digest
+
+    monkeypatch.setattr(backups, "_copy_file", with_a_fault_of_the_disk)
+    assert_no_new_backup(settings, r"differs from the database: its SHA-256 hash is \w+ instead of")
+    monkeypatch.undo()
+    assert everything(backup_now(settings, hours=1) / "warehouse.duckdb") == everything(
+        settings.database
+    )
+
+
+def test_a_copy_of_a_damaged_database_is_no_backup(settings: Settings) -> None:
+    """A flipped bit in a block of a table: the copy has the same bytes."""
+    backup_now(settings)
+    [(block,)] = query(
+        settings.database,
+        "SELECT max(block_id) FROM pragma_storage_info('gold.gold_segment_metrics')"
+        " WHERE persistent AND segment_type <> 'VALIDITY'",
+    )
+    assert isinstance(block, int)
+    with settings.database.open("r+b") as file:
+        place = 3 * 4096 + block * 262_144 + 5_000  # three headers, then the blocks
+        file.seek(place)
+        [byte] = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+    assert_no_new_backup(settings, r"is damaged: \w+\.\w+ cannot be read: .*[Cc]hecksum")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -325,7 +372,10 @@ def test_a_list_of_another_warehouse_is_not_extended(settings: Settings, tmp_pat
 
 @pytest.mark.parametrize(
     "where",
-    ["backups._copy_file", "backups.synchronize", "Path.rename", "erasure_lists.replacing_file"],
+    [
+        *("backups._copy_file", "backups.synchronize", "backups._verify"),
+        *("Path.rename", "erasure_lists.replacing_file"),
+    ],
 )
 def test_killed_backup_leaves_the_earlier_ones(settings: Settings, where: str) -> None:
     first = backup_now(settings)
