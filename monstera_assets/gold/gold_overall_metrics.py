@@ -16,7 +16,7 @@ from monstera_assets.gold import gold_users_active_weekly as active_weekly
 from monstera_assets.gold import gold_users_created_daily as created_daily
 
 WEEK, MONTH = 7, 30
-_ACTIVATION_DAYS = 7
+ACTIVATION_DAYS = 7
 _SIGNUP_DAYS = 7
 
 DAILY, WEEKLY, MONTHLY = (
@@ -99,7 +99,7 @@ _WITH_CHANGES = (
         **dict.fromkeys(_WITH_CHANGES, ma.last_days(MONTH + 1)),
         "silver_user_state_history": ma.SAME_DAYS,
         "silver_account_state_history": ma.SAME_DAYS,
-        "silver_daily_user_activity": ma.last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
+        "silver_daily_user_activity": ma.last_days(ACTIVATION_DAYS + _SIGNUP_DAYS),
     },
 )
 def gold_overall_metrics(
@@ -188,7 +188,7 @@ def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Ta
         [
             signups.user_id == used.user_id,
             used.day >= signups.signup,
-            used.day <= signups.signup + _ACTIVATION_DAYS,
+            used.day <= signups.signup + ACTIVATION_DAYS,
         ],
     )
     people = followed.group_by("user_id", "signup").aggregate(
@@ -200,7 +200,7 @@ def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Ta
     every = ma.dates(window)
     ago = ma.day_number(every.metric_date) - by_day.signup
     joined = every.inner_join(
-        by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
+        by_day, [ago >= ACTIVATION_DAYS, ago < ACTIVATION_DAYS + _SIGNUP_DAYS]
     )
     return joined.group_by("metric_date").aggregate(
         signed_up=joined.signed_up.sum().cast("int64"),

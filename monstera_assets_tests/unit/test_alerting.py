@@ -24,6 +24,7 @@ from monstera_assets.gold import (
     gold_state_transition_metrics,
 )
 from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy
+from monstera_assets.silver import silver_user_state_intervals
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -32,7 +33,7 @@ from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 LAST = date(2025, 6, 30)
 WINDOW = DateWindow(LAST - timedelta(days=2), LAST)
 POLICY = LifecyclePolicy()
-OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
+OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, INTERVALS = (
     module.TABLE
     for module in (
         gold_overall_metrics,
@@ -40,11 +41,12 @@ OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
         gold_segment_metrics,
         gold_activity_metrics,
         bronze_loads,
+        silver_user_state_intervals,
     )
 )
 REJECTED = bronze_rejected_events.TABLE
 DATED = (bronze_subscription_events.TABLE, bronze_users.TABLE, bronze_accounts.TABLE, REJECTED)
-TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, *DATED)}
+TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, INTERVALS, *DATED)}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def rate_facts(
     if table is FLOWS:
         days += [row(n, (1, 2), "product") for n in (0, 7)]
         days += [row(n, (None, None), "platform", "active") for n in (0, 7)]
-    return {table.name: days}
+    return {table.name: days, INTERVALS.name: []}
 
 
 @pytest.mark.parametrize("name", RATES)
