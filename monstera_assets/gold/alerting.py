@@ -8,8 +8,8 @@ with. Each violation shows the observed and expected figures.
 A change in a rate fails only if it is also beyond chance: the two-proportion test of the rate against
 the 4 weeks before must have a p-value below `alert_significance`. The test assumes that people act
 independently of each other, but the members of an account stop together, for example when the account
-is paused. Therefore, the test counts each account's members only within the bounds of chance: a single
-account can not raise an alert, however large it is.
+is paused. Therefore, the test counts an account's members only within the bounds of chance, unless the
+account is a large part of the company.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ INTERVALS = "silver_user_state_intervals"
 ACCOUNT_LIMIT = 2.5
 """Standard deviations by which an account can differ from the baseline in the test of a rate's change.
 
-With larger limits, synthetic companies raise more alerts on ordinary days. With smaller limits, fewer
-planted changes are found (docs/alerts.md).
+With larger limits, more alerts are raised on ordinary days of synthetic companies. With smaller limits,
+fewer planted changes are found (docs/alerts.md).
 """
+LARGE_ACCOUNT = 0.1
+"""Share of the population above which an account is not limited, since its change is the company's."""
 
 
 def _alert(
@@ -192,18 +194,21 @@ def _signed_up(intervals: ir.Table, window: ma.Window) -> ir.Table:
     )
 
 
-def _beyond_bounds(members: ir.Table, baseline: ir.Table) -> ir.Table:
+def _beyond_bounds(members: ir.Table, weeks: ir.Table, baseline: ir.Table) -> ir.Table:
     """Return by how many members accounts exceed the bounds of chance in each week.
 
     Of an account's n members, p n are expected in the part, where p is the share in the 4 weeks before,
     with the binomial standard deviation s = sqrt(n p (1 - p)). The bounds are p n + ACCOUNT_LIMIT s,
     rounded down but at least 1, and p n - ACCOUNT_LIMIT s, rounded up but at most n - 1 and at least 0.
-    One member alone is therefore never out of bounds.
+    One member alone is therefore never out of bounds. An account with more than LARGE_ACCOUNT of the
+    week's population has no bounds.
     """
     accounts = members.group_by("ago", "account_id").aggregate(
         part=members.is_part.sum(), size=members.count()
     )
-    accounts = accounts.cross_join(baseline.select("share"))
+    accounts = accounts.inner_join(weeks.select("ago", "people"), "ago")
+    accounts = accounts.filter(accounts.size <= LARGE_ACCOUNT * accounts.people)
+    accounts = accounts.cross_join(baseline)
     mean = accounts.share * accounts.size
     spread = ACCOUNT_LIMIT * (mean * (1 - accounts.share)).sqrt()
     most = ibis.greatest((mean + spread).floor(), 1)
@@ -246,7 +251,7 @@ def _weekly_rate(
         )
         past = weeks.filter(weeks.ago > 0)
         baseline = past.aggregate(share=ma.ratio(past.part.sum(), past.people.sum()))
-        beyond = _beyond_bounds(members(intervals, window), baseline)
+        beyond = _beyond_bounds(members(intervals, window), weeks, baseline)
         weeks = ma.left_joined(weeks, beyond, on=["ago"])
         within = weeks.part - weeks.beyond.fill_null(0)
         both = weeks.aggregate(

@@ -22,6 +22,8 @@ SIGNIFICANCE = 0.001
 
 ACCOUNT_LIMIT = 2.5
 """Standard deviations by which an account's part counts more or less than expected, in that test."""
+LARGE_ACCOUNT = 0.1
+"""Share of all people above which an account counts in full."""
 
 IN_USE = ("active", "returning", "reactivated", "dunning")
 DAY = timedelta(days=1)
@@ -130,10 +132,13 @@ def bounded(week: Accounts, expected: float) -> Accounts:
     """Return the shares with each account's part within the bounds of chance.
 
     One account's members act together, so that an account counts at most as much as independent people
-    would, and at least as much.
+    would, and at least as much. Large accounts count in full.
     """
-    found = {}
+    found = dict(week)
+    everyone = total([week]).whole
     for account, share in week.items():
+        if share.whole > LARGE_ACCOUNT * everyone:
+            continue
         mean = share.whole * expected
         spread = ACCOUNT_LIMIT * math.sqrt(mean * (1 - expected))
         most = max(1, math.floor(mean + spread))

@@ -115,7 +115,8 @@ def test_an_account_counts_within_the_bounds_of_chance() -> None:
     # 12 of 60 with a standard deviation of 3.098: between 4.3 and 19.7.
     week = {"a": Share(60, 60), "b": Share(0, 60), "c": Share(19, 60), "d": Share(1, 1)}
     within = {"a": Share(19, 60), "b": Share(5, 60), "c": Share(19, 60), "d": Share(1, 1)}
-    assert bounded(week, 0.2) == within
+    large = {"e": Share(900, 1000)}
+    assert bounded(week | large, 0.2) == within | large
 
 
 @pytest.mark.parametrize(
