@@ -9,7 +9,7 @@ A change in a rate fails only if it is also beyond chance: the two-proportion te
 the 4 weeks before must have a p-value below `alert_significance`. The test assumes that people act
 independently of each other, but the members of an account stop together, for example when the account
 is paused. Therefore, the test counts an account's members only within the bounds of chance, unless the
-account is a large part of the company.
+account is half of the company.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ACCOUNT_LIMIT = 2.5
 With larger limits, more alerts are raised on ordinary days of synthetic companies. With smaller limits,
 fewer planted changes are found (docs/alerts.md).
 """
-LARGE_ACCOUNT = 0.1
-"""Share of the population above which an account is not limited, since its change is the company's."""
+LARGE_ACCOUNT = 0.5
+"""Share of the population from which an account is not limited, since its change is the company's."""
 
 
 def _alert(
@@ -200,14 +200,14 @@ def _beyond_bounds(members: ir.Table, weeks: ir.Table, baseline: ir.Table) -> ir
     Of an account's n members, p n are expected in the part, where p is the share in the 4 weeks before,
     with the binomial standard deviation s = sqrt(n p (1 - p)). The bounds are p n + ACCOUNT_LIMIT s,
     rounded down but at least 1, and p n - ACCOUNT_LIMIT s, rounded up but at most n - 1 and at least 0.
-    One member alone is therefore never out of bounds. An account with more than LARGE_ACCOUNT of the
+    One member alone is therefore never out of bounds. An account with LARGE_ACCOUNT or more of the
     week's population has no bounds.
     """
     accounts = members.group_by("ago", "account_id").aggregate(
         part=members.is_part.sum(), size=members.count()
     )
     accounts = accounts.inner_join(weeks.select("ago", "people"), "ago")
-    accounts = accounts.filter(accounts.size <= LARGE_ACCOUNT * accounts.people)
+    accounts = accounts.filter(accounts.size < LARGE_ACCOUNT * accounts.people)
     accounts = accounts.cross_join(baseline)
     mean = accounts.share * accounts.size
     spread = ACCOUNT_LIMIT * (mean * (1 - accounts.share)).sqrt()

@@ -22,8 +22,8 @@ SIGNIFICANCE = 0.001
 
 ACCOUNT_LIMIT = 2.5
 """Standard deviations by which an account's part counts more or less than expected, in that test."""
-LARGE_ACCOUNT = 0.1
-"""Share of all people above which an account counts in full."""
+LARGE_ACCOUNT = 0.5
+"""Share of all people from which an account counts in full."""
 
 IN_USE = ("active", "returning", "reactivated", "dunning")
 DAY = timedelta(days=1)
@@ -137,7 +137,7 @@ def bounded(week: Accounts, expected: float) -> Accounts:
     found = dict(week)
     everyone = total([week]).whole
     for account, share in week.items():
-        if share.whole > LARGE_ACCOUNT * everyone:
+        if share.whole >= LARGE_ACCOUNT * everyone:
             continue
         mean = share.whole * expected
         spread = ACCOUNT_LIMIT * math.sqrt(mean * (1 - expected))

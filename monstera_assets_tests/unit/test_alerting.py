@@ -280,12 +280,12 @@ def stopping(account: str, users: int) -> list[dict[str, Any]]:
         # Of 2 members, 0.4 + 2.5 * 0.566 = 1.8 are rounded down to 1.
         (278, 30, 2, 1),
         (277, 30, 2, 0),
-        # Of 100 members, 20 + 2.5 * 4 = 30 count.
-        (318, 1, 100, 1),
-        (317, 1, 100, 0),
-        # More than a tenth of 1,000 people: all count.
-        (248, 1, 101, 1),
-        (247, 1, 101, 0),
+        # Of 499 members, 99.8 + 2.5 * 8.935 = 122.1 are rounded down to 122. 625 - 377 = 248.
+        (625, 1, 499, 1),
+        (624, 1, 499, 0),
+        # Half of 1,000 people have no bounds.
+        (248, 1, 500, 1),
+        (247, 1, 500, 0),
     ],
 )
 def test_an_account_counts_within_the_bounds_of_chance(
