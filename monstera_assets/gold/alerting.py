@@ -53,6 +53,7 @@ def _alert(
     *,
     level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
+    remedy: str,
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
     """Turn a function that computes figures into a rule that returns the failing figures.
 
@@ -66,6 +67,7 @@ def _alert(
         counted: plural noun for the population, by default the column name.
         level: the alert level.
         reads: names of the tables to pass to the function; defaults to `table` alone.
+        remedy: what to do if the rule fails, in a sentence.
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
@@ -84,7 +86,7 @@ def _alert(
             fails = rows.fails.fill_null(False)
             return rows.filter(rows[ma.NOT_EVALUATED].notnull() | fails).drop("fails")
 
-        declared = ma.rule(table, blocking=False, level=level)(figures)
+        declared = ma.rule(table, blocking=False, level=level, remedy=remedy)(figures)
         return replace(declared, function=failing, reads=tuple(reads) or (table.name,))
 
     return decorate
@@ -223,6 +225,7 @@ def _weekly_rate(
     members: Members,
     threshold: str,
     level: ma.AlertLevel,
+    remedy: str,
 ) -> ma.Rule:
     """Return a rule that limits the week-on-week change in a rate.
 
@@ -235,6 +238,7 @@ def _weekly_rate(
         members: returns the members of the population.
         threshold: the setting's name, either `max_<what>_increase` or `max_<what>_decrease`.
         level: the alert level.
+        remedy: what to do if the rule fails, in a sentence.
     """
     _, what, direction = threshold.split("_")
 
@@ -290,7 +294,9 @@ def _weekly_rate(
         " beyond chance."
     )
     reads = (table.name, INTERVALS)
-    return _alert(table, rate.share.name, "people", level=level, reads=reads)(figures)
+    return _alert(table, rate.share.name, "people", level=level, reads=reads, remedy=remedy)(
+        figures
+    )
 
 
 _IN_USE, _DORMANT, _CHURNED = transitions.USER_STATES
@@ -300,6 +306,7 @@ churn_rate_is_steady = _weekly_rate(
     _of_states((*_IN_USE, *_DORMANT), lambda users: users.state.isin(list(map(str, _CHURNED)))),
     "max_churn_increase",
     P1,
+    "Find out which users churned and what changed for them when they stopped, 61 to 67 days ago.",
 )
 dormancy_rate_is_steady = _weekly_rate(
     transitions.TABLE,
@@ -307,6 +314,7 @@ dormancy_rate_is_steady = _weekly_rate(
     _of_states(_IN_USE, lambda users: users.state.isin(list(map(str, _DORMANT)))),
     "max_dormancy_increase",
     P2,
+    "Find out which users became dormant and what changed when they stopped, 31 to 37 days ago.",
 )
 reactivation_rate_is_steady = _weekly_rate(
     transitions.TABLE,
@@ -314,13 +322,25 @@ reactivation_rate_is_steady = _weekly_rate(
     _of_states(_CHURNED, lambda users: users.unused_days < WEEK),
     "max_reactivation_decrease",
     P1,
+    "Check whether campaigns to former users have stopped, and whether these users can log in.",
 )
 activation_rate_is_steady = _weekly_rate(
-    overall.TABLE, overall.ACTIVATION, _signed_up, "max_activation_decrease", P1
+    overall.TABLE,
+    overall.ACTIVATION,
+    _signed_up,
+    "max_activation_decrease",
+    P1,
+    "Try the first steps after signup, and check whether last week's signups came from a new source.",
 )
 
 
-@_alert(transitions.TABLE, transitions.RECOVERY.share.name, "accounts", level=P1)
+@_alert(
+    transitions.TABLE,
+    transitions.RECOVERY.share.name,
+    "accounts",
+    level=P1,
+    remedy="Check whether failed payments are retried, and contact the accounts with open failures.",
+)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Of the accounts with failures closed in 30 days, at least min_dunning_recovery recovered."""
     recovered, _, closed = ma.metric_columns(rows, *transitions.RECOVERY.metrics)
@@ -336,6 +356,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
     "rows",
     level=P1,
     reads=("bronze_loads", "bronze_rejected_events"),
+    remedy="Look up the remedies with monstera check, correct the source, and run the day again.",
 )
 def schema_is_complied_with(
     rows: ir.Table, rejected: ir.Table, alerts: AlertPolicy, window: ma.Window
@@ -359,7 +380,13 @@ def schema_is_complied_with(
     )
 
 
-@_alert(transitions.TABLE, "Mean days in state new", "users", level=P3)
+@_alert(
+    transitions.TABLE,
+    "Mean days in state new",
+    "users",
+    level=P3,
+    remedy="Review this week whether the first steps after signup have become more difficult.",
+)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """The mean time in state new has not risen by more than max_time_in_new_increase in 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
@@ -384,7 +411,13 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
     )
 
 
-@_alert(segments.TABLE, "State shares", "people", "users")
+@_alert(
+    segments.TABLE,
+    "State shares",
+    "people",
+    "users",
+    remedy="Find out which transitions moved the share, and whether the source is complete.",
+)
 def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Each state's share of users is within max_share_shift of its mean over the previous 28 days."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
@@ -424,7 +457,13 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
     return sums.filter(sums.weeks == 4).drop("weeks")
 
 
-@_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
+@_alert(
+    activity.TABLE,
+    activity.EVENTS.name,
+    "expected",
+    "expected events",
+    remedy="Check whether events are missing or doubled, or whether the day is a holiday.",
+)
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """The event count is within max_volume_deviation of its weekday mean over the previous 4 weeks."""
     day = _volume(rows, window)
@@ -432,14 +471,26 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
     return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
 
 
-@_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events", level=P0)
+@_alert(
+    activity.TABLE,
+    activity.EVENTS.name,
+    "expected",
+    "expected events",
+    level=P0,
+    remedy="Check whether the source has delivered the last day's events. Then run the day again.",
+)
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
     """The last day has events if the same weekday had events in the previous 4 weeks."""
     day = _volume(rows, window)
     return day.mutate(fails=day.seen == 0)
 
 
-@ma.rule(activity.TABLE, blocking=False, level=P1)
+@ma.rule(
+    activity.TABLE,
+    blocking=False,
+    level=P1,
+    remedy="Deliver the missing days' events, and run these days again.",
+)
 def days_have_events(
     gold_activity_metrics: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
@@ -465,7 +516,12 @@ def days_have_events(
     )
 
 
-@ma.rule(activity.TABLE, blocking=False, level=P1)
+@ma.rule(
+    activity.TABLE,
+    blocking=False,
+    level=P1,
+    remedy="Look for rows with an incorrect date in the source, correct them, and run the days again.",
+)
 def last_day_follows_the_others(
     gold_activity_metrics: ir.Table,
     bronze_subscription_events: ir.Table,
@@ -498,7 +554,14 @@ def last_day_follows_the_others(
     return ends.mutate(gap_days=gap).filter(gap > policy.alerts.max_gap_days)
 
 
-@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks earlier", level=P3)
+@_alert(
+    overall.TABLE,
+    overall.MONTHLY.name,
+    "expected",
+    "users 4 weeks earlier",
+    level=P3,
+    remedy="Review this week which segments lose users, and whether fewer users sign up.",
+)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """A decline in monthly active users over 4 consecutive weeks does not exceed max_slow_decline."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)

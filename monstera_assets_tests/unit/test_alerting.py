@@ -16,6 +16,7 @@ from monstera_assets.bronze import (
     bronze_users,
 )
 from monstera_assets.checks.rules import AlertLevel, Rule
+from monstera_assets.definitions import rules
 from monstera_assets.gold import (
     alerting,
     gold_activity_metrics,
@@ -597,3 +598,14 @@ def test_tables_of_the_alerts_are_declared() -> None:
     assert len(named) == 13
     read = {table.name for table in (INTERVALS, *DATED)}
     assert {table.name for table in tables} == TABLES.keys() - read
+
+
+def test_each_rule_that_does_not_block_has_a_remedy_of_its_own() -> None:
+    remedies = {
+        f"{rule.table.name}.{rule.name}": rule.remedy for rule in rules() if not rule.blocking
+    }
+    assert len(remedies) > 20
+    assert len(set(remedies.values())) == len(remedies)
+    for name, remedy in remedies.items():
+        assert remedy.endswith("."), name
+        assert 20 < len(remedy) < 120, name
