@@ -123,6 +123,8 @@ def counted(of: Work, days: Iterable[int]) -> Counts:
 
 def is_crossed(name: str, now: Count, before: Count) -> bool:
     """Return whether a rate has changed by more than its threshold."""
+    if not now[1] or not before[0]:
+        return False  # no rate, or a change of nothing
     change = (now[0] / now[1]) / (before[0] / before[1]) - 1
     threshold = THRESHOLDS[name]
     return change > threshold if threshold > 0 else change < threshold

@@ -587,8 +587,8 @@ def test_levels_are_the_frameworks() -> None:
         ),
         AlertLevel.P3: (alerting.time_in_new_is_steady, alerting.users_do_not_decline_slowly),
     }
-    for level, rules in levels.items():
-        for rule in rules:
+    for level, of_level in levels.items():
+        for rule in of_level:
             assert (rule.alert_level, rule.blocking) == (level, False), rule.name
 
 
