@@ -250,7 +250,11 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
     return nodes.inner_join(rolled, "node_id").select("node_id", "feature_id", "product_id")
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Rename the products in the catalog.",
+)
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     """Product names are in Title Case, and product ids are in snake_case.
 

@@ -19,7 +19,11 @@ TABLE = ma.declare_table(
 )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Look up the remedies with monstera check, correct the source, and run again.",
+)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
     """No row in the inputs that are loaded in full was rejected.
 

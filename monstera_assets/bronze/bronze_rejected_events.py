@@ -33,7 +33,11 @@ TABLE = ma.declare_table(
 )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Look up the remedies with monstera check, correct the source, and run the days again.",
+)
 def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: ma.Window) -> ir.Table:
     """No event row was rejected. Superseded rows are not counted."""
     rows = ma.within(bronze_rejected_events, "partition_date", window)

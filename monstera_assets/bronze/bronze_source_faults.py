@@ -83,7 +83,11 @@ def bronze_source_faults(
     )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Look up the faults with monstera check, and correct them in the source.",
+)
 def nothing_is_corrected(bronze_source_faults: ir.Table) -> ir.Table:
     """No source row contained a fault that required correction."""
     faults = bronze_source_faults

@@ -68,7 +68,8 @@ RESPONSES: Mapping[AlertLevel, tuple[str, str]] = {
     ),
     AlertLevel.P3: ("Review the trend this week.", "monstera dashboard"),
 }
-"""What to do about a failed check, and the command to start with, by default the same run again."""
+"""What to do about a failed check if its rule has no remedy, and the command to start with, by default
+the same run again."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Rule:
     `reads` lists the tables that the function reads. `reads` is required if several tables share the
     function, since the function's parameters cannot be named after the tables. `level` is the alert
     level for a violation. The default level is P0 if the rule blocks downstream tables, and P2
-    otherwise.
+    otherwise. `remedy` is a sentence about what to do after a violation, by default that of the level.
     """
 
     table: Table
@@ -125,6 +126,7 @@ class Rule:
     blocking: bool = True
     reads: tuple[str, ...] = ()
     level: AlertLevel | None = None
+    remedy: str = ""
 
     @property
     def alert_level(self) -> AlertLevel:
@@ -217,12 +219,13 @@ def rule(
     *,
     blocking: bool = True,
     level: AlertLevel | None = None,
+    remedy: str = "",
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
     """Declare the decorated function as a table's rule. The rule has the same name as the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-        return Rule(table, function.__name__, text, function, blocking, level=level)
+        return Rule(table, function.__name__, text, function, blocking, level=level, remedy=remedy)
 
     return decorate
 

@@ -33,6 +33,8 @@ from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
 """Metadata key for the alert level of a failed check."""
+REMEDY = "what_to_do"
+"""Metadata key for what to do about a failed check."""
 
 
 def build_table_checks(
@@ -101,7 +103,9 @@ def build_table_checks(
                 if rule.name in selected:
                     finding = _rule_finding(connection, rule, query_of(rule), window)
                     expected = with_values(rule.description, policy)
-                    yield _result(finding, table, rule.severity, rule.alert_level, expected)
+                    yield _result(
+                        finding, table, rule.severity, rule.alert_level, expected, rule.remedy
+                    )
 
     return check
 
@@ -145,6 +149,7 @@ def _result(
     severity: AssetCheckSeverity,
     level: AlertLevel,
     expected: str,
+    remedy: str = "",
 ) -> AssetCheckResult:
     metadata: dict[str, RawMetadataValue] = {
         "violations": MetadataValue.int(finding.violations),
@@ -153,6 +158,8 @@ def _result(
     if not finding.passed:
         metadata["expected"] = MetadataValue.text(expected)
         metadata["seen"] = MetadataValue.text(finding.seen)
+        if remedy:
+            metadata[REMEDY] = MetadataValue.text(remedy)
     if finding.examples:
         metadata["examples"] = MetadataValue.md(finding.as_markdown())
     if finding.note:

@@ -11,7 +11,9 @@ from monstera_assets.gold.gold_state_distribution_anomalies import TABLE, Severi
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 
 
-def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str) -> ma.Rule:
+def _alert(
+    name: str, severity: Severity, level: ma.AlertLevel, description: str, remedy: str
+) -> ma.Rule:
     """Return a rule that fails if the last day has an anomaly with the given severity."""
     needed = DAYS_BEFORE_JUDGED[Span.WEEK if severity == Severity.LOW else Span.DAY] + 1
 
@@ -32,7 +34,9 @@ def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str
         return found.mutate(**{ma.NOT_EVALUATED: ibis.null("string")}).union(young)
 
     reads = (TABLE.name, distribution.TABLE.name)
-    return ma.Rule(TABLE, name, description, anomalies, blocking=False, reads=reads, level=level)
+    return ma.Rule(
+        TABLE, name, description, anomalies, blocking=False, reads=reads, level=level, remedy=remedy
+    )
 
 
 activity_is_as_expected = _alert(
@@ -40,16 +44,19 @@ activity_is_as_expected = _alert(
     Severity.HIGH,
     ma.AlertLevel.P1,
     "Activity across all users is within its expected range on the last day.",
+    "Check whether the last day's delivery is complete. Then look up which segments deviate.",
 )
 segments_and_states_are_as_expected = _alert(
     "segments_and_states_are_as_expected",
     Severity.MEDIUM,
     ma.AlertLevel.P2,
     "Each segment's activity and each state's share are within their expected ranges on the last day.",
+    "Find out today what has changed for the segment or state shown.",
 )
 activity_does_not_drift = _alert(
     "activity_does_not_drift",
     Severity.LOW,
     ma.AlertLevel.P3,
     "Activity in the week ending on the last day is within its expected range.",
+    "Review the activity of the last weeks on the dashboard.",
 )

@@ -182,7 +182,12 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     )
 
 
-@ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    level=ma.AlertLevel.P3,
+    remedy="Use the days since last use instead of the churn scores until the model is better.",
+)
 def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     """The model predicts churn more accurately than the baseline does."""
     overall = _overall(gold_churn_model_evaluation)

@@ -16,7 +16,7 @@ from monstera_assets.gold import gold_users_active_weekly as active_weekly
 from monstera_assets.gold import gold_users_created_daily as created_daily
 
 WEEK, MONTH = 7, 30
-_ACTIVATION_DAYS = 7
+ACTIVATION_DAYS = 7
 _SIGNUP_DAYS = 7
 
 DAILY, WEEKLY, MONTHLY = (
@@ -196,7 +196,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 
 def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Table:
     """Count signups 7 to 13 days before each date and their activations within 7 days."""
-    earliest = ma.days_earlier(window.first, _ACTIVATION_DAYS + _SIGNUP_DAYS - 1)
+    earliest = ma.days_earlier(window.first, ACTIVATION_DAYS + _SIGNUP_DAYS - 1)
     signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
     signups = signups.filter(signups.signup_date >= earliest)
     signups = signups.select("user_id", signup=ma.day_number(signups.signup_date))
@@ -206,7 +206,7 @@ def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Ta
         [
             signups.user_id == used.user_id,
             used.day >= signups.signup,
-            used.day <= signups.signup + _ACTIVATION_DAYS,
+            used.day <= signups.signup + ACTIVATION_DAYS,
         ],
     )
     people = followed.group_by("user_id", "signup").aggregate(
@@ -218,7 +218,7 @@ def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Ta
     every = ma.dates(window)
     ago = ma.day_number(every.metric_date) - by_day.signup
     joined = every.inner_join(
-        by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
+        by_day, [ago >= ACTIVATION_DAYS, ago < ACTIVATION_DAYS + _SIGNUP_DAYS]
     )
     return joined.group_by("metric_date").aggregate(
         signed_up=joined.signed_up.sum().cast("int64"),

@@ -194,7 +194,12 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
     )
 
 
-@ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    level=ma.AlertLevel.P3,
+    remedy="Recommend the most popular products until affinity predicts adoption better.",
+)
 def affinity_beats_popularity(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:

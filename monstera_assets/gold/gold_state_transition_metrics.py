@@ -48,6 +48,7 @@ _STATES: Mapping[str, tuple[Sequence[Any], Sequence[Any], Sequence[Any]]] = {
     PRODUCT: (IN_USE, (ma.ProductState.DORMANT,), (ma.ProductState.CHURNED,)),
 }
 """The states in use, dormant and churned, by scope."""
+USER_STATES = _STATES[PLATFORM]
 _IN_USE, _DORMANT, _CHURNED = "in_use", "dormant", "churned"
 
 MOVES = ma.Metric(

@@ -38,7 +38,11 @@ def silver_account_current_state(
 agrees_with_history = state_tables.agrees_with_history(TABLE, "silver_account_state_history")
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Export the accounts again, or deliver the missing subscription events.",
+)
 def accounts_table_is_up_to_date(
     silver_account_current_state: ir.Table, bronze_accounts: ir.Table
 ) -> ir.Table:
@@ -63,7 +67,11 @@ def accounts_table_is_up_to_date(
     ).select("account_id", *(column for pair in in_table.items() for column in pair))
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Add the tier to the setting subscription_tiers, or correct it in the source.",
+)
 def tiers_are_in_the_list(
     silver_account_current_state: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
@@ -75,7 +83,11 @@ def tiers_are_in_the_list(
     )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Check whether a renewal is missing, or end the users' access.",
+)
 def nobody_is_active_on_a_lapsed_account(
     silver_account_current_state: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:

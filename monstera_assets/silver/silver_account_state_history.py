@@ -102,7 +102,11 @@ def seats_recomputed_from_raw_events(
     )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Check whether a seats_changed event is missing, or offer the account more seats.",
+)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
     """If seats are counted, no account uses more seats than it has purchased."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)

@@ -66,6 +66,7 @@ def no_remarks(silver_facts: ir.Table, *, window: Window) -> ir.Table:
     "The mean amount per event is within max_volume_deviation of 10.",
     blocking=False,
     level=AlertLevel.P1,
+    remedy="Find out which facts have large amounts, and correct them in the source.",
 )
 def amounts_are_small(silver_facts: ir.Table, *, window: Window) -> ir.Table:
     """The mean amount of each fact is above 12."""

@@ -20,6 +20,11 @@ LEAST = 30
 SIGNIFICANCE = 0.001
 """alert_significance: a change of a rate that chance explains more often raises no alert."""
 
+ACCOUNT_LIMIT = 2.5
+"""Standard deviations by which an account's part counts more or less than expected, in that test."""
+LARGE_ACCOUNT = 0.5
+"""Share of all people from which an account counts in full."""
+
 IN_USE = ("active", "returning", "reactivated", "dunning")
 DAY = timedelta(days=1)
 
@@ -47,6 +52,10 @@ class Share:
         return f"{self.part}/{self.whole}"
 
 
+Accounts = Mapping[object, Share]
+"""The share of each account's people."""
+
+
 class Warehouse:
     """A warehouse after a run through `last`, and the days that the run computed."""
 
@@ -71,26 +80,71 @@ def expected_alerts(warehouse: Warehouse) -> dict[str, Verdict]:
     return {name: query(warehouse) for name, query in QUERIES.items()}
 
 
-def against_week_before(
-    warehouse: Warehouse, share_on: Callable[[date], Share], limit: float
+def against_weeks_before(
+    warehouse: Warehouse, shares_on: Callable[[date], Accounts], limit: float
 ) -> Verdict:
-    """Return whether a rate has changed by more than a limit, in the direction of the limit's sign."""
-    return changed(share_on(warehouse.last), share_on(warehouse.last - 7 * DAY), limit)
+    """Return whether a rate has changed by more than a limit, in the direction of the limit's sign.
+
+    The changed rate is compared with the week before, and the test of chance with up to 4 weeks before.
+    """
+    days = [warehouse.last - week * 7 * DAY for week in range(5)]
+    if not _has_partition(warehouse, days[1]):
+        return Verdict(False, "no week before")
+    now, *before = (shares_on(day) for day in days if _has_partition(warehouse, day))
+    return changed(now, before, limit)
 
 
-def changed(now: Share, before: Share, limit: float) -> Verdict:
-    """Return whether a rate has changed by more than a limit, and beyond chance."""
-    figures = f"{now} after {before}"
-    if now.value is None or before.value is None or min(now.whole, before.whole) < LEAST:
+def changed(now: Accounts, before: Sequence[Accounts], limit: float) -> Verdict:
+    """Return whether a rate has changed by more than a limit, and beyond chance.
+
+    Args:
+        now: the share of each account.
+        before: the same one week before, and in the weeks before that.
+        limit: the limit of the relative change against the week before.
+    """
+    share, week_before = total([now]), total(before[:1])
+    figures = f"{share} after {week_before}"
+    if share.value is None or week_before.value is None:
         return Verdict(False, f"{figures}: too few")
-    if before.value == 0:
+    if min(share.whole, week_before.whole) < LEAST:
+        return Verdict(False, f"{figures}: too few")
+    if week_before.value == 0:
         return Verdict(False, f"{figures}: no change of nothing")
-    change = round(now.value / before.value - 1, 9)
+    change = round(share.value / week_before.value - 1, 9)
     crossed = change > limit if limit > 0 else change < limit
-    chance = p_value(now, before)
+    expected = total(before).value
+    assert expected is not None
+    chance = p_value(
+        total([bounded(now, expected)]), total([bounded(week, expected) for week in before])
+    )
     return Verdict(
         crossed and chance < SIGNIFICANCE, f"{figures}: change {change:+.3f}, p {chance:.5f}"
     )
+
+
+def total(weeks: Sequence[Accounts]) -> Share:
+    """Return the share of all accounts in all weeks."""
+    shares = [share for week in weeks for share in week.values()]
+    return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
+
+
+def bounded(week: Accounts, expected: float) -> Accounts:
+    """Return the shares with each account's part within the bounds of chance.
+
+    One account's members act together, so that an account counts at most as much as independent people
+    would, and at least as much. Large accounts count in full.
+    """
+    found = dict(week)
+    everyone = total([week]).whole
+    for account, share in week.items():
+        if share.whole >= LARGE_ACCOUNT * everyone:
+            continue
+        mean = share.whole * expected
+        spread = ACCOUNT_LIMIT * math.sqrt(mean * (1 - expected))
+        most = max(1, math.floor(mean + spread))
+        least = max(0, min(share.whole - 1, math.ceil(mean - spread)))
+        found[account] = Share(min(max(share.part, least), most), share.whole)
+    return found
 
 
 def p_value(one: Share, other: Share) -> float:
@@ -110,57 +164,71 @@ def p_value(one: Share, other: Share) -> float:
 # ---------------------------------------------------------------- rates of users
 
 
-def _of_states(warehouse: Warehouse, day: date, states: Sequence[str], now: str) -> Share:
+ACCOUNT_OF_DAY = """
+    SELECT user_id, coalesce(
+        arg_max(account_id, valid_from) FILTER (valid_from <= $1 - 7),
+        arg_min(account_id, valid_from)) AS account_id
+    FROM bronze.bronze_users GROUP BY user_id
+"""
+"""The account of each user 7 days before the day $1. The first version holds for all days before it."""
+
+
+def _of_states(warehouse: Warehouse, day: date, states: Sequence[str], now: str) -> Accounts:
     """Return for how many of the users in some states 7 days earlier a condition is true now.
 
     Users who are deleted now do not count.
     """
-    return _share(
-        *warehouse.row(
+    return _shares(
+        warehouse.rows(
             f"""
-            SELECT count(*) FILTER ({now}), count(*)
+            SELECT account_id, count(*) FILTER ({now}), count(*)
             FROM silver.silver_user_state_history AS week_ago
+            LEFT JOIN ({ACCOUNT_OF_DAY}) AS accounts ON accounts.user_id = week_ago.user_id
             JOIN silver.silver_user_state_history AS today
                 ON today.user_id = week_ago.user_id AND today.snapshot_date = week_ago.snapshot_date + 7
             WHERE today.snapshot_date = $1 AND today.platform_state <> 'deleted'
                 AND list_contains({list(states)}, week_ago.platform_state)
+            GROUP BY account_id
             """,
             day,
         )
     )
 
 
-def _share(part: object, whole: object) -> Share:
-    assert isinstance(part, int)
-    assert isinstance(whole, int)
-    return Share(part, whole)
+def _shares(rows: Sequence[tuple[object, ...]]) -> Accounts:
+    found = {}
+    for account, part, whole in rows:
+        assert isinstance(part, int)
+        assert isinstance(whole, int)
+        found[account] = Share(part, whole)
+    return found
 
 
-def _churned(warehouse: Warehouse, day: date) -> Share:
+def _churned(warehouse: Warehouse, day: date) -> Accounts:
     """Of the users in use or dormant 7 days earlier, those churned now."""
     return _of_states(warehouse, day, (*IN_USE, "dormant"), "today.platform_state = 'churned'")
 
 
 def churn(warehouse: Warehouse) -> Verdict:
     """Churn rate +20 % week on week."""
-    return against_week_before(warehouse, lambda day: _churned(warehouse, day), 0.2)
+    return against_weeks_before(warehouse, lambda day: _churned(warehouse, day), 0.2)
 
 
-def _dormant(warehouse: Warehouse, day: date) -> Share:
+def _dormant(warehouse: Warehouse, day: date) -> Accounts:
     """Of the users in use 7 days earlier, those dormant now."""
     return _of_states(warehouse, day, IN_USE, "today.platform_state = 'dormant'")
 
 
 def dormancy(warehouse: Warehouse) -> Verdict:
     """Dormancy rate +10 % week on week."""
-    return against_week_before(warehouse, lambda day: _dormant(warehouse, day), 0.1)
+    return against_weeks_before(warehouse, lambda day: _dormant(warehouse, day), 0.1)
 
 
-def _reactivated(warehouse: Warehouse, day: date) -> Share:
+def _reactivated(warehouse: Warehouse, day: date) -> Accounts:
     """Of the users churned 7 days earlier after a qualifying event, those with one in these days."""
-    return _share(
-        *warehouse.row(
-            """
+    return _shares(
+        warehouse.rows(
+            f"""
             WITH uses AS (
                 SELECT entity_id AS user_id, event_date FROM bronze.bronze_events
                 WHERE entity_type = 'user' AND is_qualifying_event
@@ -169,11 +237,13 @@ def _reactivated(warehouse: Warehouse, day: date) -> Share:
                 WHERE snapshot_date = $1 - 7 AND platform_state = 'churned'
                     AND user_id IN (SELECT user_id FROM uses WHERE event_date <= $1 - 7)
             )
-            SELECT count(*) FILTER (user_id IN (
+            SELECT account_id, count(*) FILTER (user_id IN (
                     SELECT user_id FROM uses WHERE event_date BETWEEN $1 - 6 AND $1
                 )), count(*)
             FROM churned JOIN silver.silver_user_state_history AS today USING (user_id)
+            LEFT JOIN ({ACCOUNT_OF_DAY}) AS accounts USING (user_id)
             WHERE snapshot_date = $1 AND platform_state <> 'deleted'
+            GROUP BY account_id
             """,
             day,
         )
@@ -182,21 +252,23 @@ def _reactivated(warehouse: Warehouse, day: date) -> Share:
 
 def reactivation(warehouse: Warehouse) -> Verdict:
     """Reactivation rate -25 % week on week."""
-    return against_week_before(warehouse, lambda day: _reactivated(warehouse, day), -0.25)
+    return against_weeks_before(warehouse, lambda day: _reactivated(warehouse, day), -0.25)
 
 
-def _activated(warehouse: Warehouse, day: date) -> Share:
+def _activated(warehouse: Warehouse, day: date) -> Accounts:
     """Of the signups of D-13 to D-7, those with a qualifying event within 7 days of signup."""
-    return _share(
-        *warehouse.row(
-            """
-            SELECT count(*) FILTER (user_id IN (
+    return _shares(
+        warehouse.rows(
+            f"""
+            SELECT account_id, count(*) FILTER (user_id IN (
                     SELECT entity_id FROM bronze.bronze_events
                     WHERE entity_type = 'user' AND is_qualifying_event
                         AND event_date BETWEEN signup_date AND signup_date + 7
                 )), count(*)
-            FROM bronze.bronze_users_current AS users
+            FROM (SELECT user_id, signup_date FROM bronze.bronze_users_current) AS users
+            LEFT JOIN ({ACCOUNT_OF_DAY}) AS accounts USING (user_id)
             WHERE signup_date BETWEEN $1 - 13 AND $1 - 7
+            GROUP BY account_id
             """,
             day,
         )
@@ -205,7 +277,7 @@ def _activated(warehouse: Warehouse, day: date) -> Share:
 
 def activation(warehouse: Warehouse) -> Verdict:
     """Activation rate -15 % week on week."""
-    return against_week_before(warehouse, lambda day: _activated(warehouse, day), -0.15)
+    return against_weeks_before(warehouse, lambda day: _activated(warehouse, day), -0.15)
 
 
 def state_shares(warehouse: Warehouse) -> Verdict:

@@ -19,10 +19,12 @@ from monstera_assets_tests.mornings.expected_alerts import (
     _dormant,
     _last_closing,
     _reactivated,
+    bounded,
     changed,
     dunning_recovery,
     p_value,
     state_shares,
+    total,
     volume,
 )
 
@@ -43,6 +45,7 @@ def warehouse() -> Iterator[Warehouse]:
             CREATE TABLE bronze.bronze_events (
                 entity_id VARCHAR, entity_type VARCHAR, event_date DATE, is_qualifying_event BOOLEAN);
             CREATE TABLE bronze.bronze_users_current (user_id VARCHAR, signup_date DATE);
+            CREATE TABLE bronze.bronze_users (user_id VARCHAR, valid_from DATE, account_id VARCHAR);
             CREATE TABLE bronze.bronze_loads (partition_date DATE);
             CREATE TABLE bronze.bronze_subscription_events (
                 entity_id VARCHAR, entity_type VARCHAR, event_type VARCHAR, event_id VARCHAR,
@@ -74,6 +77,11 @@ def test_every_alert_has_a_query() -> None:
 # ---------------------------------------------------------------- changes of rates
 
 
+def alone(share: Share) -> dict[object, Share]:
+    """Return people who each have an account of their own."""
+    return {n: Share(int(n < share.part), 1) for n in range(share.whole)}
+
+
 @pytest.mark.parametrize(
     ("now", "before", "limit", "fails"),
     [
@@ -92,7 +100,23 @@ def test_every_alert_has_a_query() -> None:
 def test_a_rate_changes_beyond_its_limit(
     now: Share, before: Share, limit: float, fails: bool
 ) -> None:
-    assert changed(now, before, limit).fails is fails
+    assert changed(alone(now), [alone(before)], limit).fails is fails
+
+
+def test_a_changed_rate_is_compared_with_the_week_before_and_tested_against_four_weeks() -> None:
+    week = alone(Share(200, 1000))
+    # z = 0.048 / sqrt(0.2096 * 0.7904 * (1 / 1,000 + 1 / 4,000)) = 3.336, and 2.574 after one week.
+    assert changed(alone(Share(248, 1000)), [week] * 4, 0.2).fails
+    assert not changed(alone(Share(248, 1000)), [week], 0.2).fails
+    assert not changed(alone(Share(248, 1000)), [alone(Share(230, 1000)), *[week] * 3], 0.2).fails
+
+
+def test_an_account_counts_within_the_bounds_of_chance() -> None:
+    # 12 of 60 with a standard deviation of 3.098: between 4.3 and 19.7.
+    week = {"a": Share(60, 60), "b": Share(0, 60), "c": Share(19, 60), "d": Share(1, 1)}
+    within = {"a": Share(19, 60), "b": Share(5, 60), "c": Share(19, 60), "d": Share(1, 1)}
+    large = {"e": Share(900, 1000)}
+    assert bounded(week | large, 0.2) == within | large
 
 
 @pytest.mark.parametrize(
@@ -127,8 +151,8 @@ def test_churned_and_dormant_share_of_users_by_their_states_seven_days_earlier(
     ):
         for number, name in enumerate(on_days.split()):
             state(warehouse, user, 7 - number, name)
-    assert _churned(warehouse, LAST) == Share(2, 5)
-    assert _dormant(warehouse, LAST) == Share(1, 4)
+    assert total([_churned(warehouse, LAST)]) == Share(2, 5)
+    assert total([_dormant(warehouse, LAST)]) == Share(1, 4)
 
 
 def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) -> None:
@@ -150,7 +174,7 @@ def test_reactivated_share_of_users_with_earlier_activity(warehouse: Warehouse) 
         state(warehouse, "g", days_ago, name)
     for days_ago in (100, 4):
         use(warehouse, "g", days_ago)
-    assert _reactivated(warehouse, LAST) == Share(3, 4)
+    assert total([_reactivated(warehouse, LAST)]) == Share(3, 4)
 
 
 def test_activated_share_of_signups_one_week_earlier(warehouse: Warehouse) -> None:
@@ -168,7 +192,12 @@ def test_activated_share_of_signups_one_week_earlier(warehouse: Warehouse) -> No
         )
         if used is not None:
             use(warehouse, user, used)
-    assert _activated(warehouse, LAST) == Share(2, 4)
+    for user, days_ago, account in (("a", 6, "z"), ("a", 7, "x"), ("a", 30, "y"), ("c", 1, "y")):
+        warehouse.rows(
+            "INSERT INTO bronze.bronze_users VALUES (?, ?, ?)",
+            *(user, LAST - timedelta(days=days_ago), account),
+        )
+    assert _activated(warehouse, LAST) == {"x": Share(1, 1), "y": Share(0, 1), None: Share(1, 2)}
 
 
 # ---------------------------------------------------------------- other figures

@@ -16,6 +16,7 @@ from monstera_assets.bronze import (
     bronze_users,
 )
 from monstera_assets.checks.rules import AlertLevel, Rule
+from monstera_assets.definitions import rules
 from monstera_assets.gold import (
     alerting,
     gold_activity_metrics,
@@ -24,6 +25,7 @@ from monstera_assets.gold import (
     gold_state_transition_metrics,
 )
 from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy
+from monstera_assets.silver import silver_user_state_intervals
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -32,7 +34,7 @@ from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 LAST = date(2025, 6, 30)
 WINDOW = DateWindow(LAST - timedelta(days=2), LAST)
 POLICY = LifecyclePolicy()
-OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
+OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, INTERVALS = (
     module.TABLE
     for module in (
         gold_overall_metrics,
@@ -40,11 +42,14 @@ OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
         gold_segment_metrics,
         gold_activity_metrics,
         bronze_loads,
+        silver_user_state_intervals,
     )
 )
 REJECTED = bronze_rejected_events.TABLE
 DATED = (bronze_subscription_events.TABLE, bronze_users.TABLE, bronze_accounts.TABLE, REJECTED)
-TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, *DATED)}
+TABLES = {
+    table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, INTERVALS, *DATED)
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,7 @@ def rate_facts(
     if table is FLOWS:
         days += [row(n, (1, 2), "product") for n in (0, 7)]
         days += [row(n, (None, None), "platform", "active") for n in (0, 7)]
-    return {table.name: days}
+    return {table.name: days, INTERVALS.name: []}
 
 
 @pytest.mark.parametrize("name", RATES)
@@ -199,6 +204,136 @@ def test_a_change_of_a_rate_is_beyond_chance(
 ) -> None:
     rule = alerting.churn_rate_is_steady
     assert len(found(made, rule, rate_facts(FLOWS, "users_churned", now, before))) == count
+
+
+def weekly(
+    table: Table, rate: str, now: int, before: Sequence[int]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return a rate of 1,000 people on the last day and in the weeks before."""
+    facts = rate_facts(table, rate, (now, 1_000), (before[0], 1_000))
+    for week, part in enumerate(before[1:], start=2):
+        [row] = rate_facts(table, rate, (part, 1_000), None)[table.name][:1]
+        facts[table.name].append({**row, "metric_date": ago(7 * week)})
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "count"),
+    [
+        # Of 1,000 people in each week. After 4 weeks with 200: with 248, p = 1,048 / 5,000 = 0.2096 and
+        # z = 0.048 / sqrt(0.2096 * 0.7904 * (1 / 1,000 + 1 / 4,000)) = 0.048 / 0.014391 = 3.336. The
+        # limit is 3.2905. With 247, z = 0.047 / 0.014385 = 3.267.
+        (248, (200, 200, 200, 200), 1),
+        (247, (200, 200, 200, 200), 0),
+        # After only one week: z = 0.048 / sqrt(0.224 * 0.776 * 2 / 1,000) = 0.048 / 0.018645 = 2.574.
+        (248, (200,), 0),
+        # After 2 weeks: with 253, p = 653 / 3,000 and z = 0.053 / sqrt(0.21767 * 0.78233 * 1.5 / 1,000)
+        # = 0.053 / 0.015982 = 3.316. With 252, z = 0.052 / 0.015973 = 3.255.
+        (253, (200, 200), 1),
+        (252, (200, 200), 0),
+        # Only the week before was low: 950 of 4,000, z = 0.0125 / 0.0151 = 0.83.
+        (250, (200, 250, 250, 250), 0),
+        # A fifth week does not count.
+        (248, (200, 200, 200, 200, 600), 1),
+        # The threshold is compared with the week before: a rise of 200 / 1,000 in 2 weeks.
+        (300, (260, 100, 100, 100), 0),
+    ],
+)
+def test_a_change_is_tested_against_the_four_weeks_before(
+    made: MemoryWarehouse, now: int, before: Sequence[int], count: int
+) -> None:
+    facts = weekly(FLOWS, "users_churned", now, before)
+    assert len(found(made, alerting.churn_rate_is_steady, facts)) == count
+
+
+def stopping(account: str, users: int) -> list[dict[str, Any]]:
+    """Return the intervals of users who were in use 7 days before the last day, and are churned now."""
+    return [
+        {
+            "user_id": f"{account}_{user}",
+            "account_id": account,
+            "platform_state": state,
+            "valid_from": ago(begins),
+            "valid_to": ends,
+            "last_qualifying_date": ago(65),
+            "signup_date": ago(100),
+        }
+        for user in range(users)
+        for state, begins, ends in (("dormant", 10, ago(3)), ("churned", 3, None))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "accounts", "users", "count"),
+    [
+        # Of an account's 60 members, 0.2 * 60 = 12 are expected to churn, with the standard deviation
+        # sqrt(60 * 0.2 * 0.8) = 3.098. At most 12 + 2.5 * 3.098 = 19.7, rounded down to 19, count in
+        # the test. All 60 churned, so 41 do not count. 289 - 41 = 248 of 1,000 are beyond chance, and
+        # 247 are not.
+        (289, 1, 60, 1),
+        (288, 1, 60, 0),
+        # Two such accounts.
+        (330, 2, 60, 1),
+        (329, 2, 60, 0),
+        # An account of one member is within bounds.
+        (248, 60, 1, 1),
+        (247, 60, 1, 0),
+        # Of 2 members, 0.4 + 2.5 * 0.566 = 1.8 are rounded down to 1.
+        (278, 30, 2, 1),
+        (277, 30, 2, 0),
+        # Of 499 members, 99.8 + 2.5 * 8.935 = 122.1 are rounded down to 122. 625 - 377 = 248.
+        (625, 1, 499, 1),
+        (624, 1, 499, 0),
+        # Half of 1,000 people have no bounds.
+        (248, 1, 500, 1),
+        (247, 1, 500, 0),
+    ],
+)
+def test_an_account_counts_within_the_bounds_of_chance(
+    made: MemoryWarehouse, now: int, accounts: int, users: int, count: int
+) -> None:
+    facts = weekly(FLOWS, "users_churned", now, (200, 200, 200, 200))
+    facts[INTERVALS.name] = [
+        row for number in range(accounts) for row in stopping(f"a{number}", users)
+    ]
+    rows = found(made, alerting.churn_rate_is_steady, facts)
+    assert len(rows) == count
+    # The alert shows the rate of all people.
+    assert all(now / 1_000 in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("now", "used", "count"),
+    [
+        # Of 60 members, at least 12 - 2.5 * 3.098 = 4.3, rounded up to 5, count in the test. Nobody is
+        # activated: with 149, 154 count, p = 954 / 5,000 = 0.1908 and z = 0.046 / sqrt(0.1908 * 0.8092
+        # * 0.00125) = 0.046 / 0.013892 = 3.311. With 155, z = 0.045 / 0.013898 = 3.238.
+        (149, None, 1),
+        (150, None, 0),
+        # Use 8 days after signup is no activation.
+        (150, 4, 0),
+        # All 60 are activated within 7 days: 19 count, and 41 do not.
+        (195, 5, 1),
+        (196, 5, 0),
+    ],
+)
+def test_an_account_that_does_not_start_counts_within_the_bounds_of_chance(
+    made: MemoryWarehouse, now: int, used: int | None, count: int
+) -> None:
+    facts = weekly(OVERALL, "users_activated", now, (200, 200, 200, 200))
+    facts[INTERVALS.name] = [
+        {
+            "user_id": f"u{user}",
+            "account_id": "a",
+            "platform_state": state,
+            "valid_from": ago(begins),
+            "last_qualifying_date": None if state == "new" else ago(begins),
+            "signup_date": ago(12),
+        }
+        for user in range(60)
+        for state, begins in (("new", 12), *([("active", used)] if used is not None else []))
+    ]
+    assert len(found(made, alerting.activation_rate_is_steady, facts)) == count
 
 
 def test_the_significance_is_a_setting(made: MemoryWarehouse) -> None:
@@ -452,8 +587,8 @@ def test_levels_are_the_frameworks() -> None:
         ),
         AlertLevel.P3: (alerting.time_in_new_is_steady, alerting.users_do_not_decline_slowly),
     }
-    for level, rules in levels.items():
-        for rule in rules:
+    for level, of_level in levels.items():
+        for rule in of_level:
             assert (rule.alert_level, rule.blocking) == (level, False), rule.name
 
 
@@ -461,4 +596,16 @@ def test_tables_of_the_alerts_are_declared() -> None:
     named = [value for value in vars(alerting).values() if isinstance(value, Rule)]
     tables: list[Table] = [rule.table for rule in named]
     assert len(named) == 13
-    assert {table.name for table in tables} == TABLES.keys() - {table.name for table in DATED}
+    read = {table.name for table in (INTERVALS, *DATED)}
+    assert {table.name for table in tables} == TABLES.keys() - read
+
+
+def test_each_rule_that_does_not_block_has_a_remedy_of_its_own() -> None:
+    remedies = {
+        f"{rule.table.name}.{rule.name}": rule.remedy for rule in rules() if not rule.blocking
+    }
+    assert len(remedies) > 20
+    assert len(set(remedies.values())) == len(remedies)
+    for name, remedy in remedies.items():
+        assert remedy.endswith("."), name
+        assert 20 < len(remedy) < 120, name

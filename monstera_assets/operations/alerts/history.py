@@ -28,7 +28,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from monstera_assets.checks.rules import RESPONSES, AlertLevel
-from monstera_assets.checks.table_checks import LEVEL
+from monstera_assets.checks.table_checks import LEVEL, REMEDY
 from monstera_assets.operations.alerts.message import AlertEvent, Item, clean, code, moment, table
 from monstera_assets.operations.jobs import DAILY, WHOLE_GRAPH, Due
 from monstera_assets.operations.runs import Failure, failures_of
@@ -177,7 +177,7 @@ class History:
             expected=clean(text.get("expected", "The check passes."), _TEXT),
             seen=code(clean(text.get("seen", "The check fails."), _TEXT)),
             rows=table(text.get("examples", ""), rows=_ROWS, width=_CELL),
-            what_to_do=what_to_do,
+            what_to_do=clean(text.get(REMEDY, what_to_do), _TEXT),
             command=command or run.command,
         )
 
