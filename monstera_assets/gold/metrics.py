@@ -34,6 +34,10 @@ NAMING_CONVENTION = (
 """Pattern for metric names: `[Entity] [Action or State] [Time Period] [by Segment]`, in Title Case."""
 
 
+REPORTING_CURRENCY = "USD"
+"""ISO 4217 code of the currency in which money is shown."""
+
+
 class Unit(StrEnum):
     """The unit of a metric."""
 
@@ -44,6 +48,7 @@ class Unit(StrEnum):
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
     SHARE = "share, 0 to 1"
+    RETENTION = "share of an earlier amount, 0 or more"
     RATIO = "ratio"
     CHANGE = "relative change"
     DAYS = "days"
@@ -69,11 +74,13 @@ COUNTS = (
 )
 _FORMATS = {
     **dict.fromkeys(COUNTS, "{:,}"),
-    **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),
+    **dict.fromkeys((Unit.SHARE, Unit.RETENTION), "{:.1%}"),
+    Unit.RATIO: "{:,.2f}",
     Unit.CHANGE: "{:+.1%}",
-    Unit.MONEY: "{:,.2f}",
 }
-QUOTIENTS = (Unit.SHARE, Unit.RATIO, Unit.CHANGE)
+PERCENTAGES = (Unit.SHARE, Unit.RETENTION, Unit.CHANGE)
+"""Units of quotients that are shown as percentages."""
+QUOTIENTS = (*PERCENTAGES, Unit.RATIO)
 _TYPES = {**dict.fromkeys(COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
 
 
@@ -134,10 +141,12 @@ class Metric:
             is_share=self.unit is Unit.SHARE,
         )
 
-    def format(self, value: Any) -> str:
-        """Format a value, with quotients as percentages and money with two decimal places."""
+    def format(self, value: Any, currency: str = REPORTING_CURRENCY) -> str:
+        """Format a value: shares as percentages, ratios as numbers, and money with its currency."""
         if value is None:
             return "not known"
+        if self.unit is Unit.MONEY:
+            return money_text(value, currency)
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)
 
     def change(self, days: int) -> Metric:
@@ -310,6 +319,11 @@ def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
     """Return columns of the same type from their names and descriptions."""
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
+
+
+def money_text(amount: Any, currency: str = REPORTING_CURRENCY) -> str:
+    """Format an amount of money with two decimal places and its currency."""
+    return f"{amount:,.2f} {currency}"
 
 
 def snake_case(name: str) -> str:

@@ -320,7 +320,7 @@ def test_headline_figures(processes: Processes) -> None:
         "Users Created Daily: 0",
         "Users Activated Share Weekly: not known",  # no signups from 17 to 23 June
         "Accounts Active Monthly: 8",  # no user of acc_07 and acc_10 was active in June
-        "Revenue Closing Daily: 3,000.00",
+        "Revenue Closing Daily: 3,000.00 USD",
         "Revenue Retained Net Monthly: 93.3%",  # 2,910 of 3,120
         "Revenue Retained Gross Monthly: 86.9%",  # 2,710 of 3,120
     ):
