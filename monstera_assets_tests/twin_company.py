@@ -69,7 +69,7 @@ VERBS = (
     *("created", "edited", "shared", "copied", "moved", "sorted", "tagged", "merged", "closed"),
     *("opened", "pinned", "sent", "drawn"),
 )
-ACCOUNTS = 260
+ACCOUNTS = 300
 
 
 def write_twin_company(folder: Path) -> Path:

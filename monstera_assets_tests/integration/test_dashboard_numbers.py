@@ -179,6 +179,22 @@ def test_items_show_the_results_of_queries(site: Site) -> None:
     assert unavailable < sum(len(entries) for entries in site.entries.values()) / 2
 
 
+def test_shares_add_up_to_one(site: Site) -> None:
+    others = set()
+    for name, page in site.pages.items():
+        for item in page.items():
+            if isinstance(item, model.Figure) and item.table.headings[-1] == "Share":
+                shares = [row[-1].order for row in item.table.rows]
+                assert abs(sum(share or 0.0 for share in shares) - 1) < 1e-9, (
+                    f"{name}: {item.title}"
+                )
+                if item.table.rows[-1][0].text.startswith("Other ("):
+                    others.add(item.title)
+    assert ("Users, Started, to Date, by First Product" in others) == (
+        len(site.company.products) > 14
+    )
+
+
 def test_big_numbers_show_the_results_of_queries(site: Site) -> None:
     for name, page in site.pages.items():
         shown = {}
