@@ -567,7 +567,7 @@ def cohorts(company: Company) -> Expected:
     for start, period, users, share in company.query(
         "SELECT cohort_start, period_number, users_in_cohort_per_period,"
         " users_retained_share_per_period FROM gold.gold_retention_cohorts"
-        " WHERE cohort_type = 'month' AND period_number < 18"
+        " WHERE cohort_type = 'month' AND segment_dimension = 'all' AND period_number < 18"
     ):
         found.setdefault(start, {})[period] = share
         sizes[start] = users
@@ -785,28 +785,33 @@ def movements(company: Company) -> Expected:
     )
 
 
+def revenue_at_risk(company: Company) -> dict[str, Decimal]:
+    """Return the MRR of each account that is at risk, contracting, frozen or likely to churn."""
+    return dict(
+        company.query(
+            "SELECT account_id, monthly_recurring_revenue FROM silver.silver_account_state_history"
+            " WHERE snapshot_date = ? AND (current_state IN ('at_risk', 'contracting', 'frozen')"
+            " OR account_id IN (SELECT account_id FROM gold.gold_account_churn_scores"
+            " WHERE risk_band = 'high'))",
+            company.last,
+        )
+    )
+
+
 def attention(company: Company) -> Expected:
     """Return the accounts that need attention, from the states and the churn scores."""
     rows = company.query(
-        "SELECT account_id, current_state, revenue_at_stake, days_to_renewal, health_score,"
-        " active_seats, total_seats, churn_probability, state_since, why"
-        " FROM gold.gold_accounts_needing_attention ORDER BY attention_rank"
+        "SELECT account_id, current_state, monthly_recurring_revenue, revenue_before_lapse,"
+        " days_to_renewal, health_score, active_seats, total_seats, churn_probability, state_since,"
+        " why FROM gold.gold_accounts_needing_attention ORDER BY attention_rank"
     )
-    listed = {
-        account
-        for (account,) in company.query(
-            "SELECT account_id FROM silver.silver_account_state_history"
-            " WHERE snapshot_date = ? AND current_state IN ('at_risk', 'contracting', 'frozen')"
-            " UNION SELECT account_id FROM gold.gold_account_churn_scores WHERE risk_band = 'high'",
-            company.last,
-        )
-    }
-    assert {row[0] for row in rows} == listed
-    ahead = [row[3] for row in rows if row[3] is not None and row[3] >= 0]
+    assert {row[0]: row[2] for row in rows} == revenue_at_risk(company)
+    ahead = [row[4] for row in rows if row[4] is not None and row[4] >= 0]
     return Expected(
         [list(row) for row in rows[:200]],
         [
-            label, money, lambda days: "not set" if days is None else f"{days:,}", number, count,
+            label, money, lambda past: "not lapsed" if past is None else money(past),
+            lambda days: "not set" if days is None else f"{days:,}", number, count,
             lambda seats: f"{seats:,}" if seats else "not counted", percent, str, str,
         ],
         [
@@ -1206,9 +1211,7 @@ def tiles(company: Company) -> dict[str, Tiles]:
         )
         for page, titles in TILES.items()
     }
-    [(at_risk,)] = company.query(
-        "SELECT coalesce(sum(revenue_at_stake), 0) FROM gold.gold_accounts_needing_attention"
-    )
+    at_risk = sum(revenue_at_risk(company).values(), Decimal(0))
     found["accounts.html"]["MRR at Risk"] = (money(at_risk), "latest day")
     for product in company.products:
         slug = re.sub("[^a-z0-9]+", "_", product.lower())

@@ -70,14 +70,15 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "Needing Attention", ma.LATEST_DAY.name, "Account"))
 def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
-    """List the accounts that need attention, highest revenue at risk first."""
+    """List the accounts that need attention, highest revenue first."""
     count, total, nearest = _attention(reader)
     if not count:
         return ma.Unavailable(heading, "No accounts need attention.")
     money = reader.wording.money
     columns = (
-        *("account_id", "current_state", "revenue_at_stake", "days_to_renewal"),
-        *("health_score", "active_seats", "total_seats", "churn_probability", "state_since", "why"),
+        *("account_id", "current_state", "monthly_recurring_revenue", "revenue_before_lapse"),
+        *("days_to_renewal", "health_score", "active_seats", "total_seats", "churn_probability"),
+        *("state_since", "why"),
     )
     rows = reader.rows(
         [attention.TABLE],
@@ -92,14 +93,15 @@ def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
         finding=f"{count:,} {needs} attention, with {money(total)} of MRR at risk.{renewal}",
         table=ma.table(
             [
-                *("Account", "State", "MRR at risk", "Days to renewal", "Health"),
-                *("Active seats", "Total seats", "Churn probability", "Since", "Why"),
+                *("Account", "State", "MRR at risk", "MRR before lapse", "Days to renewal"),
+                *("Health", "Active seats", "Total seats", "Churn probability", "Since", "Why"),
             ],
             (
                 [
                     ma.Cell(account),
                     ma.Cell(ma.words(state)),
-                    ma.Cell(money(stake), float(stake)),
+                    ma.Cell(money(mrr), float(mrr)),
+                    ma.Cell("not lapsed") if past is None else ma.Cell(money(past), float(past)),
                     ma.Cell("not set" if days is None else f"{days:,}", days),
                     ma.Cell(overall.HEALTH.format(score), score),
                     ma.Cell(f"{used:,}", used),
@@ -108,13 +110,12 @@ def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
                     ma.Cell(str(since), since.toordinal()),
                     ma.Cell(why),
                 ]
-                for account, state, stake, days, score, used, seats, churn, since, why in rows
+                for account, state, mrr, past, days, score, used, seats, churn, since, why in rows
             ),
         ),
         about=ma.about_columns(attention.TABLE, columns[1:]),
         searchable=True,
-        footnote=f"The table shows the {_LISTED} accounts with the highest MRR at risk out of"
-        f" {count:,}."
+        footnote=f"The table shows the {_LISTED} accounts with the highest revenue out of {count:,}."
         if count > _LISTED
         else "",
     )
@@ -181,9 +182,10 @@ def _at_risk(reader: ma.Reader) -> tuple[ma.Tile, ...]:
         return ()
     described = ma.Definition(
         "MRR at Risk",
-        "Monthly recurring revenue of all accounts that need attention; for lapsed accounts, the last"
-        " amount above 0.",
-        "sum(revenue_at_stake)",
+        "Monthly recurring revenue of the accounts that need attention: those that are at risk,"
+        " contracting or frozen, or have a high churn risk.",
+        f"sum(monthly_recurring_revenue) over {attention.TABLE.name}",
+        "The last revenue of lapsed accounts has churned already, so it is not included.",
     )
     money, source = reader.wording.money, attention.TABLE.qualified_name
     return (ma.Tile(described.name, money(total), described, source, note="latest day"),)
@@ -193,7 +195,7 @@ def _attention(reader: ma.Reader) -> tuple[int, Any, int | None]:
     """Return the number of accounts that need attention, their revenue and the days to a renewal."""
     [(count, total, nearest)] = reader.rows(
         [attention.TABLE],
-        "SELECT count(*), coalesce(sum(revenue_at_stake), 0),"
+        "SELECT count(*), coalesce(sum(monthly_recurring_revenue), 0),"
         " min(days_to_renewal) FILTER (days_to_renewal >= 0)"
         f" FROM {attention.TABLE.qualified_name}",
     )
