@@ -239,11 +239,11 @@ def small_lines(
         others: the number of segments that the last entry of `values` sums up, if any.
         added_up: whether the counts are sums over the weeks instead of counts on the days.
     """
-    known = [(name, one) for name, one in values if any(v is not None for v in one)]
+    known = [line for line in values if any(value is not None for value in line[1])]
     if not days or not known:
         return Unavailable(heading, f"There are no {what} to show.")
     latest = [(name, float(one[-1] or 0), count_text(one[-1])) for name, one in known]
-    named = latest[:-1] if others else latest
+    named = latest[:-1] if others and known[-1] is values[-1] else latest
     series = [Series(name, numbers(one), count_text(one[-1])) for name, one in known]
     rows = (
         [Cell(str(day)), *(_cell(value, count_text) for value in row)]

@@ -273,8 +273,8 @@ class Daily:
             [self.table],
             f"WITH ranked AS ({ranking}) SELECT {day} AS day, ranked.{segment} AS shown,"
             f" CAST(sum({column}) AS BIGINT) FROM {name} LEFT JOIN ranked USING ({segment})"
-            f" {within} GROUP BY ALL",
-            [*asked, top, *day_parameters, *asked],
+            f" {within} AND (? OR (? - metric_date) % ? = 0) GROUP BY ALL",
+            [*asked, top, *day_parameters, *asked, added_up, frame.last, frame.step],
         )
         complete = {day: 0 for (day,) in self._complete_weeks(frame)} if added_up else {}
         found: dict[str | None, dict[date, Any]] = {

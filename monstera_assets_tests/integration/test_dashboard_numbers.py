@@ -35,7 +35,7 @@ from monstera_assets_tests.page_queries import Company, Entries, Expected
 from monstera_assets_tests.shared import Shared
 from monstera_assets_tests.site_page import cards, drawn_texts, read, shown_table, tiles
 
-MADE_UP = MadeUp(users=60, days=570)
+MADE_UP = MadeUp(users=300, days=570)
 """A generated company whose history is longer than 18 months."""
 TWINS = DateWindow(twin_company.FIRST, twin_company.LAST)
 CONSTANTS = {"90", "18", "8", "30"}
