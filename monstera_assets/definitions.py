@@ -25,6 +25,7 @@ from monstera_assets.dashboards.asset import build_static_site
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
 from monstera_assets.operations.last_day import warehouse_io_manager
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
@@ -174,7 +175,8 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
         raise SettingsError(
             f"entities_created: table {', '.join(repeated)} already exists. Rename the entity."
         )
-    return [*assets, metric_catalog_asset(assets)]
+    policy = settings.policy if settings else LifecyclePolicy()
+    return [*assets, metric_catalog_asset(assets, policy)]
 
 
 def rules(settings: Settings | None = None) -> list[Rule]:

@@ -49,7 +49,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "monthly_recurring_revenue",
             "decimal(18, 2)",
-            "Monthly recurring revenue in the company's currency.",
+            "Monthly recurring revenue in the reporting currency.",
         ),
         ma.Column("is_trial", "boolean", "Whether the account is on trial."),
         ma.FAULTS_COLUMN,

@@ -103,7 +103,7 @@ def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
                     ma.Cell(money(mrr), float(mrr)),
                     ma.Cell("not lapsed") if past is None else ma.Cell(money(past), float(past)),
                     ma.Cell("not set" if days is None else f"{days:,}", days),
-                    ma.Cell(overall.HEALTH.format(score), score),
+                    ma.Cell(reader.wording.text(overall.HEALTH, score), score),
                     ma.Cell(f"{used:,}", used),
                     ma.Cell(f"{seats:,}" if seats else "not counted", seats or None),
                     ma.Cell(ma.share_text(churn), churn),

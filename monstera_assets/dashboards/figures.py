@@ -354,6 +354,7 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
             definition(metric),
             daily.table.qualified_name,
             wording.week_on_week(metric, now, then),
+            short_name=metric.short_name,
         )
         for metric, (then, now) in values.items()
     )
@@ -361,7 +362,7 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
 
 def definition(metric: Metric) -> Definition:
     """Return a metric's declared definition."""
-    return Definition(metric.name, metric.definition, metric.formula, metric.caveats)
+    return Definition(metric.title, metric.definition, metric.formula, metric.caveats)
 
 
 def about(metrics: Iterable[Metric], source: Table) -> About:

@@ -13,7 +13,7 @@ from typing import Any
 
 from monstera_assets.dashboards.design import count_text, plural
 from monstera_assets.dashboards.model import Change, Direction
-from monstera_assets.gold.metrics import COUNTS, REPORTING_CURRENCY, Metric, Unit, money_text
+from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text, reporting_currency
 from monstera_assets.settings import Settings
 
 _IN_POINTS = (Unit.SHARE, Unit.RETENTION)
@@ -51,7 +51,8 @@ class Wording:
     @classmethod
     def of(cls, settings: Settings) -> Wording:
         """Return the wording for the settings: `minimum_base` is `min_alert_population`."""
-        return cls(REPORTING_CURRENCY, settings.policy.alerts.min_alert_population)
+        policy = settings.policy
+        return cls(reporting_currency(policy), policy.alerts.min_alert_population)
 
     def text(self, metric: Metric, value: Any) -> str:
         """Format a metric's value."""
@@ -128,7 +129,8 @@ class Wording:
             return f"{(last - first) * 100:+.1f} {points}"
         if metric.unit in _ABSOLUTE:
             return _ABSOLUTE[metric.unit].format(last - first)
-        is_small = metric.unit in (*COUNTS, Unit.MONEY) and first < self.minimum_base
+        is_amount = metric.unit in COUNTS or metric.unit.is_money
+        is_small = is_amount and first < self.minimum_base
         if metric.unit is Unit.CHANGE or first <= 0 or is_small:
             return ""
         part = float(last - first) / float(first)

@@ -103,6 +103,7 @@ class Tile:
     source: str
     change: Change | None = None
     note: str = ""
+    short_name: str = ""
 
 
 @dataclass(frozen=True)

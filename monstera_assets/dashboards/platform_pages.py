@@ -261,7 +261,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
         finding = (
             f"{len(sizes)} monthly cohorts. The highest retention after the first period is"
-            f" {cohorts.RETENTION.format(share)}, for {start:%B %Y} in period {period}."
+            f" {ma.share_text(share)}, for {start:%B %Y} in period {period}."
         )
     return ma.Listing(
         title=heading,
@@ -271,7 +271,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
             (
                 [
                     ma.Cell(f"{start:%b %Y}"),
-                    ma.Cell(cohorts.USERS_IN_COHORT.format(users), users),
+                    ma.Cell(ma.count_text(users), users),
                     *(_share_cell(shares.get((start, period))) for period in periods),
                 ]
                 for start, users in reversed(sizes.items())
@@ -284,7 +284,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
 
 
 def _share_cell(share: float | None) -> ma.Cell:
-    text = cohorts.RETENTION.format(share)
+    text = ma.share_text(share)
     if share is None:
         return ma.Cell(text, quiet=True)
     return ma.Cell(text, share, shade=round(share * ma.SHADES))

@@ -45,7 +45,7 @@ def render_pages(
             contract_descriptions=DESCRIPTIONS,
         ),
         "lineage.md": render("lineage.md", **_lineage(graph)),
-        "metric_catalog.md": render("metric_catalog.md", metrics=catalog_rows(assets)),
+        "metric_catalog.md": render("metric_catalog.md", metrics=catalog_rows(assets, policy)),
         "qualifying_events.md": render("qualifying_events.md", catalog=catalog),
         "segments.md": render("segments.md", segments=segments, policy=policy),
         "states.md": render("states.md", states=states, policy=policy),

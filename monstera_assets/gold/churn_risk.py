@@ -45,7 +45,7 @@ def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
         " if no such group exists."
     )
     return (
-        *ma.columns("float64", nullable=True, churn_probability=probability),
+        ma.share("churn_probability", probability),
         ma.Column("risk_band", "string", band, nullable=True, allowed=BANDS),
         *(
             ma.Column(f"reason_{number}{suffix}", kind, text, nullable=True)
@@ -100,7 +100,7 @@ def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy
     ) -> ir.Table:
-        """Each score is a probability from the published predictor and matches its risk band."""
+        """Each score comes from the published predictor and matches its risk band."""
         medium_from, high_from = target.risk_thresholds(policy.churn)
         published = evaluation.filter(evaluation.entity == target.entity, evaluation.is_published)
         rows = scores.cross_join(published.aggregate(published=published.predictor.max()))
@@ -113,8 +113,7 @@ def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
             else_=LOW,
         )
         return rows.filter(
-            (~chance.between(0, 1)).fill_null(False)
-            | (chance.isnull() & ~is_base_rate)
+            (chance.isnull() & ~is_base_rate)
             | ~rows.risk_band.identical_to(band)
             | ~(is_base_rate | (rows.score_source == rows.published))
             | ((rows.published == str(Predictor.BASE_RATE)) & ~is_base_rate)

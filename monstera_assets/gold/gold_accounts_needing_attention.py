@@ -38,14 +38,13 @@ TABLE = ma.declare_table(
             "decimal(18, 2)",
             nullable=True,
             revenue_before_lapse="Last monthly recurring revenue above 0 of a lapsed account, in the"
-            " company's currency; null if the account pays. This revenue has churned already, so it"
+            " reporting currency; null if the account pays. This revenue has churned already, so it"
             " is not part of MRR at risk.",
         ),
         _OF_STATE["days_to_renewal"],
-        *ma.columns(
-            "float64",
-            nullable=True,
-            churn_probability="Probability of a lapse in the 90 days after the as-of date; null if the"
+        ma.share(
+            "churn_probability",
+            "Probability of a lapse in the 90 days after the as-of date, between 0 and 1; null if the"
             " account has lapsed or no past outcome is known.",
         ),
         ma.Column(

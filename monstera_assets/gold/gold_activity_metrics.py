@@ -43,6 +43,7 @@ COMPLETION_RATE = ma.Metric(
     "Completed share of workflow runs that started workflow_days (7 days) before the date;"
     f" null if there are no such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) for runs that started workflow_days earlier",
+    population="workflow runs that started workflow_days (7 days) before the date",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
@@ -51,6 +52,7 @@ HOURS_TO_COMPLETE = ma.Metric(
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
+    population="workflow runs completed on the date",
 )
 _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_COMPLETE)

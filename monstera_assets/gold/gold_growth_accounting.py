@@ -45,6 +45,8 @@ QUICK_RATIO = ma.Metric(
     "(New + resurrected users) / churned users; null if no users churned.",
     "(new + resurrected) / churned",
     ma.Unit.RATIO,
+    short_name="Quick ratio",
+    population=f"users active in {_P} but not in {_S}",
 )
 _COUNTS = (
     *(USERS_ACTIVE, USERS_ACTIVE_BEFORE, USERS_NEW),

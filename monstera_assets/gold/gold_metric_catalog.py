@@ -9,7 +9,8 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.gold.metrics import NAMING_CONVENTION
+from monstera_assets.gold.metric_examples import EXAMPLES
+from monstera_assets.gold.metrics import NAMING_CONVENTION, reporting_currency
 
 TABLE = ma.declare_table(
     "gold_metric_catalog",
@@ -21,13 +22,31 @@ TABLE = ma.declare_table(
         *ma.columns(
             "string",
             metric_name="Name in Title Case: [Entity] [Action or State] [Time Period] [by Segment].",
+        ),
+        ma.nullable(
+            "short_name", "string", "Name in general use, such as MAU, or null if there is none."
+        ),
+        *ma.columns(
+            "string",
             table_name="Gold table that contains the metric.",
             column_name="Column that contains the metric.",
             description="The metric's definition.",
             formula="The metric's formula.",
             grain="The table's grain.",
             dimensions="The table's dimensions, separated by commas.",
-            unit="The metric's unit.",
+            unit="The metric's unit. Amounts of money are in the reporting currency.",
+        ),
+        *ma.columns(
+            "float64",
+            nullable=True,
+            lower_bound="The lowest possible value, or null if there is no limit.",
+            upper_bound="The highest possible value, or null if there is no limit.",
+        ),
+        ma.nullable(
+            "population",
+            "string",
+            "What the denominator of a quotient, mean or median counts or sums up; null for counts and"
+            " amounts of money.",
         ),
         *ma.columns(
             "boolean", is_nullable="Whether the metric can be null, as specified in `description`."
@@ -41,13 +60,28 @@ TABLE = ma.declare_table(
             source_tables="Tables from which the metric is computed, separated by commas.",
             caveats="What to consider when interpreting the metric; may be empty.",
         ),
+        *ma.columns(
+            "string",
+            nullable=True,
+            example="Calculation with figures of the seeds, rounded to four decimal places; null for"
+            " metrics that a setting adds.",
+            example_query="SQL query that selects the example's operands from the warehouse of the"
+            " seeds; null if there is no example.",
+            example_result_query="SQL query that selects the example's result from the gold table; null"
+            " if there is no example.",
+        ),
     ),
 )
 
 
-def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
+_DEFINITION = ("short_name", "description", "formula", "unit", "population")
+
+
+def metric_catalog_asset(
+    assets: Iterable[ma.TableAsset], policy: ma.LifecyclePolicy
+) -> ma.TableAsset:
     """Return the metric catalog asset for the metrics in the given assets."""
-    rows = catalog_rows(list(assets))
+    rows = catalog_rows(list(assets), policy)
 
     def gold_metric_catalog() -> pd.DataFrame:
         return pd.DataFrame(rows, columns=[column.name for column in TABLE.columns])
@@ -55,18 +89,25 @@ def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
     return ma.TableAsset(TABLE, gold_metric_catalog)
 
 
-def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
+def catalog_rows(
+    assets: Sequence[ma.TableAsset], policy: ma.LifecyclePolicy
+) -> list[dict[str, object]]:
     """Return the catalog rows, sorted by table and then by column order."""
+    currency = reporting_currency(policy)
     return [
         {
             "metric_name": metric.name,
+            "short_name": metric.short_name or None,
             "table_name": table.name,
             "column_name": metric.column_name,
             "description": metric.definition,
             "formula": metric.formula,
             "grain": table.grain,
             "dimensions": ", ".join(column.name for column in table.dimensions),
-            "unit": str(metric.unit),
+            "unit": metric.unit.in_currency(currency),
+            "lower_bound": metric.bounds[0],
+            "upper_bound": metric.bounds[1],
+            "population": metric.population or None,
             "is_nullable": metric.column.nullable,
             "business_owner": table.business_owner,
             "technical_owner": ", ".join(table.owners),
@@ -76,10 +117,20 @@ def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
             ),
             "source_tables": ", ".join(sorted(asset.inputs)),
             "caveats": metric.caveats,
+            **_example(metric),
         }
         for asset, table in sorted(_metric_tables(assets), key=lambda pair: pair[1].name)
         for metric in table.metrics
     ]
+
+
+def _example(metric: ma.Metric) -> dict[str, str | None]:
+    names = ("example", "example_query", "example_result_query")
+    example = EXAMPLES.get(metric.name)
+    if example is None:
+        return dict.fromkeys(names)
+    result_query = example.result_query(metric.column_name)
+    return dict(zip(names, (example.calculation, example.query, result_query), strict=True))
 
 
 def _metric_tables(
@@ -100,9 +151,12 @@ def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def one_meaning_a_name(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Metrics with the same name have the same definition, formula and unit in every table."""
+    """Metrics with the same name have the same definition in every table.
+
+    The definition includes the short name, formula, unit and population.
+    """
     metrics = gold_metric_catalog
-    meanings = metrics.select("metric_name", "description", "formula", "unit").distinct()
+    meanings = metrics.select("metric_name", *_DEFINITION).distinct()
     counted = meanings.group_by("metric_name").aggregate(meanings=meanings.count())
     return counted.filter(counted.meanings > 1)
 
@@ -112,6 +166,5 @@ def nothing_is_left_empty(gold_metric_catalog: ir.Table) -> ir.Table:
     """Each metric has a definition, a formula, a unit, owners and source tables."""
     metrics = gold_metric_catalog
     filled = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
-    return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in filled))).select(
-        "table_name", "column_name"
-    )
+    is_empty = ibis.or_(*((metrics[name].strip() == "").fill_null(False) for name in filled))
+    return metrics.filter(is_empty).select("table_name", "column_name")

@@ -31,6 +31,7 @@ STICKINESS = ma.Metric(
     "mean DAU of the 30 days / MAU",
     ma.Unit.SHARE,
     caveats="The mean covers 30 days, so that the metric hardly depends on the weekday.",
+    population="users active monthly",
 )
 ACTIVATION = ma.proportion(
     "Users Activated",
@@ -61,6 +62,7 @@ HEALTH = ma.Metric(
     "avg(health_score) where is_paid",
     ma.Unit.SCORE,
     nullable=True,
+    population="accounts that pay at the end of the day",
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
 """Metrics that are also published as weekly and monthly changes."""

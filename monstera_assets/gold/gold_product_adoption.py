@@ -32,11 +32,13 @@ ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
     "Users who tried the product / eligible users; null if no users are eligible.",
     "tried / eligible",
+    population="users who could have adopted the product: everyone who signed up",
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
     "Users activated in the product / users who tried it; null if no users tried it.",
     "activated / tried",
+    population="users who tried the product",
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
@@ -45,6 +47,7 @@ DAYS_TO_ACTIVATION = ma.Metric(
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
+    population="users with an activation event in the product",
     caveats="The metric includes only users with an activation event.",
 )
 USERS_STARTED = ma.Metric(
@@ -59,6 +62,7 @@ SEQUENCE_POSITION = ma.Metric(
     "avg(sequence_number)",
     ma.Unit.POSITION,
     nullable=True,
+    population="users who adopted the product",
 )
 USERS_IN_STATE = {
     state: ma.Metric(

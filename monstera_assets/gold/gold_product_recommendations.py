@@ -46,12 +46,14 @@ TABLE = ma.declare_table(
             " the evaluation or if there was not enough data.",
             allowed=tuple(RecommendationSource),
         ),
-        *ma.columns(
+        ma.Column(
+            "score",
             "float64",
-            score="Score between 0 and 1. For affinity, the share of users with because_product_id but"
+            "Score between 0 and 1. For affinity, the share of users with because_product_id but"
             " not this product who later adopted this product, shrunk toward the product's average"
             " share. For popularity, the share of all users who have adopted the product. Affinity and"
             " popularity scores are not comparable.",
+            is_share=True,
         ),
         ma.product_column(
             "because_product_id",
@@ -234,7 +236,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares and never increase down the ranking, and affinity is used only if published."""
+    """Scores never increase down the ranking, and affinity is used only if published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()
@@ -247,8 +249,7 @@ def scores_are_consistent(
     )
     by_affinity = rows.recommendation_source == _AFFINITY
     return rows.filter(
-        ~rows.score.between(0, 1)
-        | (by_affinity & (rows.published != _AFFINITY))
+        (by_affinity & (rows.published != _AFFINITY))
         | ((rows.source_before == rows.recommendation_source) & (rows.score_before < rows.score))
         | (by_affinity & (rows.source_before != rows.recommendation_source))
     ).select("user_id", "recommendation_rank", "recommendation_source", "score", "published")

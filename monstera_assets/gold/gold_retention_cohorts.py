@@ -30,6 +30,7 @@ def _share(name: str, of: str) -> ma.Metric:
         f"Users {name} Share per Period",
         f"{of} / users in the cohort; {_IMMATURE}.",
         f"{of} / cohort",
+        population="users who signed up in the cohort's month or week",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ibis
 import ibis.expr.types as ir
 
@@ -11,11 +13,15 @@ from monstera_assets.lifecycle.intervals import FOREVER, overlay
 
 RETENTION_DAYS = 30
 
-_LOST = "Lost revenue is negative so that the movements add up."
+
+def _money(name: str, definition: str, formula: str, **details: Any) -> ma.Metric:
+    details = {"short_name": f"{name} MRR", **details}
+    return ma.Metric(f"Revenue {name} Daily", definition, formula, **details)
 
 
-def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
-    return ma.Metric(f"Revenue {name} Daily", definition, formula, caveats=caveats)
+def _lost(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
+    caveats = f"Lost revenue is negative so that the movements add up.{caveats}"
+    return _money(name, definition, formula, caveats=caveats, is_loss=True)
 
 
 REVENUE_OPENING = _money(
@@ -27,6 +33,14 @@ REVENUE_CLOSING = _money(
     "Closing",
     "Monthly recurring revenue (MRR) at the end of the day.",
     "sum(monthly_recurring_revenue) over paying accounts",
+    short_name="MRR",
+)
+REVENUE_ANNUALIZED = _money(
+    "Annualized",
+    "Annual recurring revenue (ARR): 12 times the monthly recurring revenue at the end of the day.",
+    "12 x revenue_closing_daily",
+    unit=ma.Unit.YEARLY_MONEY,
+    short_name="ARR",
 )
 MOVEMENTS = {
     "new": _money(
@@ -39,19 +53,18 @@ MOVEMENTS = {
         "Revenue increase since the previous day from accounts that paid on both days.",
         "sum(now - then) where paid on both days and now > then",
     ),
-    "contraction": _money(
+    "contraction": _lost(
         "Contraction",
         "Revenue decrease since the previous day from accounts that paid on both days, as a negative"
         " amount.",
         "sum(now - then) where paid on both days and now < then",
-        _LOST,
     ),
-    "churned": _money(
+    "churned": _lost(
         "Churned",
         "Revenue lost from accounts whose subscription lapsed, on their first lapsed day, as a negative"
         " amount.",
         "sum(- then) where paid then and not now",
-        f"{_LOST} Revenue churns on the day a subscription lapses, but the account's state"
+        " Revenue churns on the day a subscription lapses, but the account's state"
         " changes only after churn_days.",
     ),
     "reactivated": _money(
@@ -67,11 +80,14 @@ ACCOUNTS_PAYING = ma.Metric(
     "count(account_id) where is_paid",
 )
 _RETAINED = "for accounts that paid 30 days earlier; null if there are no such accounts"
+_POPULATION = "revenue 30 days earlier of the accounts that paid then"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue on the date / revenue 30 days earlier, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RETENTION,
+    short_name="NRR",
+    population=_POPULATION,
     caveats="Neither sum includes accounts that did not pay 30 days earlier. Expansion can raise"
     " the share above 100%.",
 )
@@ -80,6 +96,8 @@ REVENUE_RETAINED_GROSS = ma.Metric(
     f"Revenue on the date excluding expansion / revenue 30 days earlier, {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
+    short_name="GRR",
+    population=_POPULATION,
 )
 
 HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
@@ -93,7 +111,13 @@ TABLE = ma.metric_table(
     metrics=(
         REVENUE_OPENING,
         *MOVEMENTS.values(),
-        *(REVENUE_CLOSING, ACCOUNTS_PAYING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS),
+        *(
+            REVENUE_CLOSING,
+            REVENUE_ANNUALIZED,
+            ACCOUNTS_PAYING,
+            REVENUE_RETAINED_NET,
+            REVENUE_RETAINED_GROSS,
+        ),
     ),
 )
 
@@ -127,6 +151,7 @@ def gold_revenue_metrics(
         **{
             REVENUE_OPENING.column_name: levels.closing - moved,
             REVENUE_CLOSING.column_name: levels.closing,
+            REVENUE_ANNUALIZED.column_name: 12 * levels.closing,
             ACCOUNTS_PAYING.column_name: levels.paying,
             REVENUE_RETAINED_NET.column_name: ma.ratio(levels.now, levels.then),
             REVENUE_RETAINED_GROSS.column_name: ma.ratio(levels.kept, levels.then),

@@ -24,6 +24,7 @@ SEGMENT_SHARE = ma.Metric(
     "Users in Segment Share Daily",
     "Users in the segment / all users who have signed up; null if there are no users.",
     "in segment / count(user_id)",
+    population="all users who have signed up",
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",

@@ -32,6 +32,7 @@ MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
     "Members in the state / all members of the segment; null if there are no members.",
     "in state / count(members)",
+    population="all members of the segment",
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",

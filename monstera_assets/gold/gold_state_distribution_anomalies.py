@@ -229,7 +229,10 @@ def _out_of_range(
 def rows_are_out_of_range(
     gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each row is out of range, exceeds its threshold and was evaluated using only earlier days."""
+    """Each row is out of range, exceeds its threshold and was evaluated using only earlier days.
+
+    Observed shares are between 0 and 1.
+    """
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
@@ -243,6 +246,7 @@ def rows_are_out_of_range(
         | (rows.expected_high < rows.expected)
         | (rows.training_last_date >= rows.metric_date)
         | ~rows.days_in_row.between(1, ROW_DAYS)
+        | ((rows.measure != str(Measure.EVENTS_PER_USER)) & ~rows.observed.between(0, 1))
     ).select(ma.METRIC_DATE.name, "span", *SERIES, "observed", "expected", "score", "threshold")
 
 

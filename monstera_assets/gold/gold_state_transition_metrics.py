@@ -62,6 +62,7 @@ DAYS_IN_STATE = ma.Metric(
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
+    population="transitions from the previous state to the new state on the date",
 )
 
 

@@ -1,4 +1,4 @@
-"""Metric declarations: name, definition, formula, unit and caveats.
+"""Metric declarations: names, definition, formula, unit with bounds, population and caveats.
 
 A gold table consists of dimensions and metrics. A metric's declaration defines its column, its row in
 gold_metric_catalog and its entry on the catalog page. A metric that appears in several tables is
@@ -18,6 +18,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.gold import OWNERS
 from monstera_assets.lifecycle.expressions import ratio
+from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
@@ -34,10 +35,6 @@ NAMING_CONVENTION = (
 """Pattern for metric names: `[Entity] [Action or State] [Time Period] [by Segment]`, in Title Case."""
 
 
-REPORTING_CURRENCY = "USD"
-"""ISO 4217 code of the currency in which money is shown."""
-
-
 class Unit(StrEnum):
     """The unit of a metric."""
 
@@ -47,15 +44,25 @@ class Unit(StrEnum):
     EVENTS = "events"
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
-    SHARE = "share, 0 to 1"
-    RETENTION = "share of an earlier amount, 0 or more"
+    SHARE = "share"
+    RETENTION = "share of an earlier amount"
     RATIO = "ratio"
     CHANGE = "relative change"
     DAYS = "days"
     HOURS = "hours"
     POSITION = "position"
-    SCORE = "score, 0 to 100"
-    MONEY = "company's currency per month"
+    SCORE = "score"
+    MONEY = "reporting currency per month"
+    YEARLY_MONEY = "reporting currency per year"
+
+    @property
+    def is_money(self) -> bool:
+        """Whether values are amounts in the reporting currency."""
+        return self in (Unit.MONEY, Unit.YEARLY_MONEY)
+
+    def in_currency(self, currency: str) -> str:
+        """Return the unit's text, with the code of the reporting currency in amounts of money."""
+        return self.replace("reporting currency", currency)
 
 
 _UNITS = {
@@ -81,7 +88,19 @@ _FORMATS = {
 PERCENTAGES = (Unit.SHARE, Unit.RETENTION, Unit.CHANGE)
 """Units of quotients that are shown as percentages."""
 QUOTIENTS = (*PERCENTAGES, Unit.RATIO)
-_TYPES = {**dict.fromkeys(COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
+_TYPES = {
+    **dict.fromkeys(COUNTS, "int64"),
+    **dict.fromkeys((Unit.MONEY, Unit.YEARLY_MONEY), "decimal(18, 2)"),
+}
+Bounds = tuple[float | None, float | None]
+"""The lowest and the highest possible value, or None if there is no limit."""
+_BOUNDS: Mapping[Unit, Bounds] = {
+    Unit.SHARE: (0, 1),
+    Unit.CHANGE: (-1, None),  # from a value above 0 to 0
+    Unit.POSITION: (1, None),
+    Unit.SCORE: (0, 100),
+}
+"""Bounds by unit. The values of other units are 0 or more."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,10 @@ class Metric:
         nullable: whether the metric can be null. Quotients are always nullable. The definition
             specifies when the value is null.
         caveats: what to consider when interpreting the metric.
+        short_name: the name in general use, such as MAU; empty if there is none.
+        population: what the denominator of a quotient, mean or median counts or sums up; empty for
+            counts and amounts of money.
+        is_loss: whether the values are losses, which are negative or 0.
 
     Raises:
         ValueError: If the name does not follow the convention, or if neither `unit` nor the name
@@ -110,6 +133,9 @@ class Metric:
     unit: Unit = None  # type: ignore[assignment]  # set below
     nullable: bool = False
     caveats: str = ""
+    short_name: str = ""
+    population: str = ""
+    is_loss: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
@@ -126,6 +152,16 @@ class Metric:
             object.__setattr__(self, "unit", unit)
 
     @property
+    def bounds(self) -> Bounds:
+        """The lowest and the highest possible value."""
+        return (None, 0) if self.is_loss else _BOUNDS.get(self.unit, (0, None))
+
+    @property
+    def title(self) -> str:
+        """The short name with the name in parentheses, or only the name."""
+        return f"{self.short_name} ({self.name})" if self.short_name else self.name
+
+    @property
     def column_name(self) -> str:
         """The name in snake_case."""
         return snake_case(self.name)
@@ -136,16 +172,18 @@ class Metric:
         return Column(
             self.column_name,
             _TYPES.get(self.unit, "float64"),
-            self.definition,
+            f"{self.definition} Short name: {self.short_name}."
+            if self.short_name
+            else self.definition,
             nullable=self.nullable or self.unit in QUOTIENTS,
             is_share=self.unit is Unit.SHARE,
         )
 
-    def format(self, value: Any, currency: str = REPORTING_CURRENCY) -> str:
+    def format(self, value: Any, currency: str) -> str:
         """Format a value: shares as percentages, ratios as numbers, and money with its currency."""
         if value is None:
             return "not known"
-        if self.unit is Unit.MONEY:
+        if self.unit.is_money:
             return money_text(value, currency)
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)
 
@@ -158,6 +196,8 @@ class Metric:
             " unknown.",
             f"({self.column_name} - value {days} days earlier) / value {days} days earlier",
             Unit.CHANGE,
+            short_name=self.short_name and f"{self.short_name} {period}",
+            population=f"{self.name} {days} days earlier",
         )
 
 
@@ -222,6 +262,7 @@ def proportion(
             f" {name.split()[0].lower()}{f', and in rows other than {only}' if only else ''}.",
             f"{snake_case(f'{name} {period}')} / {snake_case(f'{name} Population {period}')}",
             caveats=caveats,
+            population=population,
         ),
         Metric(
             f"{name} {period}",
@@ -321,9 +362,14 @@ def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
 
 
-def money_text(amount: Any, currency: str = REPORTING_CURRENCY) -> str:
+def money_text(amount: Any, currency: str) -> str:
     """Format an amount of money with two decimal places and its currency."""
     return f"{amount:,.2f} {currency}"
+
+
+def reporting_currency(policy: LifecyclePolicy) -> str:
+    """Return the ISO 4217 code of the currency of all amounts in the tables."""
+    return getattr(policy, "reporting_currency", "USD")
 
 
 def snake_case(name: str) -> str:

@@ -32,6 +32,7 @@ def users_active_table(
         f"Distinct users with a qualifying event {when}.",
         f"count(distinct user_id) over the qualifying events {when}",
         caveats=caveats,
+        short_name=f"{period[0]}AU",  # DAU, WAU or MAU
     )
     table = segmented_table(metric)
     previews = (

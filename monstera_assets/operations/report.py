@@ -9,6 +9,7 @@ from rich.console import Console
 
 from monstera_assets.gold.gold_overall_metrics import BIG_NUMBERS
 from monstera_assets.gold.gold_overall_metrics import TABLE as OVERALL
+from monstera_assets.gold.metrics import reporting_currency
 from monstera_assets.operations.runs import RunReport
 from monstera_assets.operations.snapshots import CURRENT
 from monstera_assets.operations.status import print_line
@@ -22,7 +23,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
     """Print headline figures, checks and paths."""
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection:
-        lines = [*headline(connection), ""]
+        lines = [*headline(connection, reporting_currency(settings.policy)), ""]
     if report.rows_outside:
         lines.append(
             f"Source rows outside {report.window}, which are not loaded: {report.rows_outside:,}"
@@ -42,7 +43,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
         print_line(console, line)
 
 
-def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+def headline(connection: duckdb.DuckDBPyConnection, currency: str) -> Iterator[str]:
     """Yield a blank line and the figures for the as-of date, or nothing if no states exist."""
     if not stored_columns(connection, STATES):
         return
@@ -61,4 +62,4 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
         ).fetchall():
             for metric, value in zip(BIG_NUMBERS, row, strict=True):
-                yield f"{metric.name}: {metric.format(value)}"
+                yield f"{metric.title}: {metric.format(value, currency)}"

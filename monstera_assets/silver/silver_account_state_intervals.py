@@ -73,7 +73,7 @@ STATE_COLUMNS = (
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue in the company's currency, or 0 if the account does not have a"
+        "Monthly recurring revenue in the reporting currency, or 0 if the account does not have a"
         " paid subscription.",
     ),
     ma.nullable(

@@ -34,7 +34,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "mrr_change",
             "decimal(18, 2)",
-            "Change in monthly recurring revenue since the previous day.",
+            "Change in monthly recurring revenue since the previous day, in the reporting currency.",
         ),
         ma.Column("seat_change", "int64", "Change in the number of seats since the previous day."),
     ),

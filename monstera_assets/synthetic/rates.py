@@ -170,7 +170,7 @@ class Rates(BaseModel):
     tiers: ByName = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
     """Share of first payments by tier."""
     prices: dict[str, int] = {"starter": 12, "professional": 25, "enterprise": 45}
-    """Revenue per seat and month by tier, in the company's currency."""
+    """Revenue per seat and month by tier, in the reporting currency."""
     terms: dict[int, float] = {0: 0.3, 91: 0.3, 365: 0.4}
     """Share of accounts by the number of days from start to renewal, where 0 means open-ended."""
     seat_headroom: tuple[float, float] = (1.2, 1.8)

@@ -383,10 +383,10 @@ GROUP BY cause HAVING min(partition_date) IS NOT NULL
 
 
 def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add columns for paying accounts and segments, and mark all days as out of date.
+    """Add columns to accounts, cohorts, revenue and the metric catalog, and mark days as out of date.
 
     Metrics of stored days have new definitions, which need the billing rules and each day's facts.
-    The days are computed again by the next runs.
+    The days are computed again, and the catalog is filled, by the next runs.
     """
     stored = {
         name
@@ -395,6 +395,23 @@ def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
             " WHERE database_name = current_database()"
         ).fetchall()
     }
+    catalog, revenue = "gold.gold_metric_catalog", "gold.gold_revenue_metrics"
+    if catalog in stored:
+        for name, kind in (
+            ("short_name", "VARCHAR"),
+            ("lower_bound", "DOUBLE"),
+            ("upper_bound", "DOUBLE"),
+            ("population", "VARCHAR"),
+            ("example", "VARCHAR"),
+            ("example_query", "VARCHAR"),
+            ("example_result_query", "VARCHAR"),
+        ):
+            connection.execute(f"ALTER TABLE {catalog} ADD COLUMN {name} {kind}")
+    if revenue in stored:
+        connection.execute(
+            f"ALTER TABLE {revenue} ADD COLUMN revenue_annualized_daily DECIMAL(18, 2);"
+            f" UPDATE {revenue} SET revenue_annualized_daily = 12 * revenue_closing_daily"
+        )
     accounts = ("silver.silver_account_state_history", "silver.silver_account_current_state")
     for table in accounts:
         if table in stored:

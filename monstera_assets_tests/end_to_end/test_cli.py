@@ -312,7 +312,8 @@ def test_headline_figures(processes: Processes) -> None:
             f"SELECT users_active_{period} FROM gold.gold_users_active_{period}"
             f" WHERE metric_date = '{LAST}' AND segment_dimension = 'all'",
         )
-        assert f"Users Active {period.title()}: {users}" in lines_of(run.out)
+        short_name = f"{period[0].upper()}AU"
+        assert f"{short_name} (Users Active {period.title()}): {users}" in lines_of(run.out)
     # From seeds/README.md. On 31 May, seven accounts paid 3,120 per month. Since then, acc_04
     # has grown by 200 and acc_06 has shrunk by 410, and acc_02 was added with 90.
     for line in (
@@ -320,9 +321,9 @@ def test_headline_figures(processes: Processes) -> None:
         "Users Created Daily: 0",
         "Users Activated Share Weekly: not known",  # no signups from 17 to 23 June
         "Accounts Active Monthly: 8",  # no user of acc_07 and acc_10 was active in June
-        "Revenue Closing Daily: 3,000.00 USD",
-        "Revenue Retained Net Monthly: 93.3%",  # 2,910 of 3,120
-        "Revenue Retained Gross Monthly: 86.9%",  # 2,710 of 3,120
+        "MRR (Revenue Closing Daily): 3,000.00 USD",
+        "NRR (Revenue Retained Net Monthly): 93.3%",  # 2,910 of 3,120
+        "GRR (Revenue Retained Gross Monthly): 86.9%",  # 2,710 of 3,120
     ):
         assert line in lines_of(run.out)
 

@@ -438,7 +438,6 @@ def _faults_of_scores(entity: str) -> list[list[str]]:
     """Return the faults that apply to both user scores and account scores."""
     name = f"gold_{entity}_churn_scores"
     return [
-        [_one(name, "churn_probability = 1.5")],
         [_one(name, "risk_band = 'low'")],
         [_one(name, "reason_1 = 'x'")],
         [_one(name, "score_source = 'model', risk_band = 'high', reason_1 = 'x'")],
@@ -495,7 +494,6 @@ _FAULTS_OF_RECOMMENDATIONS: Mapping[tuple[str, str], list[list[str]]] = {
         _RECOMMENDED_BY_WHAT_NOBODY_HAS,
     ],
     (_RECOMMENDED, "scores_are_consistent"): [
-        [_one(_RECOMMENDED, "score = 1.5", "recommendation_rank = 1")],
         [_one(_RECOMMENDED, "score = 0.9", "recommendation_rank = 3")],
         [_one(_RECOMMENDED, "recommendation_source = 'affinity'", "recommendation_rank = 1")],
         [
@@ -1283,6 +1281,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_out(direction="'down'")],
         [_out(expected_low="0.025")],
         [_out(days_in_row="0")],
+        [_out(observed="1.5")],
         [_out(training_last_date=_LAST)],
     ],
     (_ANOMALIES, "observed_is_published"): [

@@ -202,6 +202,7 @@ def test_big_numbers_show_the_results_of_queries(site: Site) -> None:
             change = f"{tile.change.text} {tile.change.than}" if tile.change else tile.note
             shown[tile.label] = (tile.value, change)
             assert tile.source.startswith("gold."), tile
+            assert not numbers_in(tile.label, tile.short_name), tile
         assert shown == site.tiles.get(name, {}), name
 
 
@@ -229,7 +230,7 @@ def test_no_part_of_a_page_is_left_out() -> None:
             "below_heading",
         },
         "Section": {"heading", "items", "lead"},
-        "Tile": {"label", "value", "definition", "source", "change", "note"},
+        "Tile": {"label", "value", "definition", "source", "change", "note", "short_name"},
         "Figure": {"title", "finding", "drawing", "table", "about", "wide"},
         "Listing": {"title", "finding", "table", "about", "searchable", "footnote"},
     }

@@ -66,6 +66,17 @@ def test_a_run_of_the_graph_builds_the_site(seeds_run: SeedsRun) -> None:
     assert tiles(read(current / "overall.html"))["Users Active Monthly"][0] == "12"
 
 
+def test_tiles_show_short_names(seeds_run: SeedsRun) -> None:
+    page = read(seeds_run.database.parent / "dashboards" / "current" / "overall.html")
+    shown = {
+        tile.one("p", "label").text: [name.text for name in tile.all("p", "short-name")]
+        for tile in page.all("li", "tile")
+    }
+    assert shown["Users Active Monthly"] == ["MAU"]
+    assert shown["Revenue Retained Net Monthly"] == ["NRR"]
+    assert shown["Users Created Daily"] == []
+
+
 def test_the_asset_depends_on_every_table_it_reads(tmp_path: Path) -> None:
     settings = Settings(database=tmp_path / "monstera.duckdb", start_date=date(2025, 6, 1))
     definitions = build_definitions(settings)

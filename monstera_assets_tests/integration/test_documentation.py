@@ -16,6 +16,8 @@ from monstera_assets.cli import main
 from monstera_assets.definitions import build_definitions, rules, table_assets, tables
 from monstera_assets.documentation.catalog import Catalog, Node, read_catalog
 from monstera_assets.documentation.pages import render, render_pages
+from monstera_assets.gold.gold_metric_catalog import catalog_rows
+from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.markdown import code, table, text
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -240,6 +242,31 @@ def test_the_dictionary_has_the_grain_of_each_table() -> None:
         if row["column"] == "user_id"
     ]
     assert user["refers to"] == "bronze_users.user_id"
+
+
+def test_the_metric_catalog_shows_each_metric_in_full() -> None:
+    page = rendered()["metric_catalog.md"]
+    rows = catalog_rows(table_assets(), LifecyclePolicy())
+    assert {row["metric_name"] for row in rows} == {
+        each.heading for each in sections(page) if "- Formula: " in each.body
+    }
+    for row in rows:
+        body = section(page, str(row["metric_name"])).body
+        shown = plain(body)
+        for name in ("description", "formula", "unit", "caveats", "table_name", "example"):
+            assert str(row[name]) in shown, row["metric_name"]
+        for name in ("short_name", "population"):
+            label = name.replace("_", " ").capitalize()
+            assert (f"- {label}: {row[name]}\n" in shown) is (row[name] is not None)
+        for name in ("example_query", "example_result_query"):
+            assert f"{row[name]};\n" in body
+    for name, bounds in {
+        "Users Churned Share Weekly": "share, 0 to 1, or null",
+        "Users Active Daily": "users, 0 or more",
+        "Revenue Churned Daily": "USD per month, 0 or less",
+        "Users Active Daily Week on Week": "relative change, -1 or more, or null",
+    }.items():
+        assert f"- Unit: {bounds}\n" in section(page, name).body
 
 
 def test_the_chart_of_lineage_has_the_arrows_of_its_tables() -> None:

@@ -22,6 +22,7 @@ from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.warehouse.tables import Table, duckdb_type
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun, computed_from
+from monstera_assets_tests.metric_bounds import out_of_bounds
 from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 HERE = Path(__file__).parents[1]
@@ -65,6 +66,13 @@ def connection(
 
 def test_every_metric_table_has_a_query() -> None:
     assert set(QUERIES) == {table.name for table in GOLD}
+
+
+@pytest.mark.parametrize("table", GOLD, ids=[table.name for table in GOLD])
+def test_metrics_are_within_their_bounds(
+    connection: duckdb.DuckDBPyConnection, table: MetricTable
+) -> None:
+    assert out_of_bounds(connection, table) == {}
 
 
 @pytest.mark.parametrize("table", GOLD, ids=[table.name for table in GOLD])

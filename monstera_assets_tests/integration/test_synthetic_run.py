@@ -8,13 +8,14 @@ import dagster as dg
 import duckdb
 import pytest
 
-from monstera_assets.definitions import rules
+from monstera_assets.definitions import metric_tables, rules
 from monstera_assets.gold import alerting
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import Generated, generate
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph
+from monstera_assets_tests.metric_bounds import out_of_bounds
 
 COMPANY = Company(users=60, days=120)
 
@@ -52,6 +53,15 @@ def test_every_check_passes(
     evaluations = result.get_asset_check_evaluations()
     assert {each.check_name for each in evaluations if not each.passed} <= alerts
     assert len(evaluations) - len(alerts) > 200
+
+
+def test_metrics_are_within_their_bounds(
+    loaded: tuple[Generated, Graph, dg.ExecuteInProcessResult],
+) -> None:
+    _, graph, _ = loaded
+    with duckdb.connect(str(graph.database), read_only=True) as connection:
+        found = {table.name: out_of_bounds(connection, table) for table in metric_tables()}
+    assert {name: columns for name, columns in found.items() if columns} == {}
 
 
 @pytest.mark.slow

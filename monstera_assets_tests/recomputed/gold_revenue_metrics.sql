@@ -32,6 +32,7 @@ SELECT metric_date,
     coalesce(sum(- before) FILTER (paid AND NOT pays), 0) AS revenue_churned_daily,
     coalesce(sum(now) FILTER (pays AND NOT paid AND has_paid_before), 0) AS revenue_reactivated_daily,
     coalesce(sum(now), 0) AS revenue_closing_daily,
+    coalesce(sum(12 * now), 0) AS revenue_annualized_daily,
     count(*) FILTER (pays) AS accounts_paying_daily,
     sum(now) FILTER (paid_month_before)::DOUBLE
         / nullif(sum(month_before)::DOUBLE, 0) AS revenue_retained_net_monthly,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import pytest
@@ -97,6 +98,127 @@ def test_units_follow_from_names() -> None:
         unit("Videos Created Daily")
 
 
+# Framework, section 8.
+SHORT_NAMES = {
+    "DAU": "Users Active Daily",
+    "WAU": "Users Active Weekly",
+    "MAU": "Users Active Monthly",
+    "MRR": "Revenue Closing Daily",
+    "ARR": "Revenue Annualized Daily",
+    "NRR": "Revenue Retained Net Monthly",
+    "GRR": "Revenue Retained Gross Monthly",
+    "Quick ratio": "Users Quick Ratio per Window",
+}
+METRICS = [
+    metric for table in tables() if isinstance(table, MetricTable) for metric in table.metrics
+]
+COUNTED = {
+    "users",
+    "accounts",
+    "users, relationships or accounts",
+    "events",
+    "workflow runs",
+    "moves",
+}
+
+
+def test_metrics_have_the_short_names_in_general_use() -> None:
+    found = {metric.short_name: metric.name for metric in METRICS if metric.short_name}
+    assert found.items() >= SHORT_NAMES.items()
+    assert len(found) == len({metric.name for metric in METRICS if metric.short_name})
+
+
+def test_people_are_shown_both_names() -> None:
+    named = Metric("Users Active Monthly", "What it is.", "count(*)", short_name="MAU")
+    assert named.title == "MAU (Users Active Monthly)"
+    assert named.column.description == "What it is. Short name: MAU."
+    assert named.change(7).short_name == "MAU Week on Week"
+    assert metric("Users Created Daily").title == "Users Created Daily"
+    assert metric("Users Created Daily").change(7).short_name == ""
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_what_divides_has_a_population(metric: Metric) -> None:
+    divides_nothing = metric.unit in COUNTED or metric.unit.startswith("reporting currency per ")
+    assert bool(metric.population) is not divides_nothing
+
+
+@pytest.mark.parametrize(
+    ("unit", "bounds"),
+    [
+        (Unit.USERS, (0, None)),
+        (Unit.SHARE, (0, 1)),
+        (Unit.RATIO, (0, None)),
+        (Unit.CHANGE, (-1, None)),
+        (Unit.SCORE, (0, 100)),
+        (Unit.POSITION, (1, None)),
+        (Unit.MONEY, (0, None)),
+    ],
+)
+def test_units_have_bounds(unit: Unit, bounds: tuple[float | None, float | None]) -> None:
+    assert metric("Users Active Daily", unit).bounds == bounds
+
+
+def test_lost_revenue_is_never_above_0() -> None:
+    found = {metric.name for metric in METRICS if metric.bounds == (None, 0)}
+    assert found == {"Revenue Contraction Daily", "Revenue Churned Daily"}
+
+
+def test_money_carries_its_currency() -> None:
+    assert Unit.MONEY.in_currency("EUR") == "EUR per month"
+    assert Unit.YEARLY_MONEY.in_currency("EUR") == "EUR per year"
+    assert Unit.USERS.in_currency("EUR") == "users"
+    units = {
+        row["column_name"]: row["unit"] for row in catalog_rows(table_assets(), LifecyclePolicy())
+    }
+    assert units["revenue_closing_daily"] == "USD per month"
+    assert units["revenue_annualized_daily"] == "USD per year"
+
+
+NO_SHARES = {
+    "auc": "the chance that a ranking is right, not a part of a whole",
+    "log_loss": "a loss, which has no upper bound",
+    "brier_score": "a mean of squared differences",
+    "active_days_missed": "a number of days",
+    "top_tenth_lift": "a quotient of two shares",
+    "retention_lift": "a quotient of two shares",
+    "reason_1_effect": "a difference of two probabilities",
+    "reason_2_effect": "a difference of two probabilities",
+    "reason_3_effect": "a difference of two probabilities",
+    "observed": "a share or a number of events, checked by rows_are_out_of_range",
+}
+"""Columns of numbers that are described with a share, a rate or a probability, but are none."""
+
+
+def test_every_share_of_silver_and_gold_is_declared() -> None:
+    """The contract checks that declared shares are between 0 and 1."""
+    described = re.compile(r"\b(share|rate|probability|proportion)\b|between 0 and 1\b")
+    undeclared = {
+        column.name
+        for table in tables()
+        for column in table.columns
+        if column.type == "float64" and not column.is_share and described.search(column.description)
+    }
+    assert undeclared <= NO_SHARES.keys()
+    shares = {column.name for table in tables() for column in table.columns if column.is_share}
+    assert shares >= {"churn_probability", "score", "users_churned_share_weekly", "support"}
+    assert not shares & NO_SHARES.keys()
+
+
+def test_the_catalog_describes_a_metric_in_full() -> None:
+    rows = catalog_rows(table_assets(), LifecyclePolicy())
+    [row] = [row for row in rows if row["column_name"] == "users_dormant_share_weekly"]
+    assert row["short_name"] is None
+    assert (row["unit"], row["lower_bound"], row["upper_bound"]) == ("share", 0, 1)
+    assert str(row["population"]).startswith(
+        "users who were active, returning, reactivated or dunning"
+    )
+    assert row["example"] == "1 / 6 = 0.1667"
+    assert str(row["example_result_query"]).startswith(
+        "SELECT users_dormant_share_weekly\nFROM gold."
+    )
+
+
 def test_snake_case_and_back() -> None:
     assert snake_case("Users in State New") == "users_in_state_new"
     assert title_case("new_to_product") == "New to Product"
@@ -118,7 +240,7 @@ def test_snake_case_and_back() -> None:
     ],
 )
 def test_values_as_people_read_them(unit: Unit, value: float | None, shown: str) -> None:
-    assert metric("Users Active Daily", unit).format(value) == shown
+    assert metric("Users Active Daily", unit).format(value, "USD") == shown
 
 
 PREDICTIONS = {
@@ -151,7 +273,7 @@ def test_every_column_of_gold_is_a_dimension_or_a_declared_metric(table: MetricT
 
 
 def test_the_catalog_has_every_metric_of_every_table() -> None:
-    rows = catalog_rows(table_assets())
+    rows = catalog_rows(table_assets(), LifecyclePolicy())
     assert {name for row in rows for name in row} == {column.name for column in CATALOG.columns}
     listed = {(row["table_name"], row["column_name"]): row for row in rows}
     assert len(listed) == len(rows)
@@ -173,10 +295,13 @@ def test_a_company_configures_what_its_users_create() -> None:
     names = {table.name for table in tables(settings)}
     assert "gold_cover_songs_created_daily" in names
     assert "gold_videos_created_daily" not in names
-    described = {row["table_name"]: row for row in catalog_rows(table_assets(settings))}
+    described = {
+        row["table_name"]: row for row in catalog_rows(table_assets(settings), settings.policy)
+    }
     row = described["gold_cover_songs_created_daily"]
     assert row["metric_name"] == "Cover Songs Created Daily"
     assert "song_uploaded, song_recorded" in str(row["formula"])
+    assert row["example"] is None
 
 
 @pytest.mark.parametrize("entity", ["Users", "Videos"])
