@@ -90,7 +90,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                     )
                     for asset in assets.values()
                 ),
-                build_static_site(settings.dashboards, metric_tables(settings)),
+                build_static_site(settings, metric_tables(settings)),
                 *build_published_copy(settings, tables(settings)),
             ],
         ),

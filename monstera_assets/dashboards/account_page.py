@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
-from monstera_assets.dashboards.model import Definition
 from monstera_assets.dashboards.platform_pages import retained_revenue, states_now
+from monstera_assets.gold import gold_accounts_needing_attention as attention
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
-from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
 from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
 from monstera_assets.warehouse.errors import MissingTableError
 
@@ -26,14 +25,6 @@ _HEALTH = {
 _TILES = (
     *(revenue.REVENUE_CLOSING, overall.ACCOUNTS_ACTIVE, overall.HEALTH),
     *(revenue.REVENUE_RETAINED_NET, revenue.REVENUE_RETAINED_GROSS),
-)
-_money = revenue.REVENUE_CLOSING.format
-_AT_RISK = Definition(
-    "Revenue at Risk",
-    "Monthly recurring revenue of the accounts needing attention: those that are at risk, contracting"
-    " or frozen, or have a high churn risk.",
-    f"sum(monthly_recurring_revenue) over {ATTENTION.name}",
-    "The last revenue of lapsed accounts has churned already, so it is not included.",
 )
 
 
@@ -52,8 +43,8 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         file=ma.ACCOUNTS,
         title="Accounts",
-        lead="Account health, accounts needing attention with their revenue, and changes in recurring"
-        " revenue.",
+        lead="Accounts that need attention with their revenue, account health, and changes in monthly"
+        " recurring revenue.",
         up=(ma.HOME_LINK,),
         tiles=(*ma.tiles(headlines, _TILES), *_at_risk(reader)),
         sections=(
@@ -79,52 +70,52 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "Needing Attention", ma.LATEST_DAY.name, "Account"))
 def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
-    """List the accounts needing attention with their revenue and days to renewal, by rank."""
-    count, total = _number_and_revenue(reader)
+    """List the accounts that need attention, highest revenue first."""
+    count, total, nearest = _attention(reader)
     if not count:
         return ma.Unavailable(heading, "No accounts need attention.")
+    money = reader.wording.money
+    columns = (
+        *("account_id", "current_state", "monthly_recurring_revenue", "revenue_before_lapse"),
+        *("days_to_renewal", "health_score", "active_seats", "total_seats", "churn_probability"),
+        *("state_since", "why"),
+    )
     rows = reader.rows(
-        [ATTENTION, CURRENT],
-        "SELECT account_id, subscription_tier, listed.monthly_recurring_revenue,"
-        " listed.days_to_renewal, listed.health_score, seat_utilization_pct, listed.state_since, why"
-        f" FROM {ATTENTION.qualified_name} AS listed JOIN {CURRENT.qualified_name} USING (account_id)"
+        [attention.TABLE],
+        f"SELECT {', '.join(columns)} FROM {attention.TABLE.qualified_name}"
         " ORDER BY attention_rank LIMIT ?",
         [_LISTED],
     )
-    nearest = min((row[3] for row in rows if row[3] is not None), default=None)
     renewal = "" if nearest is None else f" The next renewal is in {ma.plural(nearest, 'day')}."
+    needs = "account needs" if count == 1 else "accounts need"
     return ma.Listing(
         title=heading,
-        finding=f"{ma.plural(count, 'account')} needing attention, with {_money(total)} in monthly"
-        f" recurring revenue at risk.{renewal}",
+        finding=f"{count:,} {needs} attention, with {money(total)} of MRR at risk.{renewal}",
         table=ma.table(
             [
-                *("Account", "Tier", "Revenue at risk", "Days to renewal"),
-                *("Health", "Seats used", "Since", "Reason"),
+                *("Account", "State", "MRR at risk", "MRR before lapse", "Days to renewal"),
+                *("Health", "Active seats", "Total seats", "Churn probability", "Since", "Why"),
             ],
             (
                 [
                     ma.Cell(account),
-                    ma.Cell(ma.words(tier)),
-                    ma.Cell(_money(mrr), float(mrr)),
+                    ma.Cell(ma.words(state)),
+                    ma.Cell(money(mrr), float(mrr)),
+                    ma.Cell("not lapsed") if past is None else ma.Cell(money(past), float(past)),
                     ma.Cell("not set" if days is None else f"{days:,}", days),
-                    ma.Cell(overall.HEALTH.format(score), score),
-                    ma.Cell("not counted" if used is None else f"{used:.0f}%", used),
+                    ma.Cell(reader.wording.text(overall.HEALTH, score), score),
+                    ma.Cell(f"{used:,}", used),
+                    ma.Cell(f"{seats:,}" if seats else "not counted", seats or None),
+                    ma.Cell(ma.share_text(churn), churn),
                     ma.Cell(str(since), since.toordinal()),
-                    ma.Cell(reason),
+                    ma.Cell(why),
                 ]
-                for account, tier, mrr, days, score, used, since, reason in rows
+                for account, state, mrr, past, days, score, used, seats, churn, since, why in rows
             ),
         ),
-        about=ma.about_columns(
-            ATTENTION,
-            [
-                *("attention_rank", "monthly_recurring_revenue", "days_to_renewal"),
-                *("health_score", "why"),
-            ],
-        ),
+        about=ma.about_columns(attention.TABLE, columns[1:]),
         searchable=True,
-        footnote=f"The table shows the {_LISTED} highest-ranked accounts out of {count:,}."
+        footnote=f"The table shows the {_LISTED} accounts with the highest revenue out of {count:,}."
         if count > _LISTED
         else "",
     )
@@ -136,7 +127,7 @@ def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
     metrics = overall.ACCOUNTS_IN_STATE
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     found = reader.daily(overall.TABLE).by_day(metrics.values(), frame)
-    values = {ma.words(state): found[metric] for state, metric in metrics.items()}
+    values = [(ma.words(state), found[metric]) for state, metric in metrics.items()]
     described = ma.about(metrics.values(), overall.TABLE)
     return ma.small_lines(heading, frame.days, "accounts", values, described)
 
@@ -150,25 +141,26 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
         [revenue.TABLE],
         "SELECT CAST(date_trunc('month', metric_date) AS DATE) AS month,"
-        f" max(metric_date), {sums} FROM {revenue.TABLE.qualified_name}"
+        f" min(metric_date), max(metric_date), {sums} FROM {revenue.TABLE.qualified_name}"
         " WHERE metric_date BETWEEN ? AND ? GROUP BY month ORDER BY month",
         [frame.first, frame.last],
     )
-    if not any(value for row in rows for value in row[2:]):
+    if not any(value for row in rows for value in row[3:]):
         return ma.Unavailable(heading, "Revenue did not change in this period.")
     months = [row[0] for row in rows]
-    moved = [dict(zip(metrics, row[2:], strict=True)) for row in rows]
+    moved = [dict(zip(metrics, row[3:], strict=True)) for row in rows]
     won = [sum(month[kind] for kind in ("new", "expansion", "reactivated")) for month in moved]
     lost = [sum(month[kind] for kind in ("contraction", "churned")) for month in moved]
+    money = reader.wording.money
     cells = (
-        [ma.Cell(_month(month, last)), *(ma.Cell(_money(v), float(v)) for v in values)]
-        for month, last, *values in reversed(rows)
+        [ma.Cell(_month(month, first, last)), *(ma.Cell(money(v), float(v)) for v in values)]
+        for month, first, last, *values in reversed(rows)
     )
     return ma.charted(
         heading,
-        f"{_money(sum(won))} was won and {_money(-sum(lost))} was lost over"
-        f" {ma.plural(len(months), 'month')}. In {months[-1]:%B %Y}, {_money(won[-1])} was won and"
-        f" {_money(-lost[-1])} was lost.",
+        f"{money(sum(won))} was won and {money(-sum(lost))} was lost over"
+        f" {ma.plural(len(months), 'month')}. In {months[-1]:%B %Y}, {money(won[-1])} was won and"
+        f" {money(-lost[-1])} was lost.",
         partial(
             ma.column_chart,
             months,
@@ -183,26 +175,36 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
     )
 
 
-def _number_and_revenue(reader: ma.Reader) -> tuple[int, Decimal]:
-    """Return the number of accounts needing attention and MRR at risk."""
-    [(count, total)] = reader.rows(
-        [ATTENTION],
-        "SELECT count(*), coalesce(sum(monthly_recurring_revenue), 0)"
-        f" FROM {ATTENTION.qualified_name}",
-    )
-    return count, total
-
-
 def _at_risk(reader: ma.Reader) -> tuple[ma.Tile, ...]:
     try:
-        _, total = _number_and_revenue(reader)
+        _, total, _ = _attention(reader)
     except MissingTableError:
         return ()
-    return (ma.Tile(_AT_RISK.name, _money(total), _AT_RISK),)
+    described = ma.Definition(
+        "MRR at Risk",
+        "Monthly recurring revenue of the accounts that need attention: those that are at risk,"
+        " contracting or frozen, or have a high churn risk.",
+        f"sum(monthly_recurring_revenue) over {attention.TABLE.name}",
+        "The last revenue of lapsed accounts has churned already, so it is not included.",
+    )
+    money, source = reader.wording.money, attention.TABLE.qualified_name
+    return (ma.Tile(described.name, money(total), described, source, note="latest day"),)
 
 
-def _month(first: date, last: date) -> str:
-    """Return a month for display, with its last computed day if the month is incomplete."""
-    following = date(last.year + last.month // 12, last.month % 12 + 1, 1)
-    whole = (following - last).days == 1
-    return f"{first:%b %Y}" if whole else f"{first:%b %Y}, through {last.day} {last:%b}"
+def _attention(reader: ma.Reader) -> tuple[int, Any, int | None]:
+    """Return the number of accounts that need attention, their revenue and the days to a renewal."""
+    [(count, total, nearest)] = reader.rows(
+        [attention.TABLE],
+        "SELECT count(*), coalesce(sum(monthly_recurring_revenue), 0),"
+        " min(days_to_renewal) FILTER (days_to_renewal >= 0)"
+        f" FROM {attention.TABLE.qualified_name}",
+    )
+    return count, total, nearest
+
+
+def _month(month: date, first: date, last: date) -> str:
+    """Return a month for display, with its first and last shown days if the month is incomplete."""
+    following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+    begins = "" if first == month else f", from {first.day} {first:%b}"
+    ends = "" if (following - last).days == 1 else f", through {last.day} {last:%b}"
+    return f"{month:%b %Y}{begins}{ends}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dagster import AssetKey, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
@@ -11,6 +10,7 @@ from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards import OWNERS
 from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
 from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.settings import Settings
 from monstera_assets.silver.silver_account_current_state import TABLE as ACCOUNTS
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
 from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
@@ -26,8 +26,8 @@ OTHER_TABLES = (CATALOG, ACCOUNTS, ATTENTION, PORTFOLIOS, PATHS, AFFINITY, PRODU
 """Other tables, from which pages read product names and facts that gold tables do not aggregate."""
 
 
-def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site in `output` from all declared metric tables."""
+def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> AssetsDefinition:
+    """Return the asset that builds the site from all declared metric tables."""
 
     @asset(
         key=KEY,
@@ -42,10 +42,12 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
         # Imported here because only this step needs the module.
+        from monstera_assets.dashboards.findings import Wording
         from monstera_assets.dashboards.site import build_site
 
         with warehouse.connect() as connection:
-            report = build_site(connection, output, tables)
+            wording = Wording.of(settings)
+            report = build_site(connection, settings.dashboards, tables, wording)
         return MaterializeResult(
             metadata={
                 "path": MetadataValue.path(report.index.absolute()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from monstera_assets.dashboards.charts import Bar, Series, bar_chart, column_chart, line_chart
 from monstera_assets.dashboards.design import *
 from monstera_assets.dashboards.figures import *
-from monstera_assets.dashboards.findings import total
 from monstera_assets.dashboards.model import *
 from monstera_assets.dashboards.reading import WEEK, Daily, Frame, Reader
 from monstera_assets.dashboards.structure import *

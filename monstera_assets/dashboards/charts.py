@@ -28,7 +28,7 @@ from monstera_assets.dashboards.design import (
     TRACK,
 )
 from monstera_assets.dashboards.model import Drawing, Plot
-from monstera_assets.gold.metrics import COUNTS, QUOTIENTS, Unit
+from monstera_assets.gold.metrics import COUNTS, PERCENTAGES, Unit
 
 Value = float | None
 Point = tuple[float, Value]
@@ -135,15 +135,18 @@ class _Sketch:
                 f' fill="var(--{color})" />'
             )
 
-    def drawing(self, plots: Iterable[Plot], points: int, *, bands: bool = False) -> Drawing:
-        """Return a drawing with all marks."""
+    def drawing(
+        self, plots: Iterable[Plot], series: Iterable[Series], *, bands: bool = False
+    ) -> Drawing:
+        """Return a drawing of the series with all marks."""
         width, height = self.size
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
             f'<g fill="none" stroke-miterlimit="10" transform="{self._corner}">'
             f"{''.join(self._marks)}</g></svg>"
         )
-        return Drawing(svg, width, height, tuple(plots), bands, points)
+        values = tuple((one.name, tuple(one.values)) for one in series)
+        return Drawing(svg, width, height, values, tuple(plots), bands=bands)
 
 
 class _Axes(_Sketch):
@@ -213,7 +216,7 @@ def line_chart(
     places = _spread_labels([axes.down(value) for _, value in ends], axes.plot.height)
     for (text, _), place in zip(ends, places, strict=True):
         axes.text(along(days[-1]) + 9, place + _MIDDLE, text, bold=True)
-    return axes.drawing([axes.plot], len(days) * len(series))
+    return axes.drawing([axes.plot], series)
 
 
 def column_chart(
@@ -252,7 +255,7 @@ def column_chart(
         axes.text(plot.width + 8, axes.down(value / 2) + _MIDDLE, name, bold=True)
     places = {day: left + number * step + thickness / 2 for number, day in enumerate(days)}
     axes.label_days(days, places.__getitem__)
-    return axes.drawing([plot], len(days) * len(parts), bands=True)
+    return axes.drawing([plot], [part for part, _ in parts], bands=True)
 
 
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
@@ -278,7 +281,7 @@ def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
         sketch.text(0, number * _BAR_STEP + 15, _shortened(bar.name, room))
     for number, bar in enumerate(bars):
         sketch.text(width, number * _BAR_STEP + 15, bar.shown, "end", bold=True)
-    return sketch.drawing((), len(bars))
+    return sketch.drawing((), [Series(bar.name, [bar.value]) for bar in bars])
 
 
 def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
@@ -315,7 +318,7 @@ def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
     for x, day, anchor in edges:
         y = sketch.size[1] - 14 + _HANGING
         sketch.text(x, y, _day_text(day), anchor, color=MUTED, size=11)
-    return sketch.drawing(plots, len(days) * len(panels))
+    return sketch.drawing(plots, panels)
 
 
 def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[float]:
@@ -333,13 +336,13 @@ def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[
 
 def tick_text(value: float, unit: Unit) -> str:
     """Return a short label for a tick on the value axis."""
-    if unit in QUOTIENTS and abs(value) < _TIMES:
+    if unit in PERCENTAGES and abs(value) < _TIMES:
         return f"{round(value * 100, 6):,.15g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             divisor = 1e3 if letter == "k" else size
             return f"{round(value / divisor, 6):,.15g}{letter}"
-    times = "x" if unit in QUOTIENTS else ""
+    times = "x" if unit in PERCENTAGES else ""
     return f"{round(value, 6):,.15g}{times}"
 
 

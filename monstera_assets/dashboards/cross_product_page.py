@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
@@ -116,15 +117,17 @@ def by_product(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, metric: Metric, by: str
 ) -> ma.Item:
     """Chart an adoption metric by product."""
-    rows = reader.rows(
-        [adoption.TABLE],
-        f"SELECT product_id, {metric.column_name} FROM {adoption.TABLE.qualified_name}"
-        f" ORDER BY {metric.column_name} DESC, product_id LIMIT ?",
-        [_PRODUCTS_SHOWN],
-    )
+    rows, rest = reader.most(adoption.TABLE, ["product_id"], metric, "", [], _PRODUCTS_SHOWN)
     users = [(catalog.name(product), users) for product, users in rows]
-    described, share = ma.about([metric], adoption.TABLE), metric is adoption.USERS_STARTED
-    return ma.bars(heading, "users", users, described, name="Product", share=share)
+    described = ma.about([metric], adoption.TABLE)
+    if metric is adoption.USERS_STARTED:
+        return ma.bars(heading, "users", users, described, name="Product", share=True, rest=rest)
+    # A user can use several products, so counts of users in use are not parts of a whole.
+    item = ma.bars(heading, "users", users, described, name="Product")
+    if rest.categories and isinstance(item, ma.Figure):
+        hidden = f" The chart leaves out {ma.plural(rest.categories, 'product')} with fewer users."
+        return replace(item, finding=item.finding + hidden)
+    return item
 
 
 @ma.item(lambda name: ma.headline("Products", name, "to Date", "Pair"))

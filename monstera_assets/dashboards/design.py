@@ -67,6 +67,11 @@ def count_text(value: Any) -> str:
     return "not known" if value is None else f"{value:,}"
 
 
+def share_text(value: Any) -> str:
+    """Format a share for display."""
+    return "not known" if value is None else f"{value:.1%}"
+
+
 def plural(count: int, thing: str) -> str:
     """Format a count with its noun, such as 1 day or 1,200 days."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

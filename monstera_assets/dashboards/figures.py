@@ -22,8 +22,16 @@ from monstera_assets.dashboards.charts import (
     resolution,
     small_multiples,
 )
-from monstera_assets.dashboards.design import CARD, WIDE, Timeframe, count_text, title, words
-from monstera_assets.dashboards.findings import Point
+from monstera_assets.dashboards.design import (
+    CARD,
+    WIDE,
+    Timeframe,
+    count_text,
+    share_text,
+    title,
+    words,
+)
+from monstera_assets.dashboards.findings import Point, Wording
 from monstera_assets.dashboards.model import (
     About,
     Cell,
@@ -36,13 +44,13 @@ from monstera_assets.dashboards.model import (
     Unavailable,
     table,
 )
-from monstera_assets.dashboards.reading import WEEK, Daily, Frame
+from monstera_assets.dashboards.reading import NO_REST, WEEK, Daily, Frame, Rest
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
 
 MAX_PANELS = 8
-"""Maximum number of small lines in a figure. The segments with the highest values are shown."""
+"""Maximum number of segments with a small line of their own: those with the highest values."""
 
 WEEK_TO = "Week ending"
 _Arguments = ParamSpec("_Arguments")
@@ -97,12 +105,12 @@ def trend(
     if all(value is None for one in values.values() for value in one):
         return Unavailable(heading, _nothing_known(metrics))
     found = [
-        findings.trend_summary(metric, points(frame.days, one), brief=number > 0)
+        daily.reader.wording.trend_summary(metric, points(frame.days, one), brief=number > 0)
         for number, (metric, one) in enumerate(values.items())
     ]
     by_week = ", by Week" if frame.step == WEEK and "by" not in heading else ""
     return line_figure(
-        heading + by_week, " ".join(found), frame.days, metrics, values, daily.table, wide=wide
+        heading + by_week, " ".join(found), frame.days, metrics, values, daily, wide=wide
     )
 
 
@@ -112,18 +120,20 @@ def line_figure(
     days: Sequence[date],
     labels: Mapping[Metric, str],
     values: Mapping[Metric, Sequence[Any]],
-    source: Table,
+    daily: Daily,
     *,
     first_heading: str = "Day",
     wide: bool = False,
 ) -> Figure:
     """Create a line chart of metrics with the same unit, by day or week."""
+    wording = daily.reader.wording
     series = [
-        Series(label, numbers(values[metric]), _last(metric, values[metric]))
+        Series(label, numbers(values[metric]), wording.text(metric, _last(values[metric])))
         for metric, label in labels.items()
     ]
     draw = partial(line_chart, days, series, next(iter(labels)).unit)
-    data, described = day_table(days, values, first_heading), about(labels, source)
+    data = day_table(wording, days, values, first_heading)
+    described = about(labels, daily.table)
     return charted(heading, finding, draw, data, described, wide=wide)
 
 
@@ -138,20 +148,20 @@ def column_chart_figure(
     wide: bool = False,
 ) -> Item:
     """Create a column chart with one column per day, or one per week with the sum of its days."""
-    frame = daily.reader.frame(timeframe)
+    frame, wording = daily.reader.frame(timeframe), daily.reader.wording
     days = frame.whole_weeks if weekly else frame.days
     values = (daily.by_week if weekly else daily.by_day)([metric], frame)
     if all(value is None for value in values[metric]):
         return Unavailable(heading, _nothing_known([metric]))
     if not any(values[metric]):
         return Unavailable(
-            heading, f"{metric.name} was {metric.format(0)} on every day in this period."
+            heading, f"{metric.name} was {wording.text(metric, 0)} on every day in this period."
         )
-    finding = findings.total(metric, points(days, values[metric]), "week" if weekly else "day")
+    finding = wording.total(metric, points(days, values[metric]), "week" if weekly else "day")
     draw = partial(
         column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
     )
-    data = day_table(days, values, WEEK_TO if weekly else "Day")
+    data = day_table(wording, days, values, WEEK_TO if weekly else "Day")
     return charted(heading, finding, draw, data, about([metric], daily.table), wide=wide)
 
 
@@ -169,52 +179,86 @@ def small_multiples_figure(
     by: str,
     *,
     order: Sequence[str] = (),
-    name: Callable[[str], str] = words,
+    top: int = MAX_PANELS,
+    name: Callable[[str], str] = str,
     added_up: bool = False,
+    without: str | None = None,
 ) -> Item:
-    """Create one small line per segment, by week.
+    """Create one small line per segment, by week, and one for the sum of all other segments.
 
     Args:
         heading: the title, composed of the metric, the timeframe and `by`.
         daily: the rows to show.
-        metric: the metric to plot.
+        metric: the count to plot, which the segments divide.
         timeframe: the chart's timeframe.
         dimension: the column that contains the segments.
         by: the dimension's name in the title.
-        order: the segments to show, by default the `MAX_PANELS` segments with the highest values.
-        name: a function that returns a segment's display name.
+        order: all segments in display order, by default the `top` segments with the highest values.
+        top: number of segments to show.
+        name: a function that returns a segment's display name, which must be unique.
         added_up: whether to sum each week's days instead of showing the last day.
+        without: a value of the dimension that is not a segment, such as a total.
     """
     frame = daily.reader.frame(timeframe, WEEK)
-    top = None if order else MAX_PANELS
-    found = daily.by_segment(metric, dimension, frame, top=top, added_up=added_up)
-    values = {name(one): found[one] for one in order or found if one in found}
+    found = daily.by_segment(
+        metric, dimension, frame, top=len(order) or top, added_up=added_up, without=without
+    )
+    values = [(name(one), found.shown[one]) for one in order or found.shown if one in found.shown]
+    if found.others:
+        values.append((other(found.others), found.rest))
     days = frame.whole_weeks if added_up else frame.days
-    return small_lines(heading, days, metric.unit.value, values, about([metric], daily.table))
+    return small_lines(
+        heading,
+        days,
+        metric.unit.value,
+        values,
+        about([metric], daily.table),
+        others=found.others,
+        added_up=added_up,
+    )
 
 
 def small_lines(
     heading: str,
     days: Sequence[date],
     what: str,
-    values: Mapping[str, Sequence[Any]],
+    values: Sequence[tuple[str, Sequence[Any]]],
     described: About,
+    *,
+    others: int = 0,
+    added_up: bool = False,
 ) -> Item:
-    """Create small multiples of weekly counts (`what`, such as `users`) by segment."""
-    known = {name: one for name, one in values.items() if any(v is not None for v in one)}
+    """Create small multiples of weekly counts (`what`, such as `users`) by segment.
+
+    Args:
+        heading: the title.
+        days: the last day of each week.
+        what: plural noun for what is counted.
+        values: each segment's name and counts. The segments are parts of a whole.
+        described: the definitions and the source.
+        others: the number of segments that the last entry of `values` sums up, if any.
+        added_up: whether the counts are sums over the weeks instead of counts on the days.
+    """
+    known = [line for line in values if any(value is not None for value in line[1])]
     if not days or not known:
         return Unavailable(heading, f"There are no {what} to show.")
-    latest = [(name, float(one[-1] or 0), count_text(one[-1])) for name, one in known.items()]
-    series = [Series(name, numbers(one), count_text(one[-1])) for name, one in known.items()]
+    latest = [(name, float(one[-1] or 0), count_text(one[-1])) for name, one in known]
+    named = latest[:-1] if others and known[-1] is values[-1] else latest
+    series = [Series(name, numbers(one), count_text(one[-1])) for name, one in known]
     rows = (
         [Cell(str(day)), *(_cell(value, count_text) for value in row)]
-        for day, *row in reversed([*zip(days, *known.values(), strict=True)])
+        for day, *row in reversed([*zip(days, *(one for _, one in known), strict=True)])
     )
     return Figure(
         title=heading,
-        finding=findings.ranking(what, latest, on=days[-1], share=True),
+        finding=findings.ranking(
+            what,
+            named,
+            whole=sum(value for _, value, _ in latest),
+            when=f"{'in the week ending' if added_up else 'on'} {days[-1]}",
+        ),
         drawing=small_multiples(days, series),
-        table=table([WEEK_TO, *known], rows),
+        table=table([WEEK_TO if added_up else "Day", *(name for name, _ in known)], rows),
         about=described,
     )
 
@@ -227,25 +271,41 @@ def bars(
     *,
     name: str,
     share: bool = False,
+    rest: Rest = NO_REST,
 ) -> Item:
     """Create a bar chart of counts (`what`, such as `users`) by category.
 
-    `name` is the category column's heading. If `share` is set, the counts are parts of a whole.
+    `name` is the category column's heading. If `share` is set, the counts and the `rest` are the parts
+    of a whole, and the table shows each part's share.
     """
     rows = [*rows]
     known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]
     if not any(count for _, count, _ in known):
         return Unavailable(heading, f"There are no {what} to show.")
+    drawn = known
+    if rest.categories:
+        rows.append((other(rest.categories), rest.total))
+        drawn = [*known, (other(rest.categories), float(rest.total), count_text(rest.total))]
+    whole = sum(count for _, count, _ in drawn)
+
+    def part(count: Any) -> list[Cell]:
+        return [_cell(None if count is None else count / whole, share_text)] if share else []
+
     return Figure(
         title=heading,
-        finding=findings.ranking(what, known, share=share),
-        drawing=bar_chart([Bar(*row) for row in known]),
+        finding=findings.ranking(what, known, whole=whole if share else None),
+        drawing=bar_chart([Bar(*row) for row in drawn]),
         table=table(
-            [name, words(what.split()[-1])],
-            ([Cell(label), _cell(count, count_text)] for label, count in rows),
+            [name, words(what.split()[-1]), *(["Share"] if share else [])],
+            ([Cell(label), _cell(count, count_text), *part(count)] for label, count in rows),
         ),
         about=described,
     )
+
+
+def other(categories: int) -> str:
+    """Return the name of the sum of the categories that are not shown, with their number."""
+    return f"Other ({categories:,})"
 
 
 def metric_bars(
@@ -286,12 +346,14 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
     except MissingTableError:
         return ()
+    wording = daily.reader.wording
     return tuple(
         Tile(
             metric.name,
-            metric.format(now),
+            wording.text(metric, now),
             definition(metric),
-            findings.week_on_week(metric, now, then),
+            daily.table.qualified_name,
+            wording.week_on_week(metric, now, then),
             short_name=metric.short_name,
         )
         for metric, (then, now) in values.items()
@@ -326,13 +388,19 @@ def owners(source: Table) -> str:
 
 
 def day_table(
-    days: Sequence[date], values: Mapping[Metric, Sequence[Any]], heading: str = "Day"
+    wording: Wording,
+    days: Sequence[date],
+    values: Mapping[Metric, Sequence[Any]],
+    heading: str = "Day",
 ) -> DataTable:
     """Create a table of metrics by day, with the latest day first."""
     rows = (
         [
             Cell(str(day)),
-            *(_cell(value, metric.format) for metric, value in zip(values, row, strict=True)),
+            *(
+                _cell(value, partial(wording.text, metric))
+                for metric, value in zip(values, row, strict=True)
+            ),
         ]
         for day, *row in reversed([*zip(days, *values.values(), strict=True)])
     )
@@ -353,9 +421,9 @@ def _cell(value: Any, shown: Callable[[Any], str]) -> Cell:
     return Cell(shown(value), None if value is None else float(value))
 
 
-def _last(metric: Metric, values: Sequence[Any]) -> str:
+def _last(values: Sequence[Any]) -> Any:
     known = [value for value in values if value is not None]
-    return metric.format(known[-1] if known else None)
+    return known[-1] if known else None
 
 
 def _nothing_known(metrics: Iterable[Metric]) -> str:

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from monstera_assets.dashboards.design import plural
+from monstera_assets.dashboards.design import count_text, plural
 from monstera_assets.dashboards.model import Change, Direction
-from monstera_assets.gold.metrics import Metric, Unit
+from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text, reporting_currency
+from monstera_assets.settings import Settings
 
-_IN_POINTS = (Unit.SHARE, Unit.RATIO)
+_IN_POINTS = (Unit.SHARE, Unit.RETENTION)
+_ABSOLUTE = {Unit.SCORE: "{:+.1f}", Unit.RATIO: "{:+.2f}"}
+"""Formats of the differences of units whose changes are shown as differences."""
 _NAMED = 3
 """Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
 """Smallest relative change to show. Smaller changes would be shown as 0.0%."""
+_LARGEST_PART = 10.0
+"""Largest relative change to show, which is elevenfold. Percentages above 1,000% are hard to read."""
 
 
 @dataclass(frozen=True)
@@ -30,72 +35,130 @@ class Point:
     value: Any
 
 
-def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-    """Describe a metric's change from its first to its last known value, and its highest value.
+@dataclass(frozen=True)
+class Wording:
+    """How the pages of a site express amounts and changes.
 
-    If `brief` is set, the highest value is omitted.
+    Attributes:
+        currency: the currency of all money.
+        minimum_base: the smallest earlier count or amount of money for which a relative change is
+            shown. A change from a smaller value is shown as the two values.
     """
-    known = [point for point in points if point.value is not None]
-    if not known:
-        return f"{metric.name} has no known values in this period."
-    first, last = known[0], known[-1]
-    shown = metric.format
-    if len(known) == 1:
-        return f"{metric.name} was {shown(first.value)} on {first.day}, the only day with a value."
-    highest = max(known, key=lambda point: point.value)
-    days = (last.day - first.day).days
-    if shown(last.value) == shown(first.value):
-        change = f"{metric.name} is {shown(last.value)}, the same as {plural(days, 'day')} earlier"
-        if all(point.value == last.value for point in known):
-            return f"{metric.name} stayed at {shown(last.value)} for {days + 1:,} days."
-    else:
-        verb = "rose" if last.value > first.value else "fell"
-        change = (
-            f"{metric.name} {verb} from {shown(first.value)} to {shown(last.value)}"
-            f"{_by(metric, first.value, last.value)} in {plural(days, 'day')}"
-        )
-    unknown = "" if last == points[-1] else f" No value is known after {last.day}."
-    if brief:
-        return f"{change}.{unknown}"
-    return f"{change}. The highest value was {shown(highest.value)} on {highest.day}.{unknown}"
 
+    currency: str
+    minimum_base: float
 
-def total(metric: Metric, points: Sequence[Point], period: str) -> str:
-    """Describe a daily metric's total and the day or week (`period`) with the highest value."""
-    known = [point for point in points if point.value is not None]
-    if not known:
-        return f"{metric.name} has no known values in this period."
-    added = sum(point.value for point in known)
-    sentence = f"{metric.name} totals {metric.format(added)} over {plural(len(known), period)}"
-    if not added:
-        return f"{sentence}."
-    highest = max(known, key=lambda point: point.value)
-    when = f"in the week ending {highest.day}" if period == "week" else f"on {highest.day}"
-    return f"{sentence}. The highest value was {metric.format(highest.value)} {when}."
+    @classmethod
+    def of(cls, settings: Settings) -> Wording:
+        """Return the wording for the settings: `minimum_base` is `min_alert_population`."""
+        policy = settings.policy
+        return cls(reporting_currency(policy), policy.alerts.min_alert_population)
+
+    def text(self, metric: Metric, value: Any) -> str:
+        """Format a metric's value."""
+        return metric.format(value, self.currency)
+
+    def money(self, amount: Any) -> str:
+        """Format an amount of money."""
+        return money_text(amount, self.currency)
+
+    def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
+        """Describe a metric's change from its first to its last known value, and its highest value.
+
+        If `brief` is set, the highest value is omitted.
+        """
+        known = [point for point in points if point.value is not None]
+        if not known:
+            return f"{metric.name} has no known values in this period."
+        first, last = known[0], known[-1]
+        old, new = self.text(metric, first.value), self.text(metric, last.value)
+        if len(known) == 1:
+            return f"{metric.name} was {old} on {first.day}, the only day with a value."
+        highest = max(known, key=lambda point: point.value)
+        days = (last.day - first.day).days
+        if new == old:
+            change = f"{metric.name} is {new}, the same as {plural(days, 'day')} earlier"
+            if all(point.value == last.value for point in known):
+                return f"{metric.name} stayed at {new} for {days + 1:,} days."
+        else:
+            verb = "rose" if last.value > first.value else "fell"
+            by = self._difference(metric, first.value, last.value, "points")
+            part = f" ({by})" if by else ""
+            change = f"{metric.name} {verb} from {old} to {new}{part} in {plural(days, 'day')}"
+        unknown = "" if last == points[-1] else f" No value is known after {last.day}."
+        if brief:
+            return f"{change}.{unknown}"
+        most = self.text(metric, highest.value)
+        return f"{change}. The highest value was {most} on {highest.day}.{unknown}"
+
+    def total(self, metric: Metric, points: Sequence[Point], period: str) -> str:
+        """Describe a daily metric's total and the day or week (`period`) with the highest value."""
+        known = [point for point in points if point.value is not None]
+        if not known:
+            return f"{metric.name} has no known values in this period."
+        added = sum(point.value for point in known)
+        over = plural(len(known), period)
+        sentence = f"{metric.name} totals {self.text(metric, added)} over {over}"
+        if not added:
+            return f"{sentence}."
+        highest = max(known, key=lambda point: point.value)
+        when = f"in the week ending {highest.day}" if period == "week" else f"on {highest.day}"
+        most = self.text(metric, highest.value)
+        return f"{sentence}. The highest value was {most} {when}."
+
+    def week_on_week(self, metric: Metric, now: Any, then: Any) -> Change:
+        """Return the change from a week earlier.
+
+        Shares change by points, scores and ratios by their difference, and all other metrics by a
+        percentage, unless the earlier value is too small or the change is too large.
+        """
+        if now is None or then is None:
+            return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
+        old, new = self.text(metric, then), self.text(metric, now)
+        if new == old:
+            return Change(Direction.FLAT, "unchanged", "from a week earlier")
+        direction = Direction.UP if now > then else Direction.DOWN
+        by = self._difference(metric, then, now, "pts")
+        if not by:
+            return Change(direction, f"from {old} to {new}", "in a week")
+        return Change(direction, f"{by} from {old}")
+
+    def _difference(self, metric: Metric, first: Any, last: Any, points: str) -> str:
+        """Return the change between two values, or an empty string if only the values are shown."""
+        if metric.unit in _IN_POINTS:
+            return f"{(last - first) * 100:+.1f} {points}"
+        if metric.unit in _ABSOLUTE:
+            return _ABSOLUTE[metric.unit].format(last - first)
+        is_amount = metric.unit in COUNTS or metric.unit.is_money
+        is_small = is_amount and first < self.minimum_base
+        if metric.unit is Unit.CHANGE or first <= 0 or is_small:
+            return ""
+        part = float(last - first) / float(first)
+        return f"{part:+,.1%}" if _SMALLEST_PART <= abs(part) <= _LARGEST_PART else ""
 
 
 def ranking(
     what: str,
     bars: Sequence[tuple[str, float, str]],
     *,
-    share: bool = False,
-    on: date | None = None,
+    whole: float | None = None,
+    when: str = "",
 ) -> str:
     """List the categories with the highest and second-highest values.
 
     Args:
         what: plural noun for what is counted, such as `users`.
         bars: each bar's name, value and displayed value.
-        share: whether to show the highest value as a share of the total.
-        on: the day to mention, if any.
+        whole: the count in all categories, including those without a bar, if the categories are parts
+            of a whole. The highest value is then also shown as a share of the whole.
+        when: the start of the sentence, such as `on 2025-06-30`, if any.
     """
-    when = f"On {on}, " if on else ""
-    added = sum(value for _, value, _ in bars)
-    if not added:
+    when = f"{when}, " if when else ""
+    most = max((value for _, value, _ in bars), default=0)
+    if not most:
         return _capital(f"{when}there are no {what}.")
-    most = max(value for _, value, _ in bars)
     first = [(name, shown) for name, value, shown in bars if value == most]
-    part = f" ({most / added:.0%})" if share else ""
+    part = f" ({most / whole:.1%} of {count_text(int(whole))})" if whole else ""
     if len(first) > 1:
         names = ", ".join(name for name, _ in first[:_NAMED])
         more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
@@ -104,35 +167,11 @@ def ranking(
     rest = sorted(
         ((value, other, text) for other, value, text in bars if 0 < value < most), reverse=True
     )
-    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else " and none elsewhere"
+    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else ""
+    if not rest and whole in (None, most):
+        second = " and none elsewhere"
     return _capital(f"{when}most {what}: {name} with {shown}{part}{second}.")
-
-
-def week_on_week(metric: Metric, now: Any, then: Any) -> Change:
-    """Return the relative change from a week earlier, or the difference for shares and scores."""
-    if now is None or then is None:
-        return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
-    if metric.format(now) == metric.format(then):
-        return Change(Direction.FLAT, "unchanged", "from a week earlier")
-    direction = Direction.UP if now > then else Direction.DOWN
-    before = f"from {metric.format(then)}"
-    if metric.unit in _IN_POINTS:
-        return Change(direction, f"{(now - then) * 100:+.1f} pts {before}")
-    if metric.unit is Unit.SCORE:
-        return Change(direction, f"{now - then:+.1f} {before}")
-    if not then:
-        return Change(direction, before)
-    return Change(direction, f"{float(now - then) / float(then):+.1%} {before}")
 
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
-
-
-def _by(metric: Metric, first: Any, last: Any) -> str:
-    if metric.unit in _IN_POINTS:
-        return f" ({(last - first) * 100:+.1f} points)"
-    if metric.unit in (Unit.SCORE, Unit.CHANGE) or not first or first < 0:
-        return ""
-    part = float(last - first) / float(first)
-    return f" ({part:+.1%})" if abs(part) >= _SMALLEST_PART else ""

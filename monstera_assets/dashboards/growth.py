@@ -47,7 +47,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
             growth.USERS_NEW.unit,
             columns=(1, 2, 3),
         ),
-        ma.day_table(days, values, "Window ending"),
+        ma.day_table(reader.wording, days, values, "Window ending"),
         ma.about(metrics, growth.TABLE),
         wide=period is ma.LAST_18_MONTHS,
     )
@@ -75,13 +75,14 @@ def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
 def transitions(heading: str, reader: ma.Reader) -> ma.Item:
     """Chart the most frequent state transitions in the last 30 days."""
     frame = reader.frame(ma.LAST_30_DAYS)
-    rows = reader.rows(
-        [moves.TABLE],
-        f"SELECT from_state, to_state, CAST(sum({moves.MOVES.column_name}) AS BIGINT) AS made"
-        f" FROM {moves.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ? AND scope = ?"
-        " AND from_state <> ? GROUP BY ALL HAVING made > 0"
-        " ORDER BY made DESC, from_state, to_state LIMIT ?",
-        [frame.first, frame.last, moves.PLATFORM, ma.TOTAL, _TRANSITIONS_SHOWN],
+    rows, rest = reader.most(
+        moves.TABLE,
+        ["from_state", "to_state"],
+        moves.MOVES,
+        "WHERE metric_date BETWEEN ? AND ? AND scope = ? AND from_state <> ?"
+        f" AND {moves.MOVES.column_name} > 0",
+        [frame.first, frame.last, moves.PLATFORM, ma.TOTAL],
+        _TRANSITIONS_SHOWN,
     )
     return ma.bars(
         heading,
@@ -89,4 +90,6 @@ def transitions(heading: str, reader: ma.Reader) -> ma.Item:
         [(f"{ma.words(left)} to {ma.words(to).lower()}", made) for left, to, made in rows],
         ma.about([moves.MOVES], moves.TABLE),
         name="Transition",
+        share=True,
+        rest=rest,
     )

@@ -66,7 +66,11 @@ def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         )
         return [
             ma.Cell(product.name, link=product.file(ma.OVERALL)),
-            *(ma.Cell(m.format(values[product][m]), values[product][m]) for m in _COLUMNS),
+            *(
+                ma.Cell(reader.wording.text(metric, value), value)
+                for metric in _COLUMNS
+                for value in [values[product][metric]]
+            ),
             ma.Cell("", links=tuple(views)),
         ]
 

@@ -95,11 +95,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Tile:
-    """A big number with its change."""
+    """A big number with its change. `source` is the table that it comes from."""
 
     label: str
     value: str
     definition: Definition
+    source: str
     change: Change | None = None
     note: str = ""
     short_name: str = ""
@@ -126,14 +127,23 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as SVG markup with escaped text."""
+    """A chart as SVG markup with escaped text.
+
+    Attributes:
+        values: the drawn series, each with its name and its values. A bar is a series of one value.
+    """
 
     svg: str
     width: int
     height: int
+    values: tuple[tuple[str, tuple[float | None, ...]], ...]
     plots: tuple[Plot, ...] = ()
     bands: bool = False
-    points: int = 0
+
+    @property
+    def points(self) -> int:
+        """The number of drawn values."""
+        return sum(len(values) for _, values in self.values)
 
 
 @dataclass(frozen=True)

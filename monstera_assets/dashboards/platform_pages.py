@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
@@ -81,6 +81,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         dimension: str,
         order: Sequence[str] = (),
         *,
+        name: Callable[[str], str] = str,
         added_up: bool = False,
     ) -> ma.Item:
         return ma.small_multiples_figure(
@@ -90,7 +91,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             "segment_value",
             title_case(dimension),
             order=order,
-            name=str if dimension == "country" else ma.words,
+            name=name,
             added_up=added_up,
         )
 
@@ -105,9 +106,15 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ma.section(
                 "States and behavior",
                 [
-                    by(segment_metrics.TABLE, segment_metrics.USERS_IN_SEGMENT, name, values)
-                    for name, values in segment_metrics.SEGMENT_VALUES.items()
-                    if name != "activity_state"
+                    by(
+                        segment_metrics.TABLE,
+                        segment_metrics.USERS_IN_SEGMENT,
+                        dimension,
+                        values,
+                        name=ma.words,
+                    )
+                    for dimension, values in segment_metrics.SEGMENT_VALUES.items()
+                    if dimension != "activity_state"
                 ],
                 "Each dimension divides all users into segments. All lines in a chart use the same"
                 " scale.",
@@ -119,7 +126,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     by(created, overall.CREATED, "acquisition_source", added_up=True),
                     by(created, overall.CREATED, "country", added_up=True),
                 ],
-                "Each chart shows the eight segments with the highest values.",
+                f"Each chart shows the {ma.MAX_PANELS} segments with the highest values, named as in"
+                " the source, and the sum of all other segments.",
             ),
         ],
     )
@@ -145,9 +153,10 @@ def activity_page(
             period,
             "product_id",
             "Product",
-            order=[product.id for product in catalog.products][:_PRODUCTS_SHOWN],
-            name=catalog.name,
+            top=_PRODUCTS_SHOWN,
+            name=catalog.published_name,
             added_up=True,
+            without=ma.TOTAL,
         ),
         by_location(reader, period, None),
         power(reader),
@@ -155,7 +164,7 @@ def activity_page(
     in_all = [reader.daily(source, segment_dimension=ma.TOTAL) for source in created]
     done = [
         features(reader, "event_type", ma.LAST_30_DAYS, None, ma.words),
-        features(reader, "feature_id", ma.LAST_30_DAYS, None, catalog.name),
+        features(reader, "feature_id", ma.LAST_30_DAYS, None, catalog.published_name),
         *(
             ma.column_chart_figure(daily, daily.table.metrics[0], period, weekly=True)
             for daily in in_all[:_CREATED_SHOWN]
@@ -252,7 +261,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
         finding = (
             f"{len(sizes)} monthly cohorts. The highest retention after the first period is"
-            f" {cohorts.RETENTION.format(share)}, for {start:%B %Y} in period {period}."
+            f" {ma.share_text(share)}, for {start:%B %Y} in period {period}."
         )
     return ma.Listing(
         title=heading,
@@ -262,7 +271,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
             (
                 [
                     ma.Cell(f"{start:%b %Y}"),
-                    ma.Cell(cohorts.USERS_IN_COHORT.format(users), users),
+                    ma.Cell(ma.count_text(users), users),
                     *(_share_cell(shares.get((start, period))) for period in periods),
                 ]
                 for start, users in reversed(sizes.items())
@@ -275,7 +284,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
 
 
 def _share_cell(share: float | None) -> ma.Cell:
-    text = cohorts.RETENTION.format(share)
+    text = ma.share_text(share)
     if share is None:
         return ma.Cell(text, quiet=True)
     return ma.Cell(text, share, shade=round(share * ma.SHADES))

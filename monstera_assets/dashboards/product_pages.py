@@ -75,7 +75,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
         ma.column_chart_figure(totals, activity.EVENTS_QUALIFYING, period, weekly=True, wide=True),
         by_location(reader, period, product),
         features(reader, "event_type", ma.LAST_30_DAYS, product, ma.words),
-        features(reader, "feature_id", ma.LAST_30_DAYS, product, catalog.name),
+        features(reader, "feature_id", ma.LAST_30_DAYS, product, catalog.published_name),
         ma.trend(totals, {USERS_ACTIVE: "Active"}, period),
     ]
     return ma.view_page(
@@ -125,10 +125,10 @@ def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma
     found = {(day, state): users for day, state, users in rows}
     if not found:
         return ma.Unavailable(heading, "No users have accessed the product.")
-    values = {
-        ma.words(state): [found.get((day, str(state)), 0) for day in frame.days]
+    values = [
+        (ma.words(state), [found.get((day, str(state)), 0) for day in frame.days])
         for state in _STATES
-    }
+    ]
     described = ma.about_columns(HISTORY, ["current_state"])
     return ma.small_lines(heading, frame.days, "users", values, described)
 
@@ -139,7 +139,13 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
     except MissingTableError:
         return []
     return [
-        ma.Tile(metric.name, metric.format(value), ma.definition(metric), note="all time")
+        ma.Tile(
+            metric.name,
+            reader.wording.text(metric, value),
+            ma.definition(metric),
+            adoption.TABLE.qualified_name,
+            note="all time",
+        )
         for metric, value in zip(_TO_DATE, values, strict=False)
     ]
 

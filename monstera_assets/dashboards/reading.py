@@ -17,14 +17,14 @@ from typing import Any
 import duckdb
 
 from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
+from monstera_assets.dashboards.findings import Wording
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.tables import Table, duckdb_type
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
-_EVERY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,43 @@ class Frame:
         return [self.last - timedelta(days=n * WEEK) for n in reversed(range(count))]
 
 
+@dataclass(frozen=True)
+class Rest:
+    """The categories that are not shown one by one: their number and what they add up to."""
+
+    categories: int
+    total: Any
+
+
+NO_REST = Rest(0, 0)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A count by segment and day or week.
+
+    Attributes:
+        shown: each shown segment's values, in descending order of the segments' values.
+        others: the number of segments that are not shown.
+        rest: the sums of the segments that are not shown.
+    """
+
+    shown: Mapping[str, list[Any]]
+    others: int
+    rest: list[Any]
+
+
 class Reader:
     """Run page queries and cache the results."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, daily: Sequence[MetricTable]) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        daily: Sequence[MetricTable],
+        wording: Wording,
+    ) -> None:
         """Read from a connection, with the latest day in the `daily` tables as the as-of date."""
+        self.wording = wording
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
@@ -124,6 +156,34 @@ class Reader:
         rows = self.rows([table], select, parameters)
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
+    def most(
+        self,
+        table: MetricTable,
+        columns: Sequence[str],
+        metric: Metric,
+        within: str,
+        parameters: Sequence[Any],
+        top: int,
+    ) -> tuple[list[tuple[Any, ...]], Rest]:
+        """Return the `top` categories by their sum of a count, and the sum of all others.
+
+        Each row consists of the category's `columns` and the sum.
+        """
+        names = ", ".join(map(quote, columns))
+        rows = self.rows(
+            [table],
+            f"WITH counted AS (SELECT {names}, sum({quote(metric.column_name)}) AS counted"
+            f" FROM {table.qualified_name} {within} GROUP BY {names}),"
+            f" listed AS (SELECT *, least(row_number() OVER (ORDER BY counted DESC, {names}), ?)"
+            " AS place_or_rest FROM counted)"
+            f" SELECT {', '.join(f'any_value({quote(name)})' for name in columns)},"
+            " CAST(sum(counted) AS BIGINT), count(*) FROM listed"
+            " GROUP BY place_or_rest ORDER BY place_or_rest",
+            [*parameters, top + 1],
+        )
+        rest = Rest(*reversed(rows[top][-2:])) if len(rows) > top else NO_REST
+        return [row[:-1] for row in rows[:top]], rest
+
     def daily(self, table: MetricTable, **where: Any) -> Daily:
         """Return the rows in a daily table that match the column values in `where`."""
         return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
@@ -180,53 +240,62 @@ class Daily:
         dimension: str,
         frame: Frame,
         *,
-        top: int | None = None,
+        top: int,
         added_up: bool = False,
-    ) -> dict[str, list[Any]]:
-        """Return a metric for at most `top` values of a dimension, in descending order.
+        without: str | None = None,
+    ) -> Segments:
+        """Return a count for the `top` values of a dimension that divides what is counted.
 
         Values are None for days without a row. If `added_up` is set, each complete week's values are
         summed. The sum is 0 for a segment without rows, and None if the table has no rows for one or
-        more of the week's days.
+        more of the week's days. Rows with the value `without`, such as totals, are left out.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
-        name, bounds = self.table.qualified_name, [frame.first, frame.last]
+        name = self.table.qualified_name
         within, asked = self._within(frame)
-        days = frame.whole_weeks if added_up else frame.days
+        if without is not None:
+            within, asked = f"{within} AND {segment} <> ?", [*asked, without]
         if added_up:
-            # DuckDB widens integer sums to HUGEINT. Decimal sums are exact in any order.
-            total = f"CAST(sum({column}) AS {duckdb_type(metric.column.dtype)})"
-            week = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
-            select = f"SELECT {week}, {segment}, {total} FROM {name} {within} GROUP BY ALL"
-            complete = rows(
-                [self.table],
-                f"SELECT {week} FROM {name} WHERE metric_date BETWEEN ? AND ?"
-                " GROUP BY week HAVING count(DISTINCT metric_date) = ?",
-                [frame.last, *bounds, WEEK],
-            )
-            found_rows = rows([self.table], select, [frame.last, *asked])
-            weight = f"sum({column})"
+            days = frame.whole_weeks
+            day = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER)"
+            weight, day_parameters = f"sum({column})", [frame.last]
         else:
-            select = (
-                f"SELECT metric_date, {segment}, {column} FROM {name} {within}"
-                " AND (? - metric_date) % ? = 0"
-            )
-            complete = []
-            found_rows = rows([self.table], select, [*asked, frame.last, frame.step])
+            days, day, day_parameters = frame.days, "metric_date", []
             weight = f"max({column}) FILTER (metric_date = (SELECT max(metric_date) FROM {name}))"
-        ranked = rows(
-            [self.table],
-            f"SELECT {segment} FROM {name} {within} GROUP BY {segment}"
-            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?",
-            [*asked, top if top is not None else _EVERY],
+        ranking = (
+            f"SELECT {segment}, count(*) OVER () AS segments FROM {name} {within} GROUP BY {segment}"
+            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?"
         )
-        found: dict[str, dict[date, Any]] = {
-            value: {last: 0 for (last,) in complete} for (value,) in ranked
+        ranked = rows([self.table], ranking, [*asked, top])
+        shown = [value for value, _ in ranked]
+        # DuckDB widens integer sums to HUGEINT.
+        found_rows = rows(
+            [self.table],
+            f"WITH ranked AS ({ranking}) SELECT {day} AS day, ranked.{segment} AS shown,"
+            f" CAST(sum({column}) AS BIGINT) FROM {name} LEFT JOIN ranked USING ({segment})"
+            f" {within} AND (? OR (? - metric_date) % ? = 0) GROUP BY ALL",
+            [*asked, top, *day_parameters, *asked, added_up, frame.last, frame.step],
+        )
+        complete = {day: 0 for (day,) in self._complete_weeks(frame)} if added_up else {}
+        found: dict[str | None, dict[date, Any]] = {
+            value: dict(complete) for value in (*shown, None)
         }
-        for day, value, number in found_rows:
-            if value in found and (day in found[value] or not added_up):
-                found[value][day] = number
-        return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
+        for on, value, number in found_rows:
+            if on in complete or not added_up:
+                found[value][on] = number
+        values = {value: [numbers.get(on) for on in days] for value, numbers in found.items()}
+        others = ranked[0][1] - len(shown) if ranked else 0
+        return Segments({value: values[value] for value in shown}, others, values[None])
+
+    def _complete_weeks(self, frame: Frame) -> list[tuple[Any, ...]]:
+        """Return the last day of each week in a frame for which the table has all days."""
+        return self.reader.rows(
+            [self.table],
+            f"SELECT metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
+            f" FROM {self.table.qualified_name} WHERE metric_date BETWEEN ? AND ?"
+            " GROUP BY week HAVING count(DISTINCT metric_date) = ?",
+            [frame.last, frame.first, frame.last, WEEK],
+        )
 
     def _within(self, frame: Frame) -> tuple[str, list[Any]]:
         """Return the SQL filter and its parameters for a frame's days and for `where`."""

@@ -23,6 +23,7 @@ from monstera_assets.dashboards import platform_pages, product_pages
 from monstera_assets.dashboards.account_page import accounts_page
 from monstera_assets.dashboards.cross_product_page import cross_product_page
 from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
 from monstera_assets.dashboards.model import Drawing, Figure, Listing, Page
 from monstera_assets.dashboards.reading import Reader
@@ -48,7 +49,10 @@ class SiteReport:
 
 
 def build_site(
-    connection: duckdb.DuckDBPyConnection, output: Path, tables: Sequence[MetricTable]
+    connection: duckdb.DuckDBPyConnection,
+    output: Path,
+    tables: Sequence[MetricTable],
+    wording: Wording,
 ) -> SiteReport:
     """Build all pages and replace all previous pages in `output` in one step.
 
@@ -59,7 +63,7 @@ def build_site(
         SchemaMismatchError: If a stored table differs from its declaration.
     """
     with writer.transaction(connection):
-        reader = Reader(connection, [table for table in tables if table.partition_column])
+        reader = Reader(connection, [table for table in tables if table.partition_column], wording)
         pages = render_site(reader, tables)
         as_of = reader.days[1] if reader.days else None
     snapshots = Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
@@ -83,7 +87,7 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
         lock_timeout_seconds=settings.lock_timeout_seconds,
         read_only=True,
     ) as connection:
-        return build_site(connection, output, tables)
+        return build_site(connection, output, tables, Wording.of(settings))
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards.model import Link, Page, Section, Tile
 from monstera_assets.dashboards.reading import Reader
+from monstera_assets.gold.published_ids import NONE, own_id
 from monstera_assets.warehouse.errors import MissingTableError
 
 HOME = "index.html"
@@ -34,7 +36,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The active products, and the names of all product catalog nodes by id."""
+    """The active products, and the unique names of all product catalog nodes by id."""
 
     products: tuple[Product, ...]
     names: dict[str, str]
@@ -43,9 +45,16 @@ class Catalog:
         """Return the name of a product, feature or sub-feature, or its id if the name is unknown."""
         return self.names.get(node, node)
 
+    def published_name(self, node: str) -> str:
+        """Return the name for a published id, which can be `none`."""
+        return "None" if node == NONE else self.name(own_id(node))
+
 
 def read_catalog(reader: Reader) -> Catalog:
-    """Return the catalog, sorted by product name, or an empty catalog if it was never materialized."""
+    """Return the catalog, sorted by product name, or an empty catalog if it was never materialized.
+
+    Nodes with the same name are shown with their ids.
+    """
     try:
         nodes = reader.rows(
             [CATALOG],
@@ -54,12 +63,11 @@ def read_catalog(reader: Reader) -> Catalog:
         )
     except MissingTableError:
         return Catalog((), {})
-    active = [(node, name) for node, name, has_pages in nodes if has_pages]
-    slugs = file_names([node for node, _ in active])
-    return Catalog(
-        tuple(Product(node, name, slugs[node]) for node, name in active),
-        {node: name for node, name, _ in nodes},
-    )
+    uses = Counter(name for _, name, _ in nodes)
+    names = {node: name if uses[name] == 1 else f"{name} ({node})" for node, name, _ in nodes}
+    active = [node for node, _, has_pages in nodes if has_pages]
+    slugs = file_names(active)
+    return Catalog(tuple(Product(node, names[node], slugs[node]) for node in active), names)
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from monstera_assets.bronze.event_rules import LOCATIONS
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
-from monstera_assets.gold.published_ids import NONE, own_id, published_id
+from monstera_assets.gold.published_ids import NONE, published_id
 
 _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
@@ -35,25 +36,23 @@ def features(
 ) -> ma.Item:
     """Chart the features or event types with the most qualifying events in a period."""
     frame = reader.frame(period)
-    rows = reader.rows(
-        [activity.TABLE],
-        f"SELECT {dimension}, CAST(sum({_EVENTS.column_name}) AS BIGINT) AS events"
-        f" FROM {activity.TABLE.qualified_name}"
-        f" WHERE metric_date BETWEEN ? AND ? AND event_type <> ? AND {dimension} <> ?"
-        " AND (? IS NULL OR product_id = ?)"
-        f" GROUP BY ALL HAVING events > 0 ORDER BY events DESC, {dimension} LIMIT ?",
-        [
-            *(frame.first, frame.last, ma.TOTAL, NONE),
-            *[_published(product)] * 2,
-            _SHOWN,
-        ],
+    rows, rest = reader.most(
+        activity.TABLE,
+        [dimension],
+        _EVENTS,
+        f"WHERE metric_date BETWEEN ? AND ? AND event_type <> ? AND {dimension} <> ?"
+        f" AND {_EVENTS.column_name} > 0 AND (? IS NULL OR product_id = ?)",
+        [*(frame.first, frame.last, ma.TOTAL, NONE), *[_published(product)] * 2],
+        _SHOWN,
     )
     return ma.bars(
         heading,
         "qualifying events",
-        [(name(own_id(value)), events) for value, events in rows],
+        [(name(value), events) for value, events in rows],
         ma.about([_EVENTS], activity.TABLE),
         name=_BY[dimension],
+        share=True,
+        rest=rest,
     )
 
 
@@ -65,19 +64,24 @@ def by_location(
     frame = reader.frame(period, ma.WEEK)
     where = {"product_id": _published(product)} if product else {}
     daily = reader.daily(activity.TABLE, **where)
-    found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
+    found = daily.by_segment(
+        _EVENTS, "location", frame, top=len(LOCATIONS), added_up=True, without=ma.TOTAL
+    ).shown
     # Every computed day has a total, so a week with fewer than seven totals is incomplete.
     whole = product_totals(reader, product).by_week([_EVENTS], frame)[_EVENTS]
-    values = {
-        ma.words(place): [
-            None if in_all is None else events
-            for events, in_all in zip(found[place], whole, strict=True)
-        ]
+    values = [
+        (
+            ma.words(place),
+            [
+                None if in_all is None else events
+                for events, in_all in zip(found[place], whole, strict=True)
+            ],
+        )
         for place in sorted(found)
-        if place != ma.TOTAL
-    }
+    ]
     described = ma.about([_EVENTS], activity.TABLE)
-    return ma.small_lines(heading, frame.whole_weeks, _EVENTS.unit.value, values, described)
+    what = _EVENTS.unit.value
+    return ma.small_lines(heading, frame.whole_weeks, what, values, described, added_up=True)
 
 
 def workflow_figures(
@@ -103,8 +107,7 @@ def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Ite
     if not any(value for one in values.values() for value in one):
         return ma.Unavailable(heading, "No workflows were started or completed in this period.")
     finding = " ".join(
-        ma.total(metric, ma.points(days, one), "week") for metric, one in values.items()
+        totals.reader.wording.total(metric, ma.points(days, one), "week")
+        for metric, one in values.items()
     )
-    return ma.line_figure(
-        heading, finding, days, labels, values, activity.TABLE, first_heading=ma.WEEK_TO
-    )
+    return ma.line_figure(heading, finding, days, labels, values, totals, first_heading=ma.WEEK_TO)

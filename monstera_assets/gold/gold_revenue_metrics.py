@@ -85,11 +85,11 @@ REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue on the date / revenue 30 days earlier, {_RETAINED}.",
     "sum(now) / sum(then)",
-    ma.Unit.RATIO,
+    ma.Unit.RETENTION,
     short_name="NRR",
     population=_POPULATION,
     caveats="Neither sum includes accounts that did not pay 30 days earlier. Expansion can raise"
-    " the ratio above 1.",
+    " the share above 100%.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",

@@ -45,6 +45,7 @@ class Unit(StrEnum):
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
     SHARE = "share"
+    RETENTION = "share of an earlier amount"
     RATIO = "ratio"
     CHANGE = "relative change"
     DAYS = "days"
@@ -80,11 +81,13 @@ COUNTS = (
 )
 _FORMATS = {
     **dict.fromkeys(COUNTS, "{:,}"),
-    **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),
+    **dict.fromkeys((Unit.SHARE, Unit.RETENTION), "{:.1%}"),
+    Unit.RATIO: "{:,.2f}",
     Unit.CHANGE: "{:+.1%}",
-    **dict.fromkeys((Unit.MONEY, Unit.YEARLY_MONEY), "{:,.2f}"),
 }
-QUOTIENTS = (Unit.SHARE, Unit.RATIO, Unit.CHANGE)
+PERCENTAGES = (Unit.SHARE, Unit.RETENTION, Unit.CHANGE)
+"""Units of quotients that are shown as percentages."""
+QUOTIENTS = (*PERCENTAGES, Unit.RATIO)
 _TYPES = {
     **dict.fromkeys(COUNTS, "int64"),
     **dict.fromkeys((Unit.MONEY, Unit.YEARLY_MONEY), "decimal(18, 2)"),
@@ -176,10 +179,12 @@ class Metric:
             is_share=self.unit is Unit.SHARE,
         )
 
-    def format(self, value: Any) -> str:
-        """Format a value, with quotients as percentages and money with two decimal places."""
+    def format(self, value: Any, currency: str) -> str:
+        """Format a value: shares as percentages, ratios as numbers, and money with its currency."""
         if value is None:
             return "not known"
+        if self.unit.is_money:
+            return money_text(value, currency)
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)
 
     def change(self, days: int) -> Metric:
@@ -355,6 +360,11 @@ def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
     """Return columns of the same type from their names and descriptions."""
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
+
+
+def money_text(amount: Any, currency: str) -> str:
+    """Format an amount of money with two decimal places and its currency."""
+    return f"{amount:,.2f} {currency}"
 
 
 def reporting_currency(policy: LifecyclePolicy) -> str:

@@ -122,7 +122,7 @@ class AlertPolicy(_Policy):
     """
 
     min_alert_population: Count = 30
-    """Minimum number of people, events or rows for a figure to be evaluated."""
+    """Minimum number of people, events or rows to evaluate a figure or show its change in percent."""
     alert_significance: float = Field(0.001, gt=0, lt=1)
     """Maximum p-value of the two-proportion test for a changed rate to raise an alert."""
     max_gap_days: Count = 14

@@ -62,5 +62,4 @@ def headline(connection: duckdb.DuckDBPyConnection, currency: str) -> Iterator[s
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
         ).fetchall():
             for metric, value in zip(BIG_NUMBERS, row, strict=True):
-                money = f" {currency}" if metric.unit.is_money else ""
-                yield f"{metric.title}: {metric.format(value)}{money}"
+                yield f"{metric.title}: {metric.format(value, currency)}"

@@ -16,6 +16,7 @@ import pytest
 from monstera_assets.bronze import bronze_users
 from monstera_assets.bronze.load_events import TABLES as EVENT_TABLES
 from monstera_assets.checks.rules import Rule
+from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.model import Figure
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.definitions import metric_tables
@@ -136,6 +137,7 @@ def test_the_example_of_a_chart_is_a_figure(seeds_run: SeedsRun) -> None:
     daily = [table for table in metric_tables() if table.partition_column]
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         *imports, call = blocks("dashboards.md", "python")[0].strip().splitlines()
-        made: dict[str, object] = {"reader": Reader(connection, daily)}
+        reader = Reader(connection, daily, Wording("USD", 30))
+        made: dict[str, object] = {"reader": reader}
         exec("\n".join(imports), made)  # noqa: S102
         assert isinstance(eval(call, made), Figure)  # noqa: S307

@@ -69,8 +69,10 @@ def test_ticks_are_round_and_enclose_all_values(
         (-2000, Unit.MONEY, "-2,000"),
         (0.25, Unit.SHARE, "25%"),
         (0.025, Unit.SHARE, "2.5%"),
-        (1.5, Unit.RATIO, "150%"),
-        (40, Unit.RATIO, "40x"),
+        (1.5, Unit.RETENTION, "150%"),
+        (40, Unit.RETENTION, "40x"),
+        (1.5, Unit.RATIO, "1.5"),
+        (40, Unit.RATIO, "40"),
         (12.5, Unit.DAYS, "12.5"),
     ],
 )

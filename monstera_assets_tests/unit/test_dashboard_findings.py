@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from monstera_assets.dashboards.design import LAST_90_DAYS, headline, title
-from monstera_assets.dashboards.findings import Point, ranking, total, trend_summary, week_on_week
+from monstera_assets.dashboards.findings import Point, Wording, ranking
 from monstera_assets.dashboards.model import Direction
+from monstera_assets.gold.gold_growth_accounting import QUICK_RATIO
 from monstera_assets.gold.gold_overall_metrics import CREATED, HEALTH, MONTHLY, STICKINESS
-from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING
+from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING, REVENUE_RETAINED_NET
 from monstera_assets.gold.metrics import Metric
 
 FIRST = date(2025, 4, 2)
+WORDING = Wording(currency="EUR", minimum_base=30)
 
 
 def points(values: Sequence[Any], step: int = 1) -> list[Point]:
@@ -53,8 +55,51 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
         (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
         (
             MONTHLY,
-            [0, 4],
-            "Users Active Monthly rose from 0 to 4 in 1 day. The highest value was 4 on 2025-04-03.",
+            [2, 61],
+            "Users Active Monthly rose from 2 to 61 in 1 day. The highest value was 61 on"
+            " 2025-04-03.",
+        ),
+        (
+            MONTHLY,
+            [29, 58],
+            "Users Active Monthly rose from 29 to 58 in 1 day. The highest value was 58 on"
+            " 2025-04-03.",
+        ),
+        (
+            MONTHLY,
+            [30, 60],
+            "Users Active Monthly rose from 30 to 60 (+100.0%) in 1 day. The highest value was 60 on"
+            " 2025-04-03.",
+        ),
+        (
+            QUICK_RATIO,
+            [0.8, 1.25],
+            "Users Quick Ratio per Window rose from 0.80 to 1.25 (+0.45) in 1 day. The highest value"
+            " was 1.25 on 2025-04-03.",
+        ),
+        (
+            REVENUE_RETAINED_NET,
+            [0.95, 1.12],
+            "Revenue Retained Net Monthly rose from 95.0% to 112.0% (+17.0 points) in 1 day. The"
+            " highest value was 112.0% on 2025-04-03.",
+        ),
+        (
+            REVENUE_CLOSING,
+            [Decimal("20.00"), Decimal("5920.00")],
+            "Revenue Closing Daily rose from 20.00 EUR to 5,920.00 EUR in 1 day. The highest value was"
+            " 5,920.00 EUR on 2025-04-03.",
+        ),
+        (
+            REVENUE_CLOSING,
+            [Decimal("49.00"), Decimal("588.00")],
+            "Revenue Closing Daily rose from 49.00 EUR to 588.00 EUR in 1 day. The highest value was"
+            " 588.00 EUR on 2025-04-03.",
+        ),
+        (
+            REVENUE_CLOSING,
+            [Decimal("49.00"), Decimal("539.00")],
+            "Revenue Closing Daily rose from 49.00 EUR to 539.00 EUR (+1,000.0%) in 1 day. The highest"
+            " value was 539.00 EUR on 2025-04-03.",
         ),
         (
             MONTHLY,
@@ -65,22 +110,23 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
         (
             REVENUE_CLOSING,
             [Decimal("1620.00"), Decimal("3000.00")],
-            "Revenue Closing Daily rose from 1,620.00 to 3,000.00 (+85.2%) in 1 day."
-            " The highest value was 3,000.00 on 2025-04-03.",
+            "Revenue Closing Daily rose from 1,620.00 EUR to 3,000.00 EUR (+85.2%) in 1 day."
+            " The highest value was 3,000.00 EUR on 2025-04-03.",
         ),
     ],
 )
 def test_trend_summary(metric: Metric, values: list[Any], sentence: str) -> None:
-    assert trend_summary(metric, points(values)) == sentence
+    assert WORDING.trend_summary(metric, points(values)) == sentence
 
 
 def test_a_brief_trend_summary_omits_the_highest_value() -> None:
-    assert trend_summary(MONTHLY, points([2, 8, 4]), brief=True) == (
-        "Users Active Monthly rose from 2 to 4 (+100.0%) in 2 days."
+    assert WORDING.trend_summary(MONTHLY, points([200, 800, 400]), brief=True) == (
+        "Users Active Monthly rose from 200 to 400 (+100.0%) in 2 days."
     )
 
 
 def test_total() -> None:
+    total = WORDING.total
     assert total(CREATED, points([1, 4, 2]), "day") == (
         "Users Created Daily totals 7 over 3 days. The highest value was 4 on 2025-04-03."
     )
@@ -95,34 +141,40 @@ def test_total() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bars", "share", "sentence"),
+    ("bars", "whole", "sentence"),
     [
         (
             [("Active", 6, "6"), ("Dormant", 3, "3"), ("New", 1, "1")],
-            True,
-            "Most users: Active with 6 (60%), followed by Dormant with 3.",
+            10,
+            "Most users: Active with 6 (60.0% of 10), followed by Dormant with 3.",
+        ),
+        (
+            [("Active", 6, "6"), ("Dormant", 3, "3")],
+            2000,  # the other 1,991 are in categories without a bar
+            "Most users: Active with 6 (0.3% of 2,000), followed by Dormant with 3.",
         ),
         (
             [("A", 2, "2"), ("B", 2, "2"), ("C", 1, "1")],
-            False,
+            None,
             "Most users: A, B, with 2 each.",
         ),
         (
             [(name, 1, "1") for name in "ABCDE"],
-            True,
-            "Most users: A, B, C and 2 more, with 1 (20%) each.",
+            5,
+            "Most users: A, B, C and 2 more, with 1 (20.0% of 5) each.",
         ),
-        ([("A", 2, "2"), ("B", 0, "0")], False, "Most users: A with 2 and none elsewhere."),
-        ([("A", 0, "0")], False, "There are no users."),
-        ([], True, "There are no users."),
+        ([("A", 2, "2"), ("B", 0, "0")], None, "Most users: A with 2 and none elsewhere."),
+        ([("A", 2, "2")], 3, "Most users: A with 2 (66.7% of 3)."),
+        ([("A", 0, "0")], None, "There are no users."),
+        ([], 7, "There are no users."),
     ],
 )
-def test_ranking(bars: list[tuple[str, float, str]], share: bool, sentence: str) -> None:
-    assert ranking("users", bars, share=share) == sentence
+def test_ranking(bars: list[tuple[str, float, str]], whole: float | None, sentence: str) -> None:
+    assert ranking("users", bars, whole=whole) == sentence
 
 
 def test_ranking_on_a_day() -> None:
-    assert ranking("users", [("A", 2, "2")], on=FIRST) == (
+    assert ranking("users", [("A", 2, "2")], when=f"on {FIRST}") == (
         "On 2025-04-02, most users: A with 2 and none elsewhere."
     )
 
@@ -130,9 +182,15 @@ def test_ranking_on_a_day() -> None:
 @pytest.mark.parametrize(
     ("metric", "now", "then", "direction", "text"),
     [
-        (MONTHLY, 12, 9, Direction.UP, "+33.3% from 9"),
-        (MONTHLY, 9, 12, Direction.DOWN, "-25.0% from 12"),
-        (MONTHLY, 4, 0, Direction.UP, "from 0"),
+        (MONTHLY, 120, 90, Direction.UP, "+33.3% from 90"),
+        (MONTHLY, 90, 120, Direction.DOWN, "-25.0% from 120"),
+        (MONTHLY, 61, 2, Direction.UP, "from 2 to 61"),
+        (MONTHLY, 0, 29, Direction.DOWN, "from 29 to 0"),
+        (MONTHLY, 0, 30, Direction.DOWN, "-100.0% from 30"),
+        (MONTHLY, 4, 0, Direction.UP, "from 0 to 4"),
+        (MONTHLY, 400, 30, Direction.UP, "from 30 to 400"),
+        (REVENUE_CLOSING, Decimal("33"), Decimal("30"), Direction.UP, "+10.0% from 30.00 EUR"),
+        (QUICK_RATIO, 1.5, 2.0, Direction.DOWN, "-0.50 from 2.00"),
         (MONTHLY, 0, 0, Direction.FLAT, "unchanged"),
         (STICKINESS, 0.5, 0.4, Direction.UP, "+10.0 pts from 40.0%"),
         (STICKINESS, 0.98601, 0.98599, Direction.FLAT, "unchanged"),
@@ -142,7 +200,7 @@ def test_ranking_on_a_day() -> None:
     ],
 )
 def test_week_on_week(metric: Metric, now: Any, then: Any, direction: Direction, text: str) -> None:
-    change = week_on_week(metric, now, then)
+    change = WORDING.week_on_week(metric, now, then)
     assert (change.direction, change.text) == (direction, text)
 
 

@@ -231,14 +231,16 @@ def test_snake_case_and_back() -> None:
         (Unit.SHARE, 1 / 3, "33.3%"),
         (Unit.CHANGE, -0.125, "-12.5%"),
         (Unit.CHANGE, 0.5, "+50.0%"),
-        (Unit.MONEY, 1234.5, "1,234.50"),
+        (Unit.RETENTION, 1.125, "112.5%"),
+        (Unit.RATIO, 1.2666, "1.27"),
+        (Unit.MONEY, 1234.5, "1,234.50 USD"),
         (Unit.SCORE, 47.9166, "47.9"),
         (Unit.SHARE, None, "not known"),
         (Unit.USERS, 0, "0"),
     ],
 )
 def test_values_as_people_read_them(unit: Unit, value: float | None, shown: str) -> None:
-    assert metric("Users Active Daily", unit).format(value) == shown
+    assert metric("Users Active Daily", unit).format(value, "USD") == shown
 
 
 PREDICTIONS = {
