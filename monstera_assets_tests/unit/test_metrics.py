@@ -286,7 +286,10 @@ def test_the_catalog_has_every_metric_of_every_table() -> None:
     monthly = listed["gold_users_active_monthly", "users_active_monthly"]
     assert monthly["metric_name"] == "Users Active Monthly"
     assert monthly["dimensions"] == "metric_date, segment_dimension, segment_value"
-    assert monthly["source_tables"] == "bronze_accounts, bronze_users, silver_daily_user_activity"
+    assert (
+        monthly["source_tables"]
+        == "bronze_users, silver_account_state_intervals, silver_daily_user_activity"
+    )
 
 
 def test_a_company_configures_what_its_users_create() -> None:
