@@ -79,14 +79,16 @@ class Buttons:
         return list(self.instance.get_runs())[::-1]
 
     def finished(self, before: int, name: str) -> dg.DagsterRun:
-        """Wait until the only new run has finished, and take a picture of all runs."""
+        """Wait until the only new run has finished, and take a picture of its page."""
         give_up = time.monotonic() + RUN_SECONDS
         while not (new := self.runs()[before:]) or not all(run.is_finished for run in new):
             assert time.monotonic() < give_up, new
             time.sleep(1)
         time.sleep(2)  # a second run would have begun
         [run] = self.runs()[before:]
-        self.ui.show("/runs", [run.run_id[:8]], f"button_{name}_runs")
+        self.ui.driver.get(f"{self.ui.url}/runs/{run.run_id}")
+        time.sleep(2 * _LAYOUT_SECONDS)
+        self.picture(f"{name}_run")
         assert run.status == dg.DagsterRunStatus.SUCCESS
         return run
 

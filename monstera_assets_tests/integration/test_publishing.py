@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from monstera_assets.definitions import build_definitions, tables
+from monstera_assets.operations.forget import forget_person
 from monstera_assets.operations.publishing import KEY, PublishError, publish, published
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.warehouse.connection import connect
@@ -179,6 +180,21 @@ def test_tables_that_were_never_materialized_are_left_out(settings: Settings) ->
     assert "gold_overall_metrics" not in rows
     assert "gold.gold_overall_metrics" not in snapshot(settings.published)
     assert len(rows) == len(published(settings, TABLES)) - 1
+
+
+def test_an_erased_person_is_in_no_byte_of_the_copy(settings: Settings) -> None:
+    states = "FROM silver.silver_user_current_state WHERE user_id = ?"
+    rows = "SELECT count(*) FROM silver.silver_user_current_state"
+    assert b"usr_05" in settings.published.read_bytes()
+    with duckdb.connect(settings.published, read_only=True) as connection:
+        assert len(connection.execute(states, ["usr_05"]).fetchall()) == 1
+        [(before,)] = connection.execute(rows).fetchall()
+    done = forget_person(settings, "usr_05", TABLES)
+    assert done.published == settings.published
+    assert b"usr_05" not in settings.published.read_bytes()
+    with duckdb.connect(settings.published, read_only=True) as connection:
+        assert len(connection.execute(states, [done.tombstone]).fetchall()) == 1
+        assert connection.execute(rows).fetchall() == [(before,)]
 
 
 def test_an_open_reader_keeps_the_old_copy_and_no_one_waits(settings: Settings) -> None:
