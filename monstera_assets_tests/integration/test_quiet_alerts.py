@@ -287,8 +287,7 @@ def planted(of: Work, name: str, change: float, end: int) -> Work:
     """
     rng = np.random.default_rng(end)
     worked = of.worked[: end + 1].copy()
-    short = replace(of, worked=worked)
-    population, part = members(short, end)[name]
+    population, part = members(replace(of, worked=worked), end)[name]
     number = round(abs(change) * int((population & part).sum()))
     if name in ("dormant", "churned"):
         week = slice(end - 6 - (31 if name == "dormant" else 61), None)
@@ -297,11 +296,11 @@ def planted(of: Work, name: str, change: float, end: int) -> Work:
         for user in rng.permutation(people)[:number]:
             last = week.start + rng.choice(np.flatnonzero(days[:, user]))
             worked[last + 1 :, user] = False
-        return short
+        return replace(of, worked=worked)
     for user in rng.permutation(np.flatnonzero(population & part))[:number]:
         first = end - 6 if name == "reactivated" else of.signup[user]
         worked[first : first + 8, user] = False
-    return short
+    return replace(of, worked=worked)
 
 
 @pytest.mark.parametrize(

@@ -311,10 +311,11 @@ def test_an_account_counts_within_the_bounds_of_chance(
         (149, None, 1),
         (150, None, 0),
         # Use 8 days after signup is no activation.
+        (149, 4, 1),
         (150, 4, 0),
-        # All 60 are activated within 7 days: 19 count, and 41 do not.
-        (195, 5, 1),
-        (196, 5, 0),
+        # All 60 are activated within 7 days: 19 count, and 41 do not. With 165, 124 count: z = 5.54.
+        # Without bounds, z = 0.035 / sqrt(0.193 * 0.807 * 0.00125) = 2.51.
+        (165, 5, 1),
     ],
 )
 def test_an_account_that_does_not_start_counts_within_the_bounds_of_chance(
