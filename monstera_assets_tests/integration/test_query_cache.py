@@ -147,6 +147,14 @@ def test_queries_of_old_code_are_deleted(home: Path) -> None:
     assert open_cache("policy 39").get("silver_table", never) == QUERY
 
 
+def test_queries_in_use_are_kept() -> None:
+    open_cache("used").get("silver_table", lambda: QUERY)
+    for number in range(40):
+        open_cache("used")
+        open_cache(f"policy {number}")
+    assert open_cache("used").get("silver_table", never) == QUERY
+
+
 def test_another_policy_concerns_the_queries_that_read_it() -> None:
     one, other = (
         query_caches(Settings(policy=LifecyclePolicy(active_days=days))) for days in (30, 29)
