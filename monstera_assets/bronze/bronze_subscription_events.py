@@ -98,11 +98,18 @@ def classify(
         aliases=aliases,
     )
     is_document = ~dict(rules)["unreadable_metadata"].fill_null(False)
-    document = ibis.ifelse(is_document, rows.metadata, None)
-    texts = {
-        column.name: reading.text(text_at(document, _METADATA_KEYS.get(column.name, column.name)))
-        for column in _FROM_METADATA
-    }
+    # Each step becomes columns that the next step reads. A nested expression would be repeated in
+    # the SQL, which DuckDB would take much longer to plan than to run.
+    rows = rows.mutate(document=ibis.ifelse(is_document, rows.metadata, None))
+    rows = rows.mutate(
+        **{
+            f"found_{column.name}": text_at(
+                rows.document, _METADATA_KEYS.get(column.name, column.name)
+            )
+            for column in _FROM_METADATA
+        }
+    )
+    texts = {column.name: reading.text(rows[f"found_{column.name}"]) for column in _FROM_METADATA}
     seasonal, voluntary = PAUSE_REASONS
     texts["pause_reason"] = ibis.cases(
         (rows.event_type != "subscription_paused", None),
@@ -116,12 +123,13 @@ def classify(
     }
     for name in ("total_seats", "monthly_recurring_revenue"):
         values[name] = ibis.ifelse(values[name] < 0, None, values[name])
+    rows = rows.mutate(**values)
     faults: list[ma.Rejection] = [
         *(
-            (f"unreadable_{name}", rows[f"text_{name}"].notnull() & values[name].isnull())
+            (f"unreadable_{name}", rows[f"text_{name}"].notnull() & rows[name].isnull())
             for name in values
         ),
-        ("unknown_subscription_tier", values["subscription_tier"].notin(reading.tiers)),
+        ("unknown_subscription_tier", rows.subscription_tier.notin(reading.tiers)),
     ]
     fits_entity = ((rows.entity_type == "account") & rows.event_type.isin(ACCOUNT_EVENT_TYPES)) | (
         (rows.entity_type == "user") & rows.event_type.isin(USER_EVENT_TYPES)
@@ -130,7 +138,7 @@ def classify(
     rules.append(("unknown_subscription_event", ~fits_entity))
     if aliases is not None:
         rules.append((ma.MERGED, is_deletion & rows[ma.UNDER_ALIAS]))
-    judged = event_rules.classified(rows.mutate(**{**values, ma.FAULTS: found}), rules)
+    judged = event_rules.classified(rows.mutate(**{ma.FAULTS: found}), rules)
     return settle_repeated(judged)
 
 

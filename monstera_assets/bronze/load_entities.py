@@ -165,12 +165,17 @@ class _Entity:
             return accepted(self.table, name) + kept
         merged = versions.merged_versions(self.table, self.versions, name, stored) + kept
         every = temporary_table(connection, f"{self.input_name}_merged", merged)
-        if self.module is bronze_users:
-            every = with_created_at(every)
-        # The time zone may have changed since the versions were stored.
         dates = self.versions.dates.items()
-        return compile_duckdb(
-            every.mutate(**{day: load.reading.local_date(every[moment]) for day, moment in dates})
+
+        def dated() -> ir.Table:
+            rows = with_created_at(every) if self.module is bronze_users else every
+            # The time zone may have changed since the versions were stored.
+            return rows.mutate(
+                **{day: load.reading.local_date(rows[moment]) for day, moment in dates}
+            )
+
+        return load.queries.select(
+            f"{self.table.name}.merged", dated, every.schema(), load.reading.timezone
         )
 
     def _hold(self, held: Held, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> None:
@@ -285,9 +290,15 @@ class _EntityLoad:
         """Return the query for the ids and signup dates in the source's rows of users."""
         given = self.inputs.get("users", SourceInput("users", (), by_day=False))
         rows, _ = stage(connection, given, bronze_users.SOURCE_COLUMNS, bronze_users.REQUIRED)
-        users = typed(rows, bronze_users.TABLE.columns, self.reading)
-        created = self.reading.trusted_date(users.user_created_at)
-        return compile_duckdb(users.select("user_id", created_on=created))
+
+        def created() -> ir.Table:
+            users = typed(rows, bronze_users.TABLE.columns, self.reading)
+            created_on = self.reading.trusted_date(users.user_created_at)
+            return users.select("user_id", created_on=created_on)
+
+        return self.queries.select(
+            f"{bronze_users.TABLE.name}.created", created, rows.schema(), self.reading
+        )
 
     def last_day(self, connection: duckdb.DuckDBPyConnection) -> date:
         """Return the last day of the run or of the stored days, whichever is later."""

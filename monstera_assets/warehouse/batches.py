@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import duckdb
 import ibis
@@ -111,9 +113,12 @@ def _drop_other(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> 
 def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.Table:
     """Return a temporary table or view as an unbound Ibis table."""
     columns = connection.execute(f"DESCRIBE {writer.quote(name)}").fetchall()
-    return ibis.table(
-        {column: DuckDBType.from_string(dtype) for column, dtype, *_ in columns}, name=name
-    )
+    return ibis.table({column: _type(dtype) for column, dtype, *_ in columns}, name=name)
+
+
+@cache
+def _type(dtype: str) -> Any:
+    return DuckDBType.from_string(dtype)  # parses the type, which takes as long as the query
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, select: str) -> int:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from monstera_assets.warehouse.compiler import Query, compile_query, gc_disabled
 
 _PACKAGE = Path(monstera_assets.__file__).parent
 _LIBRARIES = ("ibis-framework", "sqlglot", "duckdb")
-_FINGERPRINTS_KEPT = 8
+_FINGERPRINTS_KEPT = 32
 
 
 class QueryCache:
@@ -83,12 +84,14 @@ def open_cache(*depends_on: str) -> QueryCache:
         depends_on: the text of each setting that queries depend on, such as the policy.
     """
     root = cache_folder()
-    sources = sorted(_PACKAGE.rglob("*.py"))
-    if root is None or not sources:
+    name = _running_code(depends_on)
+    if root is None or name is None:
         return QueryCache()
-    folder = root / fingerprint(sources, depends_on)
+    folder = root / name
     try:
-        if not folder.exists():
+        if folder.exists():
+            os.utime(folder)  # the folders used least recently are deleted first
+        else:
             _make_private(root)
             _prune(root)
             _make_private(folder)
@@ -104,6 +107,16 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     return base / "monstera" / "queries" if base.is_absolute() else None
+
+
+@cache
+def _running_code(depends_on: tuple[str, ...]) -> str | None:
+    """Return the fingerprint of the code that this process runs, or None without source files.
+
+    A process reads the files once, because a change to a file does not affect a running process.
+    """
+    sources = sorted(_PACKAGE.rglob("*.py"))
+    return fingerprint(sources, depends_on) if sources else None
 
 
 def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
@@ -163,7 +176,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _prune(root: Path) -> None:
-    """Delete the queries for older code or settings, except for the most recent versions."""
+    """Delete the queries for the code and settings that were used least recently."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
         shutil.rmtree(folder, ignore_errors=True)

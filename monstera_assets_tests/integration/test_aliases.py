@@ -29,6 +29,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import Graph, assert_same
@@ -82,8 +83,12 @@ class Loads:
         for name, rows in inputs.items():
             write_rows(self.source / f"{name}.csv", rows)
         found, window = discover_source(self.source), DateWindow(FIRST, date(2025, 6, last))
-        events = event_batch(found, window=window, first_partition=FIRST, reading=READING)
-        for batch, days in ((entity_load(found, READING, None, window), None), (events, window)):
+        queries = open_cache("tests")
+        entities = entity_load(found, READING, queries, window)
+        events = event_batch(
+            found, window=window, first_partition=FIRST, reading=READING, queries=queries
+        )
+        for batch, days in ((entities, None), (events, window)):
             with (
                 connect(str(self.database), connection_config(threads=2)) as connection,
                 writer.transaction(connection),

@@ -43,6 +43,7 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.tables import Layer
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -428,7 +429,7 @@ def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _load_entities(database: Path, source: Path, reading: Reading = READING) -> None:
     with _opened(database) as connection, writer.transaction(connection):
-        entity_batch(discover_source(source), reading).write(connection, None)
+        entity_batch(discover_source(source), reading, open_cache("tests")).write(connection, None)
 
 
 def _load_events(
@@ -440,6 +441,7 @@ def _load_events(
         window=window,
         first_partition=FIRST,
         reading=reading,
+        queries=open_cache("tests"),
     )
     with _opened(database) as connection, writer.transaction(connection):
         batch.write(connection, window)

@@ -94,7 +94,7 @@ class Company:
         found, reading = discover_source(self.source), Reading(first_day=FIRST)
         if changes.rebuild is None:
             return changes
-        queries = open_cache("held back")
+        queries = open_cache("tests")
         entities = entity_load(
             found, reading, queries, changes.rebuild, restate_from=changes.restate_from
         )

@@ -80,7 +80,7 @@ class Bronze:
         restate_from: date | None = None,
     ) -> Path:
         """Run the two loads of a run."""
-        found, queries = discover_source(self.source.folder), open_cache("late data")
+        found, queries = discover_source(self.source.folder), open_cache("tests")
         events = event_batch(
             found,
             window=window,
@@ -469,7 +469,7 @@ def test_events_are_loaded_again_if_a_run_ended_after_the_entities(tmp_path: Pat
     source.add_user(nth(139), user_id="newcomer")
     found = discover_source(source.folder)
     with connect(str(bronze.database), connection_config()) as connection:
-        entity_load(found, READING).write(connection, None)
+        entity_load(found, READING, open_cache("tests")).write(connection, None)
     changes = bronze.compare()
     assert changes.inputs == ()
     assert changes.load == (DateWindow(nth(139), CALENDAR.last),)

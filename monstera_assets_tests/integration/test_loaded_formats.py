@@ -15,6 +15,7 @@ from monstera_assets.bronze.reading import Reading
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 
 SEEDS = Path(__file__).parents[2] / "seeds"
@@ -79,14 +80,15 @@ FORMS: dict[str, Write] = {
 
 def _loaded(source: Path, database: Path) -> dict[str, list[tuple[object, ...]]]:
     reading = Reading(first_day=DAYS.first)
-    inputs = discover_source(source)
+    inputs, queries = discover_source(source), open_cache("tests")
     with connect(str(database), connection_config(threads=1)) as connection:
         with writer.transaction(connection):
-            entity_batch(inputs, reading).write(connection, None)
+            entity_batch(inputs, reading, queries).write(connection, None)
         with writer.transaction(connection):
-            event_batch(inputs, window=DAYS, first_partition=DAYS.first, reading=reading).write(
-                connection, DAYS
+            events = event_batch(
+                inputs, window=DAYS, first_partition=DAYS.first, reading=reading, queries=queries
             )
+            events.write(connection, DAYS)
         found = {
             name: connection.execute(f"FROM bronze.bronze_{name} ORDER BY ALL").fetchall()
             for name in TABLES

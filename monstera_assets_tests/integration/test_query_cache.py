@@ -141,10 +141,18 @@ def test_processes_can_write_concurrently(home: Path) -> None:
 
 
 def test_queries_of_old_code_are_deleted(home: Path) -> None:
-    for number in range(12):
+    for number in range(40):
         open_cache(f"policy {number}").get("silver_table", lambda: QUERY)
-    assert len(files(home)) == 8
-    assert open_cache("policy 11").get("silver_table", never) == QUERY
+    assert len(files(home)) == 32
+    assert open_cache("policy 39").get("silver_table", never) == QUERY
+
+
+def test_queries_in_use_are_kept() -> None:
+    open_cache("used").get("silver_table", lambda: QUERY)
+    for number in range(40):
+        open_cache("used")
+        open_cache(f"policy {number}")
+    assert open_cache("used").get("silver_table", never) == QUERY
 
 
 def test_another_policy_concerns_the_queries_that_read_it() -> None:

@@ -24,6 +24,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import (
     PARTITION_TAG,
@@ -82,8 +83,12 @@ def load(request: dg.RunRequest | dg.SkipReason, settings: Settings) -> None:
     window = window_of_run(request.tags)
     assert window is not None
     found, reading = discover_source(settings.source), Reading(first_day=FIRST)
-    events = event_batch(found, window=window, first_partition=FIRST, reading=reading)
-    for batch, days in ((entity_load(found, reading, window=window), None), (events, window)):
+    queries = open_cache("tests")
+    entities = entity_load(found, reading, queries, window)
+    events = event_batch(
+        found, window=window, first_partition=FIRST, reading=reading, queries=queries
+    )
+    for batch, days in ((entities, None), (events, window)):
         with (
             connect(str(settings.database), connection_config(threads=1)) as connection,
             writer.transaction(connection),
