@@ -739,6 +739,32 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("silver_account_current_state", "tiers_are_in_the_list"): [
         [_one("silver_account_current_state", "subscription_tier = 'gold'")]
     ],
+    ("silver_account_current_state", "facts_on_lapsed_subscriptions"): [
+        [
+            "INSERT INTO bronze.bronze_subscription_events SELECT * REPLACE ('late' AS event_id,"
+            " 'acc_07' AS entity_id, DATE '2025-05-01' AS event_date,"
+            " TIMESTAMP '2025-05-01 08:00:00' AS event_timestamp)"
+            " FROM bronze.bronze_subscription_events WHERE event_id = 'sub_022'"
+        ]
+    ],
+    ("silver_account_current_state", "facts_name_their_subscriptions"): [
+        [
+            _one(
+                "bronze_subscription_events",
+                "subscription_id = 'A'",
+                "entity_id = 'acc_07' AND event_type = 'subscription_started'",
+            )
+        ]
+    ],
+    ("silver_account_current_state", "currencies_have_a_rate"): [
+        [
+            _one(
+                "bronze_subscription_events",
+                "currency = 'EUR'",
+                "monthly_recurring_revenue IS NOT NULL",
+            )
+        ]
+    ],
     (_ACCOUNT_MOVES, "transitions_are_allowed"): [
         [_one(_ACCOUNT_MOVES, "from_state = 'active', to_state = 'trial'")]
     ],
