@@ -29,6 +29,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 from monstera_assets.lifecycle.versions import (
     SEGMENT_DIMENSIONS,
+    USER_DIMENSIONS,
     at_day,
     memberships,
     one_row_per_entity,

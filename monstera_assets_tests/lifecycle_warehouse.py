@@ -215,7 +215,7 @@ def _sql(name: str, policy: LifecyclePolicy | None, *, in_window: bool) -> str:
     keywords = {
         name: value
         for name, value in (
-            ("policy", policy),
+            ("policy", policy or LifecyclePolicy()),
             ("window", window),
             ("as_of", parameter("as_of_day", "date")),
         )

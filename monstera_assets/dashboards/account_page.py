@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from functools import partial
 
 from monstera_assets.dashboards import authoring as ma
+from monstera_assets.dashboards.model import Definition
 from monstera_assets.dashboards.platform_pages import retained_revenue, states_now
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
+from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
 from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
 from monstera_assets.warehouse.errors import MissingTableError
 
@@ -25,7 +28,13 @@ _TILES = (
     *(revenue.REVENUE_RETAINED_NET, revenue.REVENUE_RETAINED_GROSS),
 )
 _money = revenue.REVENUE_CLOSING.format
-_AT_RISK = f"FROM {CURRENT.qualified_name} WHERE current_state = '{ma.AccountState.AT_RISK}'"
+_AT_RISK = Definition(
+    "Revenue at Risk",
+    "Monthly recurring revenue of the accounts needing attention: those that are at risk, contracting"
+    " or frozen, or have a high churn risk.",
+    f"sum(monthly_recurring_revenue) over {ATTENTION.name}",
+    "The last revenue of lapsed accounts has churned already, so it is not included.",
+)
 
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
@@ -43,12 +52,12 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         file=ma.ACCOUNTS,
         title="Accounts",
-        lead="Account health, accounts at risk with their revenue, and changes in monthly recurring"
+        lead="Account health, accounts needing attention with their revenue, and changes in recurring"
         " revenue.",
         up=(ma.HOME_LINK,),
-        tiles=(*ma.tiles(headlines, _TILES), *_at_stake(reader)),
+        tiles=(*ma.tiles(headlines, _TILES), *_at_risk(reader)),
         sections=(
-            ma.section("At risk", [at_risk(reader)]),
+            ma.section("Needing attention", [needing_attention(reader)]),
             ma.section("Health and states", states),
             ma.section("Revenue", money),
         ),
@@ -68,27 +77,26 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
     return ma.bars(heading, "accounts", bands, described, name="Health", share=True)
 
 
-@ma.item(ma.headline("Accounts", "at Risk", ma.LATEST_DAY.name, "Account"))
-def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
-    """List the accounts at risk with their revenue and days to renewal, highest revenue first."""
-    [(count, total)] = reader.rows(
-        [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
-    )
+@ma.item(ma.headline("Accounts", "Needing Attention", ma.LATEST_DAY.name, "Account"))
+def needing_attention(heading: str, reader: ma.Reader) -> ma.Item:
+    """List the accounts needing attention with their revenue and days to renewal, by rank."""
+    count, total = _number_and_revenue(reader)
     if not count:
-        return ma.Unavailable(heading, "No accounts are at risk.")
+        return ma.Unavailable(heading, "No accounts need attention.")
     rows = reader.rows(
-        [CURRENT],
-        "SELECT account_id, subscription_tier, monthly_recurring_revenue, days_to_renewal,"
-        f" health_score, seat_utilization_pct, state_since, state_reason {_AT_RISK}"
-        " ORDER BY monthly_recurring_revenue DESC, days_to_renewal, account_id LIMIT ?",
+        [ATTENTION, CURRENT],
+        "SELECT account_id, subscription_tier, listed.monthly_recurring_revenue,"
+        " listed.days_to_renewal, listed.health_score, seat_utilization_pct, listed.state_since, why"
+        f" FROM {ATTENTION.qualified_name} AS listed JOIN {CURRENT.qualified_name} USING (account_id)"
+        " ORDER BY attention_rank LIMIT ?",
         [_LISTED],
     )
     nearest = min((row[3] for row in rows if row[3] is not None), default=None)
     renewal = "" if nearest is None else f" The next renewal is in {ma.plural(nearest, 'day')}."
     return ma.Listing(
         title=heading,
-        finding=f"{ma.plural(count, 'account')} at risk, with {_money(total)} in monthly recurring"
-        f" revenue.{renewal}",
+        finding=f"{ma.plural(count, 'account')} needing attention, with {_money(total)} in monthly"
+        f" recurring revenue at risk.{renewal}",
         table=ma.table(
             [
                 *("Account", "Tier", "Revenue at risk", "Days to renewal"),
@@ -109,14 +117,14 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
             ),
         ),
         about=ma.about_columns(
-            CURRENT,
+            ATTENTION,
             [
-                *("current_state", "monthly_recurring_revenue", "days_to_renewal"),
-                *("health_score", "seat_utilization_pct", "state_reason"),
+                *("attention_rank", "monthly_recurring_revenue", "days_to_renewal"),
+                *("health_score", "why"),
             ],
         ),
         searchable=True,
-        footnote=f"The table shows the {_LISTED} highest-revenue accounts out of {count:,}."
+        footnote=f"The table shows the {_LISTED} highest-ranked accounts out of {count:,}."
         if count > _LISTED
         else "",
     )
@@ -175,15 +183,22 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
     )
 
 
-def _at_stake(reader: ma.Reader) -> tuple[ma.Tile, ...]:
+def _number_and_revenue(reader: ma.Reader) -> tuple[int, Decimal]:
+    """Return the number of accounts needing attention and MRR at risk."""
+    [(count, total)] = reader.rows(
+        [ATTENTION],
+        "SELECT count(*), coalesce(sum(monthly_recurring_revenue), 0)"
+        f" FROM {ATTENTION.qualified_name}",
+    )
+    return count, total
+
+
+def _at_risk(reader: ma.Reader) -> tuple[ma.Tile, ...]:
     try:
-        [(total,)] = reader.rows(
-            [CURRENT], f"SELECT coalesce(sum(monthly_recurring_revenue), 0) {_AT_RISK}"
-        )
+        _, total = _number_and_revenue(reader)
     except MissingTableError:
         return ()
-    [described] = ma.about_columns(CURRENT, ["monthly_recurring_revenue"]).definitions
-    return (ma.Tile("Revenue at Risk", _money(total), described),)
+    return (ma.Tile(_AT_RISK.name, _money(total), _AT_RISK),)
 
 
 def _month(first: date, last: date) -> str:

@@ -9,6 +9,7 @@ from dagster import AssetKey, AssetsDefinition, MaterializeResult, MetadataValue
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards import OWNERS
+from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.silver.silver_account_current_state import TABLE as ACCOUNTS
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
@@ -21,7 +22,7 @@ from monstera_assets.warehouse.table_asset import asset_key
 KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
-OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
+OTHER_TABLES = (CATALOG, ACCOUNTS, ATTENTION, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
 """Other tables, from which pages read product names and facts that gold tables do not aggregate."""
 
 

@@ -231,7 +231,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         [cohorts.TABLE],
         f"SELECT cohort_start, period_number, {cohorts.USERS_IN_COHORT.column_name},"
         f" {cohorts.RETENTION.column_name} FROM {cohorts.TABLE.qualified_name}"
-        " WHERE cohort_type = 'month' AND cohort_start IN"
+        f" WHERE cohort_type = 'month' AND segment_dimension = '{ma.TOTAL}' AND cohort_start IN"
         f" (SELECT DISTINCT cohort_start FROM {cohorts.TABLE.qualified_name}"
         "  WHERE cohort_type = 'month' ORDER BY cohort_start DESC LIMIT ?)"
         " AND period_number < ? ORDER BY cohort_start, period_number",

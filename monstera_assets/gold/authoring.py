@@ -28,6 +28,7 @@ from monstera_assets.gold.series import (
     dates,
     first_day,
     from_first_day,
+    range_first_day,
     running_totals,
     sums,
     totals_of_day,

@@ -27,16 +27,24 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
         of_users = events.filter(events.entity_type == "user", is_creation)
         return of_users.select(user_id="entity_id", created_on="event_date")
 
-    @ma.table_asset(table, days={"silver_events_enriched": ma.SAME_DAYS})
+    @ma.table_asset(
+        table,
+        days={
+            "silver_events_enriched": ma.SAME_DAYS,
+            "silver_account_state_intervals": ma.UP_TO_AS_OF,
+        },
+    )
     def compute(
         silver_events_enriched: ir.Table,
         bronze_users: ir.Table,
-        bronze_accounts: ir.Table,
+        silver_account_state_intervals: ir.Table,
         *,
         window: ma.Window,
     ) -> ir.Table:
         facts = creations(silver_events_enriched)
-        return created_by_segment(facts, bronze_users, bronze_accounts, window, metric)
+        return created_by_segment(
+            facts, bronze_users, silver_account_state_intervals, window, metric
+        )
 
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window

@@ -18,21 +18,28 @@ _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 TABLE = ma.declare_table(
     "gold_accounts_needing_attention",
     grain="one account that is at risk, contracting or frozen, or has a high churn risk",
-    description="Which accounts need attention on the as-of date, and why? Accounts are ranked by the"
-    " revenue at stake.",
+    description="Which accounts need attention on the as-of date, and why? MRR at risk is the sum of"
+    " monthly_recurring_revenue over this table.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="Rank by revenue at stake, where 1 is the highest."),
+        *ma.columns(
+            "int64",
+            attention_rank="Rank by monthly_recurring_revenue or, for lapsed accounts, by"
+            " revenue_before_lapse, where 1 is the highest.",
+        ),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
             why="The rule that led to the state, the main reasons for a high churn risk, or both.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
+        _OF_STATE["monthly_recurring_revenue"],
         *ma.columns(
             "decimal(18, 2)",
-            revenue_at_stake="Monthly recurring revenue in the company's currency; for lapsed accounts,"
-            " the last amount above 0.",
+            nullable=True,
+            revenue_before_lapse="Last monthly recurring revenue above 0 of a lapsed account, in the"
+            " company's currency; null if the account pays. This revenue has churned already, so it"
+            " is not part of MRR at risk.",
         ),
         _OF_STATE["days_to_renewal"],
         *ma.columns(
@@ -76,7 +83,7 @@ def gold_accounts_needing_attention(
     gold_account_churn_scores: ir.Table,
     gold_user_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Select accounts by state and churn risk, and rank them by revenue at stake."""
+    """Select accounts by state and churn risk, and rank them by revenue."""
     scores = gold_account_churn_scores.select(
         "account_id",
         "churn_probability",
@@ -95,22 +102,19 @@ def gold_accounts_needing_attention(
     accounts = accounts.filter(accounts.is_high | accounts.is_of_state)
     last_paid = _last_paid(silver_account_state_intervals)
     accounts = ma.left_joined(accounts, last_paid, users, on=["account_id"])
-    at_stake = ibis.ifelse(
-        accounts.monthly_recurring_revenue > 0,
-        accounts.monthly_recurring_revenue,
-        accounts.last_paid.fill_null(0),
-    )
-    by_stake = [at_stake.desc(), accounts.churn_probability.desc(), accounts.account_id]
+    before_lapse = ibis.ifelse(accounts.is_paid, None, accounts.last_paid.fill_null(0))
+    revenue = ibis.ifelse(accounts.is_paid, accounts.monthly_recurring_revenue, before_lapse)
+    by_revenue = [revenue.desc(), accounts.churn_probability.desc(), accounts.account_id]
     high = ibis.literal("high churn risk") + accounts.risk_reasons
     by_state = accounts.current_state.replace("_", " ") + ": " + accounts.state_reason
     return accounts.mutate(
-        attention_rank=ibis.row_number().over(ibis.window(order_by=by_stake)) + 1,
+        attention_rank=ibis.row_number().over(ibis.window(order_by=by_revenue)) + 1,
         why=ibis.cases(
             (accounts.is_of_state & accounts.is_high, by_state + "; " + high),
             (accounts.is_high, high),
             else_=by_state,
         ),
-        revenue_at_stake=at_stake.cast("decimal(18, 2)"),
+        revenue_before_lapse=before_lapse.cast("decimal(18, 2)"),
         users_scored=accounts.users_scored.fill_null(0),
         users_at_high_risk=accounts.users_at_high_risk.fill_null(0),
     ).select([column.name for column in TABLE.columns])
@@ -140,25 +144,32 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """The accounts listed are exactly those at risk, contracting, frozen or at high churn risk."""
+    """The accounts listed are exactly those at risk, contracting, frozen or at high churn risk.
+
+    Their monthly recurring revenue, which adds up to MRR at risk, is that of the as-of date.
+    """
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
-    expected = of_state.select("account_id").union(high.select("account_id"), distinct=True)
-    return ma.differing_rows(gold_accounts_needing_attention.select("account_id"), expected)
+    listed = of_state.select("account_id").union(high.select("account_id"), distinct=True)
+    columns = ("account_id", "monthly_recurring_revenue")
+    expected = accounts.semi_join(listed, "account_id").select(*columns)
+    return ma.differing_rows(gold_accounts_needing_attention.select(*columns), expected)
 
 
 @ma.rule(TABLE)
 def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
-    """Ranks start at 1, have no gaps and follow revenue at stake, which is never negative."""
+    """Ranks start at 1, have no gaps and follow revenue, which is never negative."""
     rows = gold_accounts_needing_attention
     in_order = ibis.window(order_by="attention_rank")
     rows = rows.mutate(
-        place=ibis.row_number().over(in_order) + 1,
-        before=rows.revenue_at_stake.lag().over(in_order),
+        revenue=ibis.coalesce(rows.revenue_before_lapse, rows.monthly_recurring_revenue)
+    )
+    rows = rows.mutate(
+        place=ibis.row_number().over(in_order) + 1, before=rows.revenue.lag().over(in_order)
     )
     return rows.filter(
         (rows.place != rows.attention_rank)
-        | (rows.revenue_at_stake < 0)
-        | (rows.before < rows.revenue_at_stake).fill_null(False)
-    ).select("account_id", "attention_rank", "revenue_at_stake")
+        | (rows.revenue < 0)
+        | (rows.before < rows.revenue).fill_null(False)
+    ).select("account_id", "attention_rank", "revenue")

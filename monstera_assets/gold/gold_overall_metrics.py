@@ -26,9 +26,11 @@ CREATED = created_daily.USERS_CREATED
 ACCOUNTS_ACTIVE = accounts_active.ACCOUNTS_ACTIVE
 STICKINESS = ma.Metric(
     "Users Active Stickiness Monthly",
-    "Users active daily / users active monthly; null if no users are active.",
-    "DAU / MAU",
+    "Mean of users active daily over the 30 days ending on the date / users active monthly; null if"
+    " no users are active, and before the range's 30th day.",
+    "mean DAU of the 30 days / MAU",
     ma.Unit.SHARE,
+    caveats="The mean covers 30 days, so that the metric hardly depends on the weekday.",
 )
 ACTIVATION = ma.proportion(
     "Users Activated",
@@ -55,8 +57,8 @@ ACCOUNTS_IN_STATE = {
 }
 HEALTH = ma.Metric(
     "Accounts Health Mean Daily",
-    "Mean health score of all accounts at the end of the day; null if there are no accounts.",
-    "avg(health_score)",
+    "Mean health score of the accounts that pay at the end of the day; null if no account pays.",
+    "avg(health_score) where is_paid",
     ma.Unit.SCORE,
     nullable=True,
 )
@@ -97,9 +99,9 @@ _WITH_CHANGES = (
     TABLE,
     days={
         **dict.fromkeys(_WITH_CHANGES, ma.last_days(MONTH + 1)),
-        "silver_user_state_history": ma.SAME_DAYS,
+        "silver_user_state_history": ma.UP_TO_DAY,
         "silver_account_state_history": ma.SAME_DAYS,
-        "silver_daily_user_activity": ma.last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
+        "silver_daily_user_activity": ma.UP_TO_DAY,
     },
 )
 def gold_overall_metrics(
@@ -113,10 +115,14 @@ def gold_overall_metrics(
     silver_account_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,
+    bronze_subscription_events: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
     """Combine totals from the metric tables with counts by state and the activation rate."""
+    begins = ma.range_first_day(
+        silver_user_state_history, silver_daily_user_activity, bronze_subscription_events
+    )
     created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
     headlines = ma.left_joined(
@@ -128,8 +134,11 @@ def gold_overall_metrics(
         gold_revenue_metrics.select("metric_date", *of_revenue),
         on=["metric_date"],
     )
-    headlines = ma.materialized(headlines)
-    users, accounts = silver_user_state_history, silver_account_state_history
+    last_month = ibis.window(order_by="metric_date", preceding=MONTH - 1, following=0)
+    active_days = headlines[DAILY.column_name].sum().over(last_month)
+    headlines = ma.materialized(headlines.mutate(active_days=active_days))
+    users = ma.within(silver_user_state_history, "snapshot_date", window)
+    accounts = silver_account_state_history
     rows = ma.left_joined(
         ma.dates(window),
         headlines,
@@ -140,20 +149,25 @@ def gold_overall_metrics(
         accounts.group_by(metric_date="snapshot_date").aggregate(
             **ma.counted_by_state(accounts, accounts.current_state, ACCOUNTS_IN_STATE),
             # A fixed summation order keeps floating-point results reproducible.
-            health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
-            accounts=accounts.count(),
+            health=accounts.health_score.collect(
+                where=accounts.is_paid, order_by=accounts.account_id
+            ).sums(),
+            paying=accounts.count(where=accounts.is_paid),
         ),
         _activation(bronze_users, silver_daily_user_activity, window),
         on=["metric_date"],
     )
+    is_full_month = ma.day_number(rows.metric_date) >= begins + MONTH - 1
     return rows.select(
         "metric_date",
         *dict.fromkeys(metric.column_name for metric in (*HEADLINES, *revenue.HEADLINES)),
         **ma.zero_filled(rows, (*USERS_IN_STATE.values(), *ACCOUNTS_IN_STATE.values())),
         **{
-            STICKINESS.column_name: ma.ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
+            STICKINESS.column_name: ibis.ifelse(
+                is_full_month, ma.ratio(rows.active_days, rows[MONTHLY.column_name] * MONTH), None
+            ),
             **ACTIVATION.columns(rows.activated.fill_null(0), rows.signed_up.fill_null(0)),
-            HEALTH.column_name: ma.ratio(rows.health, rows.accounts),
+            HEALTH.column_name: ma.ratio(rows.health, rows.paying),
         },
         **{
             metric.change(days).column_name: ma.ratio(
@@ -180,9 +194,11 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 
 def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Table:
     """Count signups 7 to 13 days before each date and their activations within 7 days."""
+    earliest = ma.days_earlier(window.first, _ACTIVATION_DAYS + _SIGNUP_DAYS - 1)
     signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
+    signups = signups.filter(signups.signup_date >= earliest)
     signups = signups.select("user_id", signup=ma.day_number(signups.signup_date))
-    used = ma.active_days(activity)
+    used = ma.active_days(activity.filter(activity.activity_date >= earliest))
     followed = signups.left_join(
         used,
         [
@@ -254,4 +270,43 @@ def headlines_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window
             week > month,
             (~rows[HEALTH.column_name].between(0, 100)).fill_null(False),
         )
+    )
+
+
+@ma.rule(TABLE)
+def means_recomputed(
+    gold_overall_metrics: ir.Table,
+    gold_users_active_daily: ir.Table,
+    silver_account_state_history: ir.Table,
+    *,
+    window: ma.Window,
+) -> ir.Table:
+    """Stickiness agrees with DAU on the 30 days, and mean health with the accounts that pay.
+
+    Stickiness is not compared on the first 29 stored dates, since DAU of earlier dates is not stored.
+    """
+    rows = ma.within(gold_overall_metrics, "metric_date", window)
+    history = ma.within(silver_account_state_history, "snapshot_date", window)
+    paying = history.filter(history.is_paid)
+    health = paying.group_by(metric_date="snapshot_date").aggregate(
+        health=paying.health_score.mean()
+    )
+    daily = _total(gold_users_active_daily, DAILY).rename(active_date="metric_date")
+    dates = rows.select("metric_date")
+    days_ago = ma.day_number(dates.metric_date) - ma.day_number(daily.active_date)
+    month = dates.inner_join(daily, [days_ago >= 0, days_ago < MONTH])
+    month = month.group_by("metric_date").aggregate(
+        days=month.count(), active_days=month[DAILY.column_name].sum().cast("int64")
+    )
+    both = ma.left_joined(
+        rows.select("metric_date", *(m.column_name for m in (MONTHLY, STICKINESS, HEALTH))),
+        *(health, month),
+        on=["metric_date"],
+    )
+    monthly, stickiness, mean_health = ma.metric_columns(both, MONTHLY, STICKINESS, HEALTH)
+    expected = ma.ratio(both.active_days, monthly * MONTH)
+    return both.filter(
+        ((both.days == MONTH) & ~stickiness.identical_to(expected))
+        | (mean_health.isnull() != both.health.isnull())
+        | ((mean_health - both.health).abs() > 1e-9).fill_null(False)
     )

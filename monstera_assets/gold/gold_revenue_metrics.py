@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.lifecycle.billing import billing_intervals
+from monstera_assets.lifecycle.billing import Phase, billing_intervals
 from monstera_assets.lifecycle.intervals import FOREVER, overlay
 
 RETENTION_DAYS = 30
@@ -32,39 +32,39 @@ MOVEMENTS = {
     "new": _money(
         "New",
         "Revenue from accounts that pay for the first time.",
-        "sum(now) where then = 0 and never paid before",
+        "sum(now) where paid now and never before",
     ),
     "expansion": _money(
         "Expansion",
         "Revenue increase since the previous day from accounts that paid on both days.",
-        "sum(now - then) where now > then > 0",
+        "sum(now - then) where paid on both days and now > then",
     ),
     "contraction": _money(
         "Contraction",
         "Revenue decrease since the previous day from accounts that paid on both days, as a negative"
         " amount.",
-        "sum(now - then) where 0 < now < then",
+        "sum(now - then) where paid on both days and now < then",
         _LOST,
     ),
     "churned": _money(
         "Churned",
-        "Revenue lost from accounts that lapsed or stopped paying, on their first day without revenue,"
-        " as a negative amount.",
-        "sum(- then) where now = 0",
+        "Revenue lost from accounts whose subscription lapsed, on their first lapsed day, as a negative"
+        " amount.",
+        "sum(- then) where paid then and not now",
         f"{_LOST} Revenue churns on the day a subscription lapses, but the account's state"
         " changes only after churn_days.",
     ),
     "reactivated": _money(
         "Reactivated",
         "Revenue from accounts that paid earlier but not on the previous day, even after a short gap.",
-        "sum(now) where then = 0 and paid before",
+        "sum(now) where paid now, not then, and earlier",
     ),
 }
 """Revenue movements by type: day-over-day differences in an account's revenue."""
 ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
-    "Accounts with recurring revenue at the end of the day.",
-    "count(account_id) where monthly_recurring_revenue > 0",
+    "Accounts with a paid subscription, at any revenue, at the end of the day.",
+    "count(account_id) where is_paid",
 )
 _RETAINED = "for accounts that paid 30 days earlier; null if there are no such accounts"
 REVENUE_RETAINED_NET = ma.Metric(
@@ -107,10 +107,10 @@ def gold_revenue_metrics(
     window: ma.Window,
 ) -> ir.Table:
     """Sum the changes in revenue and retained revenue by date."""
-    revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
-        "account_id", "valid_from", "valid_to", "revenue"
+    contracts = billing_intervals(bronze_accounts, bronze_subscription_events, policy)
+    revenue = ma.materialized(
+        contracts.select("account_id", "valid_from", "valid_to", "phase", "revenue")
     )
-    revenue = ma.materialized(revenue)
     changes = _changes(revenue, window)
     every = ma.dates(window)
     levels = ma.running_totals(changes, every, values=("closing", "paying"))
@@ -137,25 +137,25 @@ def gold_revenue_metrics(
 def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
     """Return the daily changes in revenue and paying accounts, and the movements within the window."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
-    earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
     changes = revenue.mutate(
         then=revenue.revenue.lag().over(by_account).fill_null(0),
-        most_before=revenue.revenue.max().over(earlier).fill_null(0),
+        # An account that does not exist yet has never paid.
+        phase_then=revenue.phase.lag().over(by_account).fill_null(str(Phase.NEVER_PAID)),
     )
-    now, then = changes.revenue, changes.then
-    change = now - then
+    change = changes.revenue - changes.then
+    pays, paid = (phase == str(Phase.PAID) for phase in (changes.phase, changes.phase_then))
     kinds = {
-        "new": (then == 0) & (now > 0) & (changes.most_before == 0),
-        "expansion": (then > 0) & (now > then),
-        "contraction": (now > 0) & (now < then),
-        "churned": (then > 0) & (now == 0),
-        "reactivated": (then == 0) & (now > 0) & (changes.most_before > 0),
+        "new": pays & (changes.phase_then == str(Phase.NEVER_PAID)),
+        "expansion": pays & paid & (change > 0),
+        "contraction": pays & paid & (change < 0),
+        "churned": paid & ~pays,
+        "reactivated": pays & (changes.phase_then == str(Phase.LAPSED)),
     }
     in_window = changes.valid_from >= ma.first_day(window)
     dated = changes.select(
         day=changes.valid_from,
         closing=change,
-        paying=(now > 0).cast("int64") - (then > 0).cast("int64"),
+        paying=pays.cast("int64") - paid.cast("int64"),
         **{
             kind: ibis.ifelse(applies & in_window, change, 0).cast(change.type())
             for kind, applies in kinds.items()
@@ -171,9 +171,10 @@ def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
         valid_from=revenue.valid_from + RETENTION_DAYS,
         valid_to=revenue.valid_to + RETENTION_DAYS,
         then=revenue.revenue,
+        phase_then="phase",
     )
-    both = overlay(revenue, shifted, keys=["account_id"], columns=["then"])
-    both = both.filter(both.then > 0, both.valid_to >= ma.first_day(window))
+    both = overlay(revenue, shifted, keys=["account_id"], columns=["then", "phase_then"])
+    both = both.filter(both.phase_then == str(Phase.PAID), both.valid_to >= ma.first_day(window))
     values = {"now": both.revenue, "then": both.then, "kept": ibis.least(both.revenue, both.then)}
     begins = both.select(day=both.valid_from, **values)
     ceases = both.filter(both.valid_to < FOREVER).select(
@@ -212,7 +213,7 @@ def agrees_with_account_history(
     history = ma.within(silver_account_state_history, "snapshot_date", window)
     added_up = history.group_by(metric_date="snapshot_date").aggregate(
         revenue=history.monthly_recurring_revenue.sum(),
-        paying=history.count(where=history.monthly_recurring_revenue > 0),
+        paying=history.count(where=history.is_paid),
     )
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
     both = ma.left_joined(rows, added_up, on=["metric_date"])

@@ -15,7 +15,7 @@ from monstera_assets.gold.gold_state_transition_metrics import (
     SCOPE,
     with_entry,
 )
-from monstera_assets.gold.segments import segments_held, user_segments
+from monstera_assets.gold.segments import segments_held, user_dimensions, user_segments
 from monstera_assets.lifecycle.intervals import ALWAYS
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
@@ -83,6 +83,7 @@ TABLE = ma.metric_table(
         "silver_account_state_history": ma.SAME_DAYS,
         "silver_user_state_transitions": ma.SAME_DAYS,
         "silver_account_state_transitions": ma.SAME_DAYS,
+        "silver_account_state_intervals": ma.UP_TO_AS_OF,
     },
 )
 def gold_state_distribution(
@@ -93,13 +94,14 @@ def gold_state_distribution(
     silver_account_state_transitions: ir.Table,
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
+    silver_account_state_intervals: ir.Table,
     silver_user_product_state_intervals: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
     """Count the members at the end of each day and the transitions on that day."""
-    segments = ma.materialized(user_segments(bronze_users, bronze_accounts))
+    segments = ma.materialized(user_segments(bronze_users, silver_account_state_intervals))
     histories = with_entry(
         silver_user_state_history,
         silver_user_product_state_history,
@@ -108,12 +110,12 @@ def gold_state_distribution(
     )
     total = ibis.literal(ma.TOTAL)
     counted = ibis.union(
-        _of_users(histories[PLATFORM], bronze_users, bronze_accounts),
+        _of_users(histories[PLATFORM], bronze_users, silver_account_state_intervals),
         _counted(PRODUCT, histories[PRODUCT], {PRODUCT_DIMENSION: "product_id"}),
         _counted(ACCOUNT, histories[ACCOUNT], {ma.TOTAL: total}),
     )
     made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
-    held = segments_held(bronze_users, bronze_accounts)
+    held = segments_held(bronze_users, silver_account_state_intervals)
     uses = silver_user_product_state_intervals
     used = uses.group_by("product_id").aggregate(
         used_from=ma.day_number(uses.first_access_date.min())
@@ -138,8 +140,8 @@ def gold_state_distribution(
     )
 
 
-def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
-    people = ma.user_dimensions(users, accounts).drop("account_id")
+def _of_users(history: ir.Table, users: ir.Table, account_intervals: ir.Table) -> ir.Table:
+    people = user_dimensions(users, account_intervals).drop("account_id")
     rows = ma.at_day(history, ma.day_number(history.snapshot_date), people, "user_id")
     # Few combinations of dimension values occur, so the users are aggregated by combination first.
     combined = ma.materialized(

@@ -156,6 +156,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "gold_activity_metrics": _DAYS,
         "silver_user_state_transitions": _TRANSITION_DAYS,
         "silver_account_state_transitions": _TRANSITION_DAYS,
+        "silver_account_state_intervals": ma.UP_TO_AS_OF,
     },
     previews=[
         ma.Preview("Anomalies that started in the 28 days ending on the latest date", _by_severity)
@@ -169,7 +170,7 @@ def gold_state_distribution_anomalies(
     silver_user_state_transitions: ir.Table,
     silver_account_state_transitions: ir.Table,
     bronze_users: ir.Table,
-    bronze_accounts: ir.Table,
+    silver_account_state_intervals: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
     window: ma.Window,
@@ -186,7 +187,7 @@ def gold_state_distribution_anomalies(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
     )
     rows = ma.materialized(ma.within(rows, ma.METRIC_DATE.name, window))
-    segments = user_segments(bronze_users, bronze_accounts)
+    segments = user_segments(bronze_users, silver_account_state_intervals)
     transitions = distribution.segment_transitions(
         silver_user_state_transitions, silver_account_state_transitions, segments
     )

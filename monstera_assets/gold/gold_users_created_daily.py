@@ -20,13 +20,15 @@ def _signups(users: ir.Table) -> ir.Table:
     return ma.one_row_per_entity(users, ["user_id", "signup_date"]).rename(created_on="signup_date")
 
 
-@ma.table_asset(TABLE)
+@ma.table_asset(TABLE, days={"silver_account_state_intervals": ma.UP_TO_AS_OF})
 def gold_users_created_daily(
-    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
+    bronze_users: ir.Table, silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Count signups by date and segment."""
     facts = _signups(bronze_users)
-    return created_by_segment(facts, bronze_users, bronze_accounts, window, USERS_CREATED)
+    return created_by_segment(
+        facts, bronze_users, silver_account_state_intervals, window, USERS_CREATED
+    )
 
 
 @ma.rule(TABLE)

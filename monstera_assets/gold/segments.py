@@ -57,16 +57,29 @@ def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Colu
     )
 
 
-def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
+def user_dimensions(users: ir.Table, account_intervals: ir.Table) -> ir.Table:
+    """Return the account and the segments of each user on each day (see `lifecycle.versions`).
+
+    The arguments are bronze_users and silver_account_state_intervals.
+    """
+    tiers = account_intervals.select(
+        "account_id",
+        account_tier="subscription_tier",
+        valid_from=ma.day_number(account_intervals.valid_from),
+    )
+    return ma.user_dimensions(users, tiers)
+
+
+def user_segments(users: ir.Table, account_intervals: ir.Table) -> ir.Table:
     """Return the segments of each user on each day, including the total.
 
-    The arguments are bronze_users and bronze_accounts.
+    The arguments are bronze_users and silver_account_state_intervals.
 
     Returns:
         Table by `user_id` and `SEGMENT` with `account_id`, and `valid_from` and `valid_to` as day
         numbers. Consecutive intervals can have the same segment.
     """
-    people = ma.user_dimensions(users, accounts)
+    people = user_dimensions(users, account_intervals)
     return ibis.union(
         *(
             people.select(
@@ -82,12 +95,12 @@ def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
     )
 
 
-def segments_held(users: ir.Table, accounts: ir.Table) -> ir.Table:
+def segments_held(users: ir.Table, account_intervals: ir.Table) -> ir.Table:
     """Return each segment value and `held_from`, the number of the first day on which a user has it.
 
     The total has rows on all days.
     """
-    segments = user_segments(users, accounts)
+    segments = user_segments(users, account_intervals)
     segments = segments.filter(segments.segment_dimension != TOTAL)
     signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
     segments = segments.inner_join(signups, "user_id")
@@ -103,7 +116,7 @@ def segments_held(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def users_active(
     activity: ir.Table,
     users: ir.Table,
-    accounts: ir.Table,
+    account_intervals: ir.Table,
     *,
     days: int,
     window: ma.Window,
@@ -121,7 +134,7 @@ def users_active(
     in_order = ibis.window(group_by="user_id", order_by="day")
     spans = presence.mutate(until_day=presence.day.lead().over(in_order))
     spans = spans.filter(spans.change > 0)
-    segments = user_segments(users, accounts)
+    segments = user_segments(users, account_intervals)
     joined = spans.inner_join(
         segments,
         [
@@ -140,14 +153,14 @@ def users_active(
     )
     changes = from_first_day(changes, window)
     changes = changes.group_by(*SEGMENT, "day").aggregate(change=changes.change.sum().cast("int64"))
-    grid = _grid(users, accounts, window)
+    grid = _grid(users, account_intervals, window)
     return running_totals(changes, grid, keys=SEGMENT, values=["change"]).rename(
         **{metric: "change"}
     )
 
 
 def created_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: Metric
+    facts: ir.Table, users: ir.Table, account_intervals: ir.Table, window: ma.Window, metric: Metric
 ) -> ir.Table:
     """Count creations per date and user segment in a window.
 
@@ -155,15 +168,16 @@ def created_by_segment(
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
     by_day = by_day.aggregate(change=facts.count())
-    joined = ma.at_day(by_day, by_day.day, user_segments(users, accounts), "user_id")
+    segments = user_segments(users, account_intervals)
+    joined = ma.at_day(by_day, by_day.day, segments, "user_id")
     changes = joined.group_by(*SEGMENT, "day").aggregate(change=joined.change.sum().cast("int64"))
-    grid = _grid(users, accounts, window)
+    grid = _grid(users, account_intervals, window)
     counted = totals_of_day(changes, grid, keys=SEGMENT, values=["change"])
     return counted.rename(**{metric.column_name: "change"})
 
 
-def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
-    every, held = dates(window), segments_held(users, accounts)
+def _grid(users: ir.Table, account_intervals: ir.Table, window: ma.Window) -> ir.Table:
+    every, held = dates(window), segments_held(users, account_intervals)
     joined = every.inner_join(held, ma.day_number(every.metric_date) >= held.held_from)
     return joined.drop("held_from")
 

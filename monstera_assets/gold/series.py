@@ -24,6 +24,26 @@ def first_day(window: Window) -> ir.IntegerValue:
     return day_number(window.first)
 
 
+def range_first_day(
+    history: ir.Table, activity: ir.Table, subscription_events: ir.Table
+) -> ir.IntegerScalar:
+    """Return the number of the range's first day, the first day with history or facts.
+
+    Facts predate the history if the `start_date` setting is later than the date of the first fact.
+
+    Args:
+        history: silver_user_state_history.
+        activity: silver_daily_user_activity.
+        subscription_events: bronze_subscription_events.
+    """
+    days = ibis.union(
+        history.aggregate(day=history.snapshot_date.min()),
+        activity.aggregate(day=activity.activity_date.min()),
+        subscription_events.aggregate(day=subscription_events.event_date.min()),
+    )
+    return days.aggregate(range_from=day_number(days.day.min())).as_scalar()
+
+
 def active_days(activity: ir.Table) -> ir.Table:
     """Return one row per user and day with a qualifying event: `user_id` and `day` (day number)."""
     active = activity.filter(activity.qualifying_events > 0)

@@ -39,19 +39,24 @@ def users_active_table(
     )
 
     @ma.table_asset(
-        table, days={"silver_daily_user_activity": ma.last_days(days)}, previews=previews
+        table,
+        days={
+            "silver_daily_user_activity": ma.last_days(days),
+            "silver_account_state_intervals": ma.UP_TO_AS_OF,
+        },
+        previews=previews,
     )
     def compute(
         silver_daily_user_activity: ir.Table,
         bronze_users: ir.Table,
-        bronze_accounts: ir.Table,
+        silver_account_state_intervals: ir.Table,
         *,
         window: ma.Window,
     ) -> ir.Table:
         return users_active(
             silver_daily_user_activity,
             bronze_users,
-            bronze_accounts,
+            silver_account_state_intervals,
             days=days,
             window=window,
             metric=metric.column_name,

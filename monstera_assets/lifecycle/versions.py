@@ -16,8 +16,8 @@ from monstera_assets.lifecycle.intervals import ALWAYS, FOREVER, day_number, ove
 
 UNKNOWN = "unknown"
 """Tier on days before the account's creation."""
-_ATTRIBUTES = ("country", "plan_type", "acquisition_source")
-SEGMENT_DIMENSIONS = (*_ATTRIBUTES, "account_tier")
+USER_DIMENSIONS = ("country", "plan_type", "acquisition_source")
+SEGMENT_DIMENSIONS = (*USER_DIMENSIONS, "account_tier")
 
 
 def one_row_per_entity(versions: ir.Table, columns: Sequence[str]) -> ir.Table:
@@ -52,35 +52,33 @@ def memberships(users: ir.Table) -> ir.Table:
     return version_intervals(users, "user_id", ["account_id"])
 
 
-def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
+def user_dimensions(users: ir.Table, tiers: ir.Table) -> ir.Table:
     """Return the account and the segments of each user on each day.
 
-    The arguments are bronze_users and bronze_accounts.
+    Args:
+        users: bronze_users.
+        tiers: one row per account and day on which its tier can change, with `account_id`,
+            `account_tier` and `valid_from` (a day number). The first row is that of the account's
+            creation.
 
     Returns:
         Interval table by `user_id` with `account_id` and `SEGMENT_DIMENSIONS`, from `ALWAYS` to
         `FOREVER`. The tier is `UNKNOWN` before the account's creation.
     """
-    people = version_intervals(users, "user_id", ["account_id", *_ATTRIBUTES])
-    tiers = version_intervals(accounts, "account_id", ["subscription_tier"])
-    created = one_row_per_entity(accounts, ["account_id", "created_date"])
-    tiers = tiers.inner_join(created, "account_id")
-    created_day = day_number(tiers.created_date)
-    known = tiers.filter(tiers.valid_to >= created_day).select(
-        "account_id",
-        account_tier=tiers.subscription_tier,
-        valid_from=ibis.greatest(tiers.valid_from, created_day),
-        valid_to="valid_to",
-    )
-    before = created.select(
+    people = version_intervals(users, "user_id", ["account_id", *USER_DIMENSIONS])
+    before = tiers.select(
         "account_id",
         account_tier=ibis.literal(UNKNOWN),
         valid_from=ibis.literal(ALWAYS, "int64"),
-        valid_to=day_number(created.created_date) - 1,
     )
-    return materialized(
-        overlay(people, known.union(before), keys=["account_id"], columns=["account_tier"])
-    )
+    tiers = tiers.select(*before.columns).union(before.distinct())
+    by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    tiers = tiers.mutate(is_new=tiers.account_tier != tiers.account_tier.lag().over(by_account))
+    tiers = tiers.filter(tiers.is_new.fill_null(True)).drop("is_new")
+    until = (tiers.valid_from.lead().over(by_account) - 1).fill_null(FOREVER)
+    tiers = materialized(tiers.mutate(valid_to=until.cast("int64")))
+    people = overlay(people, tiers, keys=["account_id"], columns=["account_tier"])
+    return materialized(people.mutate(account_tier=people.account_tier.fill_null(UNKNOWN)))
 
 
 def at_day(rows: ir.Table, day: ir.IntegerValue, intervals: ir.Table, key: str) -> ir.Table:

@@ -99,6 +99,12 @@ STATE_COLUMNS = (
         "int64",
         "Number of products with a qualifying event in the last 30 days.",
     ),
+    ma.Column(
+        "is_paid",
+        "boolean",
+        "Whether the account has a paid subscription, at any revenue. If false, days_to_renewal is"
+        " null.",
+    ),
 )
 
 
@@ -115,11 +121,6 @@ TABLE = ma.declare_table(
         state_tables.VALID_FROM,
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
-        ma.Column(
-            "is_paid",
-            "boolean",
-            "Whether the account has a paid subscription. If false, days_to_renewal is null.",
-        ),
         ma.nullable(
             "subscription_event_id",
             "string",

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import PRODUCT_TIERS, product_of_node
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS
+from monstera_assets.lifecycle.billing import billing_intervals
 
 _KEPT = (
     *("event_id", "entity_id", "entity_type", "event_type", "event_timestamp", "event_date"),
@@ -46,7 +47,10 @@ TABLE = ma.declare_table(
             "acquisition_source", "string", "User's acquisition source, or null for other entities."
         ),
         ma.nullable(
-            "account_tier", "string", "Tier of the user's account, or null for other entities."
+            "account_tier",
+            "string",
+            "Tier of the user's account, unknown before the account's creation, or null for other"
+            " entities.",
         ),
         ma.nullable(
             "days_since_signup",
@@ -63,11 +67,17 @@ def silver_events_enriched(
     bronze_product_catalog: ir.Table,
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Join the events to the catalog, users and accounts."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     signups = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
-    people = ma.user_dimensions(bronze_users, bronze_accounts).inner_join(signups, "user_id")
+    # silver_account_state_intervals has the same tiers, but is computed from these events.
+    contracts = billing_intervals(bronze_accounts, bronze_subscription_events, policy)
+    tiers = contracts.select("account_id", "valid_from", account_tier="tier")
+    people = ma.user_dimensions(bronze_users, tiers).inner_join(signups, "user_id")
     people = people.mutate(signup_day=ma.day_number(people.signup_date)).drop("signup_date")
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
     events = events.left_join(

@@ -347,6 +347,7 @@ def account_states_recomputed_from_facts(
         monthly_recurring_revenue=a.revenue,
         contract_renewal_date=a.renewal_date,
         days_to_renewal=to_renewal,
+        is_paid=is_paid,
         frozen_reason=ibis.cases(
             (state != AccountState.FROZEN, None),
             (a.failures > 0, FrozenReason.PAYMENT_DUNNING),

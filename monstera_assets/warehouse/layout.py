@@ -355,9 +355,60 @@ def _store_counts(
     )
 
 
+_IS_PAID = """
+ALTER TABLE {table} ADD COLUMN is_paid BOOLEAN;
+UPDATE {table} SET is_paid = current_state NOT IN ('trial', 'churned')
+    AND NOT (current_state = 'at_risk' AND contract_status_score = 25)
+"""
+_SEGMENTS_OF_COHORTS = """
+ALTER TABLE gold.gold_retention_cohorts ADD COLUMN segment_dimension VARCHAR;
+ALTER TABLE gold.gold_retention_cohorts ADD COLUMN segment_value VARCHAR;
+UPDATE gold.gold_retention_cohorts SET segment_dimension = 'all', segment_value = 'all'
+"""
+_REVENUE_OF_LISTED_ACCOUNTS = """
+ALTER TABLE gold.gold_accounts_needing_attention ADD COLUMN monthly_recurring_revenue DECIMAL(18, 2);
+ALTER TABLE gold.gold_accounts_needing_attention ADD COLUMN revenue_before_lapse DECIMAL(18, 2);
+UPDATE gold.gold_accounts_needing_attention AS rows SET
+    monthly_recurring_revenue = account.monthly_recurring_revenue,
+    revenue_before_lapse = CASE WHEN NOT is_paid THEN revenue_at_stake END
+    FROM silver.silver_account_current_state AS account WHERE account.account_id = rows.account_id;
+ALTER TABLE gold.gold_accounts_needing_attention DROP COLUMN revenue_at_stake
+"""
+_ALL_DAYS_ARE_OUT_OF_DATE = """
+INSERT INTO {operations}.source_changes
+SELECT cause, min(partition_date), max(materialized_at) + INTERVAL 1 MICROSECOND
+FROM {operations}.materializations CROSS JOIN (VALUES ('entities'), ('events')) AS causes (cause)
+GROUP BY cause HAVING min(partition_date) IS NOT NULL
+"""
+
+
+def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add columns for paying accounts and segments, and mark all days as out of date.
+
+    Metrics of stored days have new definitions, which need the billing rules and each day's facts.
+    The days are computed again by the next runs.
+    """
+    stored = {
+        name
+        for (name,) in connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    accounts = ("silver.silver_account_state_history", "silver.silver_account_current_state")
+    for table in accounts:
+        if table in stored:
+            connection.execute(_IS_PAID.format(table=table))
+    if "gold.gold_retention_cohorts" in stored:
+        connection.execute(_SEGMENTS_OF_COHORTS)
+    if {"gold.gold_accounts_needing_attention", accounts[1]} <= stored:
+        connection.execute(_REVENUE_OF_LISTED_ACCOUNTS)
+    connection.execute(_ALL_DAYS_ARE_OUT_OF_DATE.format(operations=OPERATIONS_SCHEMA))
+
+
 STEPS: Sequence[Step] = (
     *(_record_the_version, _upgrade_to_3, _upgrade_to_4),
-    *(_upgrade_to_5, _upgrade_to_6),
+    *(_upgrade_to_5, _upgrade_to_6, _upgrade_to_7),
 )
 """Upgrade steps in version order, starting with the step from version 1 to version 2.
 

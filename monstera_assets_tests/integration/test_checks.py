@@ -619,11 +619,23 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one("gold_accounts_needing_attention")],
         [_one("gold_account_churn_scores", "risk_band = 'high'", "current_state = 'active'")],
         ["UPDATE silver.silver_account_current_state SET current_state = 'active'"],
+        [
+            _one(
+                "gold_accounts_needing_attention",
+                "monthly_recurring_revenue = monthly_recurring_revenue + 1",
+            )
+        ],
     ],
     ("gold_accounts_needing_attention", "ranks_follow_revenue"): [
         [_one("gold_accounts_needing_attention", "attention_rank = 99", "attention_rank = 1")],
-        [_one("gold_accounts_needing_attention", "revenue_at_stake = -1")],
-        [_one("gold_accounts_needing_attention", "revenue_at_stake = 1e6", "attention_rank = 2")],
+        [_one("gold_accounts_needing_attention", "revenue_before_lapse = -1")],
+        [
+            _one(
+                "gold_accounts_needing_attention",
+                "revenue_before_lapse = 1e6",
+                "attention_rank = 2",
+            )
+        ],
     ],
     ("gold_account_churn_scores", "every_account_is_scored"): [
         [_drop_one("gold_account_churn_scores")],
@@ -1178,6 +1190,14 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one(_OVERALL, "users_active_daily = users_active_weekly + 1")],
         [_one(_OVERALL, "users_active_weekly = users_active_monthly + 1")],
     ],
+    (_OVERALL, "means_recomputed"): [
+        [_one(_OVERALL, f"users_active_stickiness_monthly = {value}", f"metric_date = {_LAST}")]
+        for value in ("0.999", "NULL")
+    ]
+    + [
+        [_one(_OVERALL, f"accounts_health_mean_daily = {value}", f"metric_date = {_LAST}")]
+        for value in ("accounts_health_mean_daily / 2", "NULL")
+    ],
     (_ADOPTION, "counts_fit_together"): [
         [_one(_ADOPTION, f"{column} = {column} + 30")]
         for column in (
@@ -1240,7 +1260,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_REVENUE, "agrees_with_account_history"): [
         [_one(_REVENUE, "revenue_closing_daily = revenue_closing_daily + 1")],
         [_one(_REVENUE, "accounts_paying_daily = accounts_paying_daily + 1")],
-        [_drop_one(_ACCOUNT_HISTORY, "monthly_recurring_revenue > 0")],
+        [_drop_one(_ACCOUNT_HISTORY, "is_paid")],
     ],
     (_REVENUE, "retention_is_in_bounds"): [
         [_one(_REVENUE, f"revenue_retained_{change}", "revenue_retained_net_monthly IS NOT NULL")]

@@ -343,7 +343,7 @@ def cohorts(site: Site) -> Rows:
     for start, period, users, share in site.query(
         "SELECT cohort_start, period_number, users_in_cohort_per_period,"
         " users_retained_share_per_period FROM gold.gold_retention_cohorts"
-        " WHERE cohort_type = 'month'"
+        " WHERE cohort_type = 'month' AND segment_dimension = 'all'"
     ):
         found.setdefault(start, {})[period] = share
         sizes[start] = users
@@ -510,12 +510,16 @@ def movements(site: Site) -> Rows:
 
 ACCOUNTS: Expected = {
     **ACCOUNTS_NOW,
-    "Accounts, at Risk, Latest Day, by Account": query_rows(
+    "Accounts, Needing Attention, Latest Day, by Account": query_rows(
         "SELECT account_id, upper(subscription_tier[1]) || subscription_tier[2:],"
-        " monthly_recurring_revenue, days_to_renewal, health_score, seat_utilization_pct,"
-        " state_since, state_reason FROM silver.silver_account_state_history"
-        f" WHERE snapshot_date = '{LAST}' AND current_state = 'at_risk'"
-        " ORDER BY monthly_recurring_revenue DESC",
+        " history.monthly_recurring_revenue, history.days_to_renewal, history.health_score,"
+        " seat_utilization_pct, history.state_since, why"
+        " FROM silver.silver_account_state_history AS history"
+        " LEFT JOIN gold.gold_accounts_needing_attention USING (account_id)"
+        f" WHERE snapshot_date = '{LAST}' AND (history.current_state IN"
+        " ('at_risk', 'contracting', 'frozen') OR account_id IN"
+        " (SELECT account_id FROM gold.gold_account_churn_scores WHERE risk_band = 'high'))"
+        " ORDER BY attention_rank",
         str, str, money, count, number, lambda value: f"{value:.0f}%", str, str,
     ),
     "Accounts, Health, Latest Day, by Band": query_rows(
@@ -837,7 +841,8 @@ def test_big_numbers_and_their_changes(site: Site, name: str) -> None:
         if title == "Revenue at Risk":
             [(at_risk,)] = site.query(
                 "SELECT sum(monthly_recurring_revenue) FROM silver.silver_account_current_state"
-                " WHERE current_state = 'at_risk'"
+                " WHERE current_state IN ('at_risk', 'contracting', 'frozen') OR account_id IN"
+                " (SELECT account_id FROM gold.gold_account_churn_scores WHERE risk_band = 'high')"
             )
             assert value == money(at_risk)
             continue

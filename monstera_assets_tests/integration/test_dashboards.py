@@ -244,8 +244,14 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
         " WHERE event_type = 'video_edited'",
         f"UPDATE gold.gold_users_active_monthly SET segment_value = '{evil}'"
         " WHERE segment_value = 'US'",
-        f"UPDATE silver.silver_account_current_state SET account_id = '{evil}'"
-        " WHERE current_state = 'at_risk'",
+        *(
+            f"UPDATE {table} SET account_id = '{evil}' WHERE account_id ="
+            " (SELECT account_id FROM gold.gold_accounts_needing_attention WHERE attention_rank = 1)"
+            for table in (
+                "silver.silver_account_current_state",
+                "gold.gold_accounts_needing_attention",
+            )
+        ),
     )
     build(database, tmp_path / "site")
     made = pages(tmp_path / "site")
@@ -255,8 +261,9 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
         assert not any(key.startswith("on") for e in page.all() for key in e.attributes), name
     studio = made["product_video_studio_overall.html"]
     assert studio.one("h1").text == f"{evil}: Overall View"
-    at_risk = cards(made["accounts.html"])["Accounts, at Risk, Latest Day, by Account"]
-    assert shown_table(at_risk).rows[0][0] == evil
+    title = "Accounts, Needing Attention, Latest Day, by Account"
+    listed = cards(made["accounts.html"])[title]
+    assert shown_table(listed).rows[0][0] == evil
     country = cards(made["segments.html"])["Users, Active Monthly, Last 18 Months, by Country"]
     assert evil in shown_table(country).headings
     by_type = cards(made["activity.html"])["Events, Qualifying Daily, Last 30 Days, by Event Type"]

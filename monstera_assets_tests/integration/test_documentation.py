@@ -274,7 +274,8 @@ def test_lineage_is_what_the_tables_are_computed_from() -> None:
     silver = {row["table"]: row["computed from"] for row in section(page, "Silver").rows}
     assert silver["silver_user_sessions"] == "silver_events_enriched"
     assert silver["silver_events_enriched"] == (
-        "bronze_accounts, bronze_events, bronze_product_catalog, bronze_users"
+        "bronze_accounts, bronze_events, bronze_product_catalog, bronze_subscription_events,"
+        " bronze_users"
     )
     bronze = {row["table"]: row["computed from"] for row in section(page, "Bronze").rows}
     assert bronze["bronze_users"] == "the source"

@@ -98,6 +98,7 @@ class AccountDay:
     days_to_renewal: int | None
     frozen_reason: str | None
     products_active: int
+    is_paid: bool
 
 
 @dataclass(frozen=True)
@@ -378,6 +379,7 @@ def account_history(
                 days_to_renewal=today.days_to_renewal,
                 frozen_reason=frozen_reason,
                 products_active=products,
+                is_paid=today.status == "paid",
             )
         )
     return rows

@@ -59,12 +59,11 @@ def activity_of_account(
     return [one for one in activity if accounts_of_users[one.user_id].on(one.day) == account_id]
 
 
-def account_tier(tiers: Versions[str], created: date, day: date) -> str:
+def account_tier(tiers: Mapping[date, str], day: date) -> str:
     """Return the tier of an account as a segment of its users on a day.
 
     Args:
-        tiers: The tiers of the account's versions.
-        created: The creation date of the account.
+        tiers: The tier of the account at the end of each day since its creation.
         day: The day.
     """
-    return "unknown" if day < created else tiers.on(day)
+    return tiers.get(day, "unknown")

@@ -74,7 +74,8 @@ WITH uses AS (
             AS accounts_in_state_frozen_daily,
         coalesce(sum(monthly_recurring_revenue), 0) AS revenue_closing_daily,
         -- The fixed order keeps the floating-point sum reproducible.
-        list_sum(list(health_score ORDER BY account_id)) / count(health_score)
+        list_sum(list(health_score ORDER BY account_id) FILTER (is_paid))
+            / nullif(count(*) FILTER (is_paid), 0)
             AS accounts_health_mean_daily
     FROM dates LEFT JOIN silver.silver_account_state_history ON snapshot_date = metric_date
     GROUP BY ALL
@@ -87,14 +88,26 @@ WITH uses AS (
             / nullif(sum(past.monthly_recurring_revenue)::DOUBLE, 0)
             AS revenue_retained_gross_monthly
     FROM dates LEFT JOIN silver.silver_account_state_history AS past
-        ON past.snapshot_date = metric_date - 30 AND past.monthly_recurring_revenue > 0
+        ON past.snapshot_date = metric_date - 30 AND past.is_paid
     LEFT JOIN silver.silver_account_state_history AS now
         ON now.snapshot_date = metric_date AND now.account_id = past.account_id
     GROUP BY ALL
+), facts AS (
+    SELECT min(event_date) AS range_from FROM (
+        SELECT event_date FROM bronze.bronze_events
+        UNION ALL SELECT event_date FROM bronze.bronze_subscription_events
+    )
+), user_days AS (
+    SELECT metric_date, count(*) AS user_days
+    FROM dates JOIN (SELECT DISTINCT user_id, event_date FROM uses)
+        ON event_date BETWEEN metric_date - 29 AND metric_date
+    GROUP BY ALL
 ), figures AS (
-    SELECT *, users_active_daily::DOUBLE / nullif(users_active_monthly::DOUBLE, 0)
+    SELECT * EXCLUDE (range_from, user_days), CASE WHEN metric_date >= range_from + 29
+            THEN user_days::DOUBLE / nullif(30 * users_active_monthly::DOUBLE, 0) END
             AS users_active_stickiness_monthly
-    FROM dates JOIN active USING (metric_date) JOIN created USING (metric_date)
+    FROM dates CROSS JOIN facts LEFT JOIN user_days USING (metric_date)
+    JOIN active USING (metric_date) JOIN created USING (metric_date)
     JOIN user_states USING (metric_date) JOIN account_states USING (metric_date)
     JOIN retained USING (metric_date)
 )

@@ -21,7 +21,10 @@ TODAY = date(2025, 6, 30)
 
 
 def listed() -> pd.DataFrame:
-    """Return the rows for five accounts: steady, at high risk, lapsed, frozen and contracting."""
+    """Return the rows for six accounts.
+
+    They are steady, at high risk, lapsed, frozen, contracting, and at risk with a free plan.
+    """
     connection = duckdb.connect()
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -41,6 +44,7 @@ def listed() -> pd.DataFrame:
         ("lapsed", "at_risk", "subscription lapsed", 0),
         ("frozen", "frozen", "payment failed", 50),
         ("shrunk", "contracting", "contract smaller than 30 days ago", 50),
+        ("free", "at_risk", "low seat utilization", 0),
     ):
         add(
             "silver.silver_account_current_state",
@@ -48,13 +52,17 @@ def listed() -> pd.DataFrame:
             current_state=state,
             state_reason=reason,
             monthly_recurring_revenue=revenue,
+            is_paid=account != "lapsed",
             as_of_date=TODAY,
         )
-    # The last revenue above 0 is at stake for a lapsed account.
-    for day, revenue in ((1, 700), (2, 400), (3, 0)):
+    # The last revenue above 0 of an account that pays does not matter.
+    for account, day, revenue in (
+        *(("lapsed", 1, 700), ("lapsed", 2, 400), ("lapsed", 3, 0)),
+        *(("free", 1, 900), ("free", 2, 0)),
+    ):
         add(
             "silver.silver_account_state_intervals",
-            account_id="lapsed",
+            account_id=account,
             valid_from=date(2025, 6, day),
             valid_to=date(2025, 6, day + 1) if revenue else None,
             monthly_recurring_revenue=revenue,
@@ -84,18 +92,23 @@ def listed() -> pd.DataFrame:
     return connection.execute(f"SELECT * FROM ({rows}) ORDER BY attention_rank").fetchdf()
 
 
-def test_who_is_listed_why_and_with_what_at_stake() -> None:
+def test_who_is_listed_why_and_with_what_revenue() -> None:
     found = listed()
-    assert found.account_id.tolist() == ["lapsed", "quiet", "frozen", "shrunk"]
-    assert found.attention_rank.tolist() == [1, 2, 3, 4]
-    assert [Decimal(str(each)) for each in found.revenue_at_stake] == [400, 300, 50, 50]
+    assert found.account_id.tolist() == ["lapsed", "quiet", "frozen", "shrunk", "free"]
+    assert found.attention_rank.tolist() == [1, 2, 3, 4, 5]
+    # MRR at risk is 400. The 400 of the lapsed account have churned already.
+    revenue = [Decimal(str(each)) for each in found.monthly_recurring_revenue]
+    assert revenue == [0, 300, 50, 50, 0]
+    assert found.revenue_before_lapse.isna().tolist() == [False, True, True, True, True]
+    assert found.revenue_before_lapse[0] == 400
     # Only reasons that raise the risk are listed.
     assert found.why.tolist() == [
         "at risk: subscription lapsed",
         "high churn risk: health 40; 3 days to renewal",
         "frozen: payment failed; high churn risk: health 40",
         "contracting: contract smaller than 30 days ago",
+        "at risk: low seat utilization",
     ]
-    assert found.users_scored.tolist() == [0, 3, 0, 0]
-    assert found.users_at_high_risk.tolist() == [0, 2, 0, 0]
-    assert found.churn_probability.isna().tolist() == [True, False, False, False]
+    assert found.users_scored.tolist() == [0, 3, 0, 0, 0]
+    assert found.users_at_high_risk.tolist() == [0, 2, 0, 0, 0]
+    assert found.churn_probability.isna().tolist() == [True, False, False, False, True]

@@ -13,6 +13,7 @@ from monstera_assets.bronze import (
     bronze_accounts,
     bronze_events,
     bronze_product_catalog,
+    bronze_subscription_events,
     bronze_users,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -38,6 +39,7 @@ TABLES: Mapping[str, Table] = {
         bronze_product_catalog.TABLE,
         bronze_users.TABLE,
         bronze_accounts.TABLE,
+        bronze_subscription_events.TABLE,
         ENRICHED,
         SESSIONS,
     )
@@ -73,8 +75,12 @@ def warehouse() -> MemoryWarehouse:
     warehouse.load(
         bronze_accounts.TABLE,
         [
-            {"account_id": "small", "subscription_tier": "starter"},
-            {"account_id": "fresh", "subscription_tier": "trial"},
+            {
+                "account_id": "small",
+                "subscription_tier": "starter",
+                "first_paid_at": "2024-01-01 00:00:00",
+            },
+            {"account_id": "fresh", "subscription_tier": "starter"},
         ],
     )
     warehouse.load(
@@ -136,7 +142,8 @@ def enriched(warehouse: MemoryWarehouse, *events: Mapping[str, object]) -> dict[
 @cache
 def _sql(name: str) -> str:
     asset = {ENRICHED.name: silver_events_enriched, SESSIONS.name: silver_user_sessions}[name]
-    return compile_duckdb(asset(*(TABLES[table].relation for table in asset.inputs)))
+    policy = {"policy": LifecyclePolicy()} if asset.reads_policy else {}
+    return compile_duckdb(asset(*(TABLES[table].relation for table in asset.inputs), **policy))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +189,40 @@ def test_attributes_are_those_of_the_user_and_its_account(warehouse: MemoryWareh
     names = ("account_id", "country", "plan_type", "acquisition_source", "account_tier")
     assert [rows["e1"][name] for name in names] == ["small", "UK", "team", "search", "starter"]
     assert [rows["e2"][name] for name in names] == ["fresh", "DE", "free", "referral", "trial"]
+
+
+def test_the_tier_is_that_of_the_day(warehouse: MemoryWarehouse) -> None:
+    facts = (
+        ("small", "tier_changed", "2024-03-05"),
+        ("fresh", "subscription_started", "2024-03-07"),
+    )
+    warehouse.load(
+        bronze_subscription_events.TABLE,
+        [
+            {
+                "event_id": account,
+                "entity_id": account,
+                "entity_type": "account",
+                "event_type": kind,
+                "event_timestamp": f"{day} 12:00:00",
+                "event_date": day,
+                "subscription_tier": "enterprise",
+            }
+            for account, kind, day in facts
+        ],
+    )
+    days = {"ada": ("2024-03-04", "2024-03-05"), "ben": ("2024-03-06", "2024-03-07")}
+    rows = enriched(
+        warehouse,
+        *(event(day, f"{day} 09:00:00", user) for user, both in days.items() for day in both),
+    )
+    # An event counts under the tier at the end of its day, even before the fact of that day.
+    assert {day: row["account_tier"] for day, row in rows.items()} == {
+        "2024-03-04": "starter",
+        "2024-03-05": "enterprise",
+        "2024-03-06": "trial",
+        "2024-03-07": "enterprise",
+    }
 
 
 @pytest.mark.parametrize("entity_type", ["admin", "system", "account"])

@@ -9,7 +9,7 @@ from typing import Any
 import ibis
 import pytest
 
-from monstera_assets.bronze import bronze_accounts, bronze_users
+from monstera_assets.bronze import bronze_users
 from monstera_assets.checks.rules import AlertLevel, Rule
 from monstera_assets.gold import (
     anomaly_alerts,
@@ -24,7 +24,11 @@ from monstera_assets.gold.contributing_transitions import contributing_transitio
 from monstera_assets.gold.segments import user_segments
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
-from monstera_assets.silver import silver_account_state_transitions, silver_user_state_transitions
+from monstera_assets.silver import (
+    silver_account_state_intervals,
+    silver_account_state_transitions,
+    silver_user_state_transitions,
+)
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
@@ -40,7 +44,7 @@ STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_TRANSITIONS, USERS, ACCOUNTS = 
         silver_user_state_transitions,
         silver_account_state_transitions,
         bronze_users,
-        bronze_accounts,
+        silver_account_state_intervals,
     )
 )
 INPUTS = (STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_TRANSITIONS, USERS, ACCOUNTS)

@@ -27,14 +27,14 @@ from monstera_assets.gold.segments import users_active
 from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS
-from monstera_assets.silver import silver_daily_user_activity
+from monstera_assets.silver import silver_account_state_intervals, silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.lifecycle_warehouse import ACTIVITY as ACTIVITY_ASSET
 from monstera_assets_tests.lifecycle_warehouse import HISTORY, LifecycleWarehouse
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
-USERS, ACCOUNTS = bronze_users.TABLE, bronze_accounts.TABLE
+USERS, ACCOUNTS = bronze_users.TABLE, silver_account_state_intervals.TABLE
 ACTIVITY = silver_daily_user_activity.TABLE
 
 AUGUST_1 = date(2017, 8, 1)
@@ -176,6 +176,59 @@ def test_users_created_has_a_row_for_days_without_signups() -> None:
         assert [count for of, _, count in rows if of == dimension] == [3, 0]
 
 
+def test_users_count_under_the_tier_that_their_account_has_on_the_date() -> None:
+    made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
+    made.load(
+        ACCOUNTS,
+        [
+            {
+                "account_id": "acc",
+                "subscription_tier": tier,
+                "valid_from": date(2017, 8, day),
+                "valid_to": date(2017, 8, day + 1) if day < 6 else None,
+            }
+            # On 4 August, something other than the tier changes.
+            for day, tier in ((2, "trial"), (3, "starter"), (4, "starter"), (5, "pro"), (6, "pro"))
+        ],
+    )
+    # The user signs up a day before the account exists.
+    made.load(
+        USERS, [{"user_id": "ann", "account_id": "acc", "user_created_at": "2017-08-01 09:00:00"}]
+    )
+    made.load(ACTIVITY, [{"user_id": "ann", "activity_date": AUGUST_1, "qualifying_events": 1}])
+    window = DateWindow(AUGUST_1, date(2017, 8, 6))
+    active = users_active(
+        ACTIVITY.relation,
+        USERS.relation,
+        ACCOUNTS.relation,
+        days=7,
+        window=Window.of(window.first, window.last),
+        metric="count",
+    )
+    created = gold_users_created_daily(USERS.relation, ACCOUNTS.relation, window=window)
+
+    def by_tier(rows: list[tuple[date, str, str, int]]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for _, dimension, tier, count in rows:
+            if dimension == "account_tier":
+                found.setdefault(tier, []).append(count)
+        return found
+
+    # A tier has rows from the first date on which the account has it, through 6 August.
+    assert by_tier(made.rows(compile_duckdb(active))) == {
+        "unknown": [1, 0, 0, 0, 0, 0],
+        "trial": [1, 0, 0, 0, 0],
+        "starter": [1, 1, 0, 0],
+        "pro": [1, 1],
+    }
+    assert by_tier(made.rows(compile_duckdb(created))) == {
+        "unknown": [1, 0, 0, 0, 0, 0],
+        "trial": [0] * 5,
+        "starter": [0] * 4,
+        "pro": [0] * 2,
+    }
+
+
 PEOPLE = ("ann", "ben", "cat", "dan", "eve")
 INDIFFERENT = (("plan_type", "-"), ("acquisition_source", "-"))
 """The segments of the columns that have default values."""
@@ -279,7 +332,7 @@ def test_every_segment_equals_a_literal_count(
 def test_first_active_users_by_the_state_history() -> None:
     """New users have all of their qualifying events up to a day on that day."""
     made = LifecycleWarehouse()
-    made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
+    made.load(bronze_accounts.TABLE, [{"account_id": "acc"}])
     names = sorted({name for day in ACTIVITY_COUNTS_EVENTS.values() for name in day})
     made.load(
         USERS,

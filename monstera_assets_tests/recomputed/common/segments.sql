@@ -6,23 +6,16 @@ SELECT *, CASE WHEN valid_from > min(valid_from) OVER (PARTITION BY user_id)
     THEN valid_from ELSE DATE '0001-01-01' END AS from_day
 FROM bronze.bronze_users;
 
-CREATE TEMP TABLE account_versions AS
-SELECT *, CASE WHEN valid_from > min(valid_from) OVER (PARTITION BY account_id)
-    THEN valid_from ELSE DATE '0001-01-01' END AS from_day
-FROM bronze.bronze_accounts;
-
 CREATE TEMP TABLE people AS
--- Each user on each date since signup, with the versions of the date.
+-- Each user on each date since signup, with the version of the date and the account's tier on it. An
+-- account that does not exist yet has no row.
 SELECT metric_date, user_id, users.account_id, signup_date, country, plan_type,
-    acquisition_source,
-    CASE WHEN created_date > metric_date THEN 'unknown' ELSE subscription_tier END AS tier
+    acquisition_source, coalesce(subscription_tier, 'unknown') AS tier
 FROM dates
 JOIN user_versions AS users ON users.from_day <= metric_date AND signup_date <= metric_date
-JOIN account_versions AS accounts
-    ON accounts.account_id = users.account_id AND accounts.from_day <= metric_date
-QUALIFY row_number() OVER (
-    PARTITION BY metric_date, user_id ORDER BY users.from_day DESC, accounts.from_day DESC
-) = 1;
+LEFT JOIN silver.silver_account_state_history AS accounts
+    ON accounts.account_id = users.account_id AND snapshot_date = metric_date
+QUALIFY row_number() OVER (PARTITION BY metric_date, user_id ORDER BY users.from_day DESC) = 1;
 
 CREATE TEMP TABLE segments AS
 SELECT metric_date, user_id, account_id, signup_date, unnest([
