@@ -1236,6 +1236,16 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one(_COHORTS, "users_retained_per_period = NULL", _MATURE)],
         [_one(_COHORTS, "users_retained_per_period = 0", "users_retained_per_period IS NULL")],
     ],
+    ("gold_revenue_by_tier", "movements_agree_with_account_history"): [
+        [_one("gold_revenue_by_tier", f"{name} = {name} + 1")]
+        for name in ("revenue_opening_daily", "revenue_closing_daily", "revenue_new_daily")
+    ]
+    + [[_one(_ACCOUNT_HISTORY, "monthly_recurring_revenue = 1")]],
+    ("gold_revenue_by_tier", "tiers_add_up"): [
+        [_one("gold_revenue_by_tier", "revenue_churned_daily = revenue_churned_daily - 1")],
+        [_one(_REVENUE, "revenue_closing_daily = revenue_closing_daily + 1")],
+        [_drop_one("gold_revenue_by_tier", "revenue_closing_daily > 0")],
+    ],
     (_REVENUE, "movements_add_up"): [
         [_one(_REVENUE, f"revenue_{name}_daily = revenue_{name}_daily + 1")]
         for name in (

@@ -1,7 +1,7 @@
 """Section 5 of the framework, "Billing facts": the subscriptions of one account, event by event.
 
-Within a day, the facts are applied in order of timestamp, kind and event id, and then the end of the day
-is evaluated. Use and states are in ``accounts``.
+Within a day, the facts are applied in order of timestamp, kind and event id. Then the end of the day is
+evaluated. Use and states are in ``accounts``.
 
 Assumptions where the framework leaves room for interpretation:
 
