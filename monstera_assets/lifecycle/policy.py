@@ -256,9 +256,7 @@ class LifecyclePolicy(_Policy):
     reporting_currency: Currency = "USD"
     """Currency of all amounts in the tables, as an ISO 4217 code."""
     exchange_rates: ExchangeRates = ()
-    """Value of one unit of other currencies in the reporting currency, such as `{EUR: 1.08}`.
-
-    The rates are constant, so that a change in revenue is never a change in a rate."""
+    """Constant value of one unit of other currencies in the reporting currency, by currency."""
     breadth_target: Count = 5
     """Number of products in use that is required for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
