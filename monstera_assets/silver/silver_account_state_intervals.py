@@ -79,8 +79,8 @@ STATE_COLUMNS = (
     ma.nullable(
         "contract_renewal_date",
         "date",
-        "Next renewal date of the account's subscriptions, or the latest one if all have passed. Null if"
-        " the contract is open-ended, and if the account has never paid or has lapsed.",
+        "Next renewal date of the account's subscriptions, or the latest one if all have passed. The"
+        " value is null if the contract is open-ended and unless the account pays.",
     ),
     ma.nullable(
         "days_to_renewal",
