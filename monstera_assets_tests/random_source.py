@@ -218,7 +218,7 @@ _PRODUCTS = frozenset(node for node, tier, *_ in _CATALOG if tier == "product")
 def _billing(random: Random, account: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     day = (account["account_created_at"].date() - FIRST).days
     # A generator of its own, so that the other values do not depend on it.
-    own = Random(account["account_id"])
+    own = Random(account["account_id"])  # noqa: S311
     names = own.choice([[None], ["A"], ["A", "B"], ["A", "B", None]])
     kinds = [
         "subscription_started",
