@@ -120,7 +120,10 @@ def classify(
         (texts["pause_reason"] == seasonal, seasonal),
         (texts["pause_reason"].notnull(), voluntary),
     )
-    texts["currency"] = texts["currency"].strip().upper()
+    # Checks show ids, so an address in an id is replaced as in the metadata.
+    clean = ibis.ifelse(is_document, rows.clean_metadata, None)
+    texts["subscription_id"] = reading.text(text_at(clean, "subscription_id"))
+    texts["currency"] = reading.text(text_at(clean, "currency")).strip().upper()
     rows = rows.mutate(**{f"text_{name}": text for name, text in texts.items()})
     values = {
         column.name: reading.value(rows[f"text_{column.name}"], column.dtype)
