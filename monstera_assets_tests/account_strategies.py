@@ -17,8 +17,8 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.oracle.accounts import TIERS, Member, Use
-from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent, Terms
+from monstera_assets_tests.oracle.accounts import Member, Use
+from monstera_assets_tests.oracle.billing import TIERS, AccountRow, SubscriptionEvent, Terms
 from monstera_assets_tests.oracle.versions import Versions, activity_of_account
 from monstera_assets_tests.strategies import (
     CURRENCIES,

@@ -219,7 +219,8 @@ def _billing(random: Random, account: Mapping[str, Any]) -> Iterable[dict[str, A
     day = (account["account_created_at"].date() - FIRST).days
     # A generator of its own, so that the other values do not depend on it.
     own = Random(account["account_id"])  # noqa: S311
-    names = own.choice([[None], ["A"], ["A", "B"], ["A", "B", None]])
+    choices: list[list[str | None]] = [[None], ["A"], ["A", "B"], ["A", "B", None]]
+    names = own.choice(choices)
     kinds = [
         "subscription_started",
         "subscription_renewed",

@@ -217,8 +217,8 @@ def movements(days: Days) -> dict[str, list[Movement]]:
 def test_movements_of_each_account_are_as_expected(movements: dict[str, list[Movement]]) -> None:
     for history in HISTORIES:
         first, last = history.stretches[0].first, history.stretches[-1].last
-        expected = [
-            (one.date, one.kind, one.amount, one.tier)
+        expected: list[Movement] = [
+            (one.date, one.kind, Decimal(one.amount), one.tier)
             for one in sorted(history.movements, key=lambda one: one.date)
         ]
         found = [

@@ -26,10 +26,8 @@ KINDS = ("new", "reactivated", "expansion", "contraction", "churned")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     folder = tmp_path_factory.mktemp("billing_page")
     policy = LifecyclePolicy.model_validate({"exchange_rates": {"EUR": 1.08}})
-    graph = Graph(
-        *(ROOT / "examples" / "billing", folder / "billing.duckdb"),
-        *(folder / "home", DAYS.first, policy),
-    )
+    source, home = ROOT / "examples" / "billing", folder / "home"
+    graph = Graph(source, folder / "billing.duckdb", home, DAYS.first, policy)
     graph.compute(["silver_account_state_intervals", "gold_revenue_by_tier"], DAYS.last)
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         yield connection
@@ -89,7 +87,7 @@ def test_movements_by_tier(warehouse: duckdb.DuckDBPyConnection) -> None:
         tier: [f"{amount:.2f}" for amount in amounts] for tier, amounts in found.items()
     }
     for row in rows_of_page:
-        opening, *moved, moved_tier, closing = (
+        opens, *moved, moved_tier, closes = (
             float(row[name]) for name in ("opening", *KINDS, "moved between tiers", "closing")
         )
-        assert opening + sum(moved) + moved_tier == closing
+        assert opens + sum(moved) + moved_tier == closes

@@ -764,7 +764,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             _one(
                 "bronze_subscription_events",
                 "subscription_id = 'A'",
-                "entity_id = 'acc_07' AND event_type = 'subscription_started'",
+                "entity_id = 'acc_06' AND event_type = 'subscription_started'",
             )
         ]
     ],

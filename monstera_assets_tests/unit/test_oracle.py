@@ -366,9 +366,11 @@ def test_before_the_first_payment_there_is_a_trial_of_the_seats_of_the_row() -> 
         "trial",
         2,
     )
-    assert (before.monthly_recurring_revenue, before.contract_renewal_date) == (0, None)
+    assert before.monthly_recurring_revenue == 0
+    assert before.contract_renewal_date is None
     assert (after.status, after.total_seats, after.first_payment_date) == ("paid", 10, on(10))
-    assert (after.monthly_recurring_revenue, after.days_to_renewal) == (1000, 355)
+    assert after.monthly_recurring_revenue == 1000
+    assert after.days_to_renewal == 355
 
 
 def test_a_missed_renewal_date_ends_after_3_days_of_grace() -> None:
@@ -687,7 +689,8 @@ def test_first_paid_at_counts_where_no_start_is_known() -> None:
     # The failure at 9 precedes the payment at 10, and the failure on day 20 follows it.
     rows = bill(sub(10, "payment_failed", 9), sub(20, "payment_failed"), row=row, through=20)
     assert statuses(rows, 9, 10) == ["never_paid", "paid"]
-    assert (rows[10].subscription_tier, rows[10].monthly_recurring_revenue) == ("starter", 50)
+    assert rows[10].subscription_tier == "starter"
+    assert rows[10].monthly_recurring_revenue == 50
     assert rows[10].days_to_renewal == 90
     assert [rows[n].open_failures for n in (10, 20)] == [0, 1]
 
