@@ -234,7 +234,7 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 # ---------------------------------------------------------------- the facts of each subscription
 
 
-def with_subscription(facts: ir.Table, *, order_by: list[ir.Value | str]) -> ir.Table:
+def _with_subscription(facts: ir.Table, *, order_by: list[ir.Value | str]) -> ir.Table:
     """Return facts with the subscription that each of them belongs to.
 
     Args:
@@ -266,7 +266,7 @@ def with_subscription(facts: ir.Table, *, order_by: list[ir.Value | str]) -> ir.
     ).drop("place", "started", "starts_so_far", "inherited", "is_first")
 
 
-def account_facts(subscription_events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def _account_facts(subscription_events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the facts of accounts, in the reporting currency, with the subscription of each."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     ranks = ((known.event_type == kind, rank) for rank, kind in enumerate(_ON_ONE_INSTANT))
@@ -282,14 +282,14 @@ def account_facts(subscription_events: ir.Table, policy: LifecyclePolicy) -> ir.
         effective_day=day_number(known.effective_date),
         grace_until=day_number(known.grace_until),
         seats=known.total_seats,
-        revenue=in_reporting_currency(known, policy),
+        revenue=_in_reporting_currency(known, policy),
         tier=known.subscription_tier,
         pause_reason=known.pause_reason,
     )
-    return with_subscription(known, order_by=["day", "at", "rank", "event_id"])
+    return _with_subscription(known, order_by=["day", "at", "rank", "event_id"])
 
 
-def in_reporting_currency(facts: ir.Table, policy: LifecyclePolicy) -> ir.DecimalValue:
+def _in_reporting_currency(facts: ir.Table, policy: LifecyclePolicy) -> ir.DecimalValue:
     """Return `monthly_recurring_revenue`, converted from `currency` at the policy's rate.
 
     An amount without a currency, or in one without a rate, is not converted.
@@ -302,7 +302,8 @@ def in_reporting_currency(facts: ir.Table, policy: LifecyclePolicy) -> ir.Decima
         for currency, rate in policy.exchange_rates
     )
     rate = ibis.cases(*rates, else_=ibis.literal(1, "decimal(18, 8)"))
-    return (amount * rate).cast(amount.type())
+    # An amount that is too large counts as missing.
+    return (amount * rate).try_cast(amount.type())
 
 
 def _steps(accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
@@ -311,10 +312,10 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table, policy: LifecycleP
     The first version is the first step of the account's first subscription.
 
     Returns:
-        The columns of `account_facts` with `step` (the row's position among the account's rows) and
+        The columns of `_account_facts` with `step` (the row's position among the account's rows) and
         `renews` (whether a version has a later renewal date than the version before).
     """
-    facts = account_facts(subscription_events, policy)
+    facts = _account_facts(subscription_events, policy)
     firsts = facts.select("account_id", "first_subscription").distinct()
     paid = one_row_per_entity(accounts, ["account_id", "first_paid_at", "first_paid_date"])
     paid = paid.filter(paid.first_paid_at.notnull())
@@ -583,8 +584,7 @@ def _effective_steps(
         )
     )
     steps = carry_forward(steps, "paused", group_by=[*_LIFE], order_by="step")
-    for column in ("cancelled_on",):
-        steps = carry_forward(steps, column, group_by=[*_SUBSCRIPTION, "term"], order_by="step")
+    steps = carry_forward(steps, "cancelled_on", group_by=[*_SUBSCRIPTION, "term"], order_by="step")
     for column in ("seats", "revenue", "tier", "pause_reason", "pause_step"):
         steps = carry_forward(steps, column, group_by=[*_SUBSCRIPTION], order_by="step")
 
@@ -656,7 +656,7 @@ def _contract(
         ),
         stated_revenue=parts.revenue.sum(where=is_live),
         stated_seats=parts.seats.sum(where=is_live),
-        seats_before=parts.seats.sum(where=parts.is_live == False),  # noqa: E712  # not null
+        seats_before=parts.seats.sum(where=~parts.is_live),
         next_renewal_day=parts.renewal_day.min(where=is_next),
         last_renewal_day=parts.renewal_day.max(where=is_live),
         pause_reason=parts.pause_reason.argmax(parts.pause_step, where=is_live & parts.paused),

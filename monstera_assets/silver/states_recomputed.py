@@ -466,7 +466,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
     SELECT account_id, belongs_to, event_timestamp AS moment, event_date AS event_day, kind_rank,
         event_id, event_type AS kind, contract_renewal_date AS event_renewal_date, effective_date,
         grace_until AS event_grace_until, pause_reason AS event_pause_reason, subscription_tier,
-        total_seats, CAST({amount} AS DECIMAL(18, 2)) AS amount
+        total_seats, TRY_CAST({amount} AS DECIMAL(18, 2)) AS amount
     FROM named
     UNION ALL
     SELECT DISTINCT account_id, belongs_to, first_paid_at, first_paid_date, -1, '', 'first_payment',
