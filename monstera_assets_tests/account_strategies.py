@@ -17,14 +17,17 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.oracle.accounts import TIERS, Member, Use
-from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent, Terms
+from monstera_assets_tests.oracle.accounts import Member, Use
+from monstera_assets_tests.oracle.billing import TIERS, AccountRow, SubscriptionEvent, Terms
 from monstera_assets_tests.oracle.versions import Versions, activity_of_account
 from monstera_assets_tests.strategies import (
+    CURRENCIES,
     GENERATORS,
+    RATES,
     AccountCase,
     edges,
     some_days,
+    some_names,
     some_renewal,
     version_rows,
 )
@@ -41,6 +44,8 @@ POLICIES = (
         churn_days=10,
         reactivated_days=20,
         dunning_days=5,
+        renewal_grace_days=1,
+        exchange_rates=RATES,
         breadth_target=2,
     ),
     LifecyclePolicy(
@@ -50,6 +55,7 @@ POLICIES = (
         churn_days=1,
         reactivated_days=0,
         dunning_days=0,
+        renewal_grace_days=0,
         breadth_target=1,
     ),
 )
@@ -304,10 +310,11 @@ def _subscription_events(
     gaps = (
         *(0, 0, 0, 1, 1, 2, 5, 15),
         *edges(30, policy.dunning_days, policy.churn_days, policy.onboarding_days),
+        *edges(policy.renewal_grace_days),
         *edges(policy.new_paid_days, policy.reactivated_days),
     )
     first = (-3, 0, 0, 1, 10, *edges(policy.trial_days, policy.trial_days + 61))
-    day, kind = created, ""
+    day, kind, names = created, "", some_names(random)
     events = list[SubscriptionEvent]()
     for n in range(random.randrange(10)):
         day += timedelta(days=random.choice(gaps if n else first))
@@ -316,7 +323,10 @@ def _subscription_events(
             kinds = [k for k in kinds if k != "subscription_cancelled"] if n else _OPENERS
         kind = random.choice(kinds)
         ahead = random.choice((None, None, None, -2, 0, 1, 5, *edges(30), 60, 90))
-        metadata = dict[str, object]()
+        metadata: dict[str, object] = {
+            "subscription_id": random.choice(names),
+            "currency": random.choice(CURRENCIES),
+        }
         if kind not in {"payment_failed", "subscription_paused", "subscription_cancelled"}:
             metadata["total_seats"] = random.choice((None, None, 0, 1, 1, 2, 3, 4, 6, 7, 10))
             metadata["monthly_recurring_revenue"] = random.choice(

@@ -1364,8 +1364,9 @@ CANCELLATIONS = (
         "a refund while the account pays and one after its end change nothing",
         """A refund is not a billing fact of section 2 and carries no values: 5 March has no
         movement. The cancellation of 20 March makes it the last paid day (End), and the refund of
-        25 March neither resumes nor moves anything. Reading: as "any other event on a lapsed
-        subscription" the check lists it.""",
+        25 March neither resumes nor moves anything. Section 2 lists the billing facts that
+        `bronze_subscription_events` holds, and a refund is not among them: it does not enter, so
+        that it is no event on a lapsed subscription.""",
         versions=(ROW,),
         facts=(
             START,
@@ -1380,7 +1381,6 @@ CANCELLATIONS = (
             lapsed("2025-03-21", "2025-04-20", "at_risk", "starter", 2),
         ),
         movements=(movement("2025-03-21", "churned", 100, "starter"),),
-        facts_on_lapsed=(4,),
     ),
 )
 

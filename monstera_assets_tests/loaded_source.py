@@ -35,6 +35,7 @@ SHOWN: Mapping[str, Sequence[str]] = {
         *_FACT,
         *("total_seats", "monthly_recurring_revenue", "subscription_tier"),
         *("contract_renewal_date", "effective_date", "grace_until"),
+        *("subscription_id", "currency"),
     ),
     "user_aliases": ("alias_id", "user_id", "merged_user_id", "alias_created_at", "faults"),
     "users": (

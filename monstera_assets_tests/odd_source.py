@@ -564,6 +564,8 @@ class _Writer:
             "contract_renewal_date": self._optional_time(),
             "effective_date": self.random.choice((str(self.day), "None", "2025-02-30")),
             "contact": "billing@example.com",
+            "subscription_id": self.random.choice(("A", "B", 101, "101", "NULL", None)),
+            "currency": self.random.choice(("EUR", "eur", " USD ", "gold", "None", 7, None)),
         }
         chosen = {name: value for name, value in values.items() if self._chance(0.4)}
         return self._or_null(json.dumps({**chosen, **self._target()}), 0.2)

@@ -217,6 +217,10 @@ _PRODUCTS = frozenset(node for node, tier, *_ in _CATALOG if tier == "product")
 
 def _billing(random: Random, account: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     day = (account["account_created_at"].date() - FIRST).days
+    # A generator of its own, so that the other values do not depend on it.
+    own = Random(account["account_id"])  # noqa: S311
+    choices: list[list[str | None]] = [[None], ["A"], ["A", "B"], ["A", "B", None]]
+    names = own.choice(choices)
     kinds = [
         "subscription_started",
         "subscription_renewed",
@@ -239,7 +243,13 @@ def _billing(random: Random, account: Mapping[str, Any]) -> Iterable[dict[str, A
             "entity_type": "account",
             "event_type": kind,
             "timestamp": at,
-            "metadata": json.dumps(_terms(random, kind, day)),
+            "metadata": json.dumps(
+                {
+                    **_terms(random, kind, day),
+                    "subscription_id": own.choice(names),
+                    "currency": own.choice([None, None, "EUR"]),
+                }
+            ),
         }
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from random import Random
 
 from hypothesis import HealthCheck, Phase, settings
@@ -27,16 +28,20 @@ from monstera_assets_tests.oracle.versions import Versions
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 6, 14))
 """The days compared, including the end of 2023 and 29 February 2024."""
 
+RATES = (("CHF", Decimal("1.00375")), ("EUR", Decimal("1.25")))
 POLICIES = (
-    LifecyclePolicy(),
-    LifecyclePolicy(min_qualifying_events_to_activate=3, dunning_days=7),
-    LifecyclePolicy(new_user_days=14, active_days=7, dormant_days=21, dunning_days=10),
+    LifecyclePolicy(exchange_rates=RATES),
+    LifecyclePolicy(min_qualifying_events_to_activate=3, dunning_days=7, renewal_grace_days=0),
+    LifecyclePolicy(
+        new_user_days=14, active_days=7, dormant_days=21, dunning_days=10, exchange_rates=RATES
+    ),
     LifecyclePolicy(
         new_user_days=45,
         active_days=14,
         dormant_days=14,
         min_qualifying_events_to_activate=2,
         dunning_days=1,
+        renewal_grace_days=1,
     ),
     LifecyclePolicy(
         new_user_days=0,
@@ -380,6 +385,8 @@ _VALUES: Sequence[Mapping[str, object]] = (
     {"total_seats": 5},
     {"total_seats": 0, "subscription_tier": "starter"},
     {"monthly_recurring_revenue": 250.5},
+    {"monthly_recurring_revenue": 80.1, "subscription_tier": "free", "total_seats": 3},
+    {"subscription_tier": "basic"},
     {"monthly_recurring_revenue": 0, "subscription_tier": "enterprise", "total_seats": 40},
 )
 
@@ -392,7 +399,8 @@ def some_account(
 ) -> AccountCase:
     """Draw an account with any sequence of subscription events; `created` are offsets to the span."""
     created_at = datetime.combine(on(random.choice(created)), random.choice(_MOMENTS))
-    turns = edges(policy.dunning_days)
+    turns = edges(policy.dunning_days, policy.renewal_grace_days)
+    names = some_names(random)
     distances = (*(0,) * 6, 1, 1, 1, 2, 3, 7, 14, *turns, 62)
     ahead = (-3, 0, 1, 1, 2, 3, 4, 14, *turns, 60, 90)
     day = created_at.date() + timedelta(days=random.choice((-2, 0, 5, 40)))
@@ -401,7 +409,11 @@ def some_account(
         tuple(_EVENT_TYPES), tuple(_EVENT_TYPES.values()), k=random.randrange(17)
     ):
         day += timedelta(days=random.choice(distances))
-        metadata = dict(random.choice(_VALUES))
+        metadata = {
+            **random.choice(_VALUES),
+            "subscription_id": random.choice(names),
+            "currency": random.choice(CURRENCIES),
+        }
         if event_type == "payment_failed":
             if random.random() < 0.4:
                 metadata["grace_until"] = day + timedelta(days=random.choice(ahead))
@@ -466,13 +478,20 @@ def _later_terms(
 
 
 def some_renewal(random: Random, day: date, before: date | None) -> date | None:
-    """Draw the renewal date of a version that starts on a day.
-
-    The package does not renew by versions, so the date is not later than that of the version before.
-    """
+    """Draw the renewal date of a version that starts on a day."""
     ahead = (-1, 0, 1, 14, 30, 60, 120)
-    dates = [day + timedelta(days=days) for days in ahead]
-    return random.choice((before, None, *(d for d in dates if before is None or d <= before)))
+    return random.choice((before, before, None, *(day + timedelta(days=days) for days in ahead)))
+
+
+def some_names(random: Random) -> tuple[str | None, ...]:
+    """Draw the ids of subscriptions that an account's facts state, None for facts without one."""
+    return random.choice(
+        ((None,), (None,), ("A",), ("A", "B"), ("B", "A", None), ("C", "A", "B", "B", None, None))
+    )
+
+
+CURRENCIES = (None, None, None, "EUR", "GBP", "CHF")
+"""Of these, the policies have a rate for EUR and CHF."""
 
 
 # A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis

@@ -35,8 +35,19 @@ _FROM_METADATA = (
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue after the change, in the company's currency.",
+        "Monthly recurring revenue after the change, as stated.",
         nullable=True,
+    ),
+    ma.Column(
+        "currency",
+        "string",
+        "Currency of the monthly recurring revenue, or null for the reporting currency.",
+        nullable=True,
+    ),
+    ma.nullable(
+        "subscription_id",
+        "string",
+        "Subscription that the fact belongs to, if the metadata contains one.",
     ),
     ma.Column(
         "subscription_tier",
@@ -116,6 +127,10 @@ def classify(
         (texts["pause_reason"] == seasonal, seasonal),
         (texts["pause_reason"].notnull(), voluntary),
     )
+    # Checks show ids, so an address in an id is replaced as in the metadata.
+    clean = ibis.ifelse(is_document, rows.clean_metadata, None)
+    texts["subscription_id"] = reading.text(text_at(clean, "subscription_id"))
+    texts["currency"] = reading.text(text_at(clean, "currency")).strip().upper()
     rows = rows.mutate(**{f"text_{name}": text for name, text in texts.items()})
     values = {
         column.name: reading.value(rows[f"text_{column.name}"], column.dtype)

@@ -159,8 +159,12 @@ def gold_revenue_metrics(
     )
 
 
-def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the daily changes in revenue and paying accounts, and the movements within the window."""
+def movements_of(revenue: ir.Table) -> ir.Table:
+    """Add `change`, `pays`, `paid` (on the previous day) and the movements to intervals of revenue.
+
+    The values are those of each interval's first day. `revenue` has `account_id`, `valid_from`, `phase`
+    and `revenue`.
+    """
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     changes = revenue.mutate(
         then=revenue.revenue.lag().over(by_account).fill_null(0),
@@ -176,14 +180,28 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
         "churned": paid & ~pays,
         "reactivated": pays & (changes.phase_then == str(Phase.LAPSED)),
     }
+    return changes.mutate(
+        change=change,
+        pays=pays,
+        paid=paid,
+        **{
+            kind: ibis.ifelse(applies, change, 0).cast(change.type())
+            for kind, applies in kinds.items()
+        },
+    )
+
+
+def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
+    """Return the daily changes in revenue and paying accounts, and the movements within the window."""
+    changes = movements_of(revenue)
     in_window = changes.valid_from >= ma.first_day(window)
     dated = changes.select(
         day=changes.valid_from,
-        closing=change,
-        paying=pays.cast("int64") - paid.cast("int64"),
+        closing=changes.change,
+        paying=changes.pays.cast("int64") - changes.paid.cast("int64"),
         **{
-            kind: ibis.ifelse(applies & in_window, change, 0).cast(change.type())
-            for kind, applies in kinds.items()
+            kind: ibis.ifelse(in_window, changes[kind], 0).cast(changes[kind].type())
+            for kind in MOVEMENTS
         },
     )
     return _by_day(ma.from_first_day(dated, window))

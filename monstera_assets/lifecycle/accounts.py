@@ -350,6 +350,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         ),
         (paid_for <= policy.onboarding_days, state.NEW_PAID, "first payment"),
         (days.cancellation_pending, state.AT_RISK, "cancellation pending"),
+        (days.partly_halted, state.AT_RISK, "part of the subscriptions failed or paused"),
         (utilization < _LOW_UTILIZATION, state.AT_RISK, "low seat utilization"),
         (underused, state.AT_RISK, "renewal near with low seat utilization"),
         (halved, state.AT_RISK, "activity halved"),

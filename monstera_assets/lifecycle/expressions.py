@@ -7,7 +7,7 @@ compiler use Ibis internals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,7 +15,9 @@ import ibis
 import ibis.expr.datashape as ds
 import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
+import ibis.expr.rules as rlz
 import ibis.expr.types as ir
+from ibis.common.annotations import attribute
 from ibis.expr.operations.relations import Simple
 
 
@@ -26,6 +28,26 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
     dtype: dt.DataType
 
     shape = ds.scalar
+
+
+class Fold(ops.Value):  # type: ignore[misc]
+    """The result of applying `body` to a value and each item of an array, in order.
+
+    Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own fold.
+    """
+
+    items: ops.Value[dt.Array]
+    initial: ops.Value
+    body: ops.Value
+    value: ops.Argument
+    item: ops.Argument
+
+    shape = rlz.shape_like("items")
+
+    @attribute  # type: ignore[untyped-decorator]  # Ibis has no stubs
+    def dtype(self) -> dt.DataType:
+        """Return the type of the value before the first item."""
+        return self.initial.dtype
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
@@ -42,6 +64,31 @@ def parameter(name: str, dtype: str) -> ir.Scalar:
         dtype: the Ibis type of the parameter, such as `date`.
     """
     return Parameter(name=name, dtype=dt.dtype(dtype)).to_expr()
+
+
+def folded(
+    items: ir.ArrayValue,
+    initial: ir.Value,
+    function: Callable[[ir.Value, ir.Value], ir.Value],
+) -> ir.Value:
+    """Return the value after applying a function to it and each item of an array, in order.
+
+    The time per array is proportional to the number of items, as long as the value's size does not
+    grow with each item.
+
+    Args:
+        items: the array.
+        initial: the value before the first item.
+        function: returns the value after an item, as an expression of the value before it and the
+            item.
+    """
+    of_items = items.op()
+    value, item = (
+        ops.Argument(name=name, shape=of_items.shape, dtype=dtype)
+        for name, dtype in (("value", initial.type()), ("item", items.type().value_type))
+    )
+    body = function(value.to_expr(), item.to_expr()).cast(initial.type())
+    return Fold(of_items, initial.op(), body.op(), value, item).to_expr()
 
 
 def materialized(rows: ir.Table) -> ir.Table:

@@ -5,10 +5,13 @@ Each setting's docstring is also the setting's description in the documentation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -18,6 +21,18 @@ from pydantic import (
 )
 
 Count = Annotated[int, Field(ge=1)]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+
+
+def _in_order(value: object) -> object:
+    return sorted(value.items()) if isinstance(value, Mapping) else value
+
+
+ExchangeRates = Annotated[
+    tuple[tuple[Currency, Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=8)]], ...],
+    BeforeValidator(_in_order),
+]
+"""Rates by currency. They can be given as a mapping. As pairs, a policy can be hashed."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -220,6 +235,8 @@ class LifecyclePolicy(_Policy):
     """Maximum number of days since the last qualifying event for a dormant user."""
     min_qualifying_events_to_activate: Count = 1
     """Minimum number of qualifying events for a new user to become active."""
+    renewal_grace_days: NonNegativeInt = 3
+    """Number of days after the renewal date during which an account pays on without a renewal."""
     dunning_days: NonNegativeInt = 30
     """Number of days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30
@@ -236,6 +253,10 @@ class LifecyclePolicy(_Policy):
         ("trial", "starter", "professional", "enterprise"), min_length=1
     )
     """Subscription tiers, from the lowest to the highest. Other tiers are kept but have no rank."""
+    reporting_currency: Currency = "USD"
+    """Currency of all amounts in the tables, as an ISO 4217 code."""
+    exchange_rates: ExchangeRates = ()
+    """Constant value of one unit of other currencies in the reporting currency, by currency."""
     breadth_target: Count = 5
     """Number of products in use that is required for a full product breadth score."""
     workflow_days: NonNegativeInt = 7

@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
+from monstera_assets.lifecycle.billing import facts_on_lapsed
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS, states_on
@@ -98,3 +99,64 @@ def nobody_is_active_on_a_lapsed_account(
     return active.inner_join(
         lapsed.select("account_id", "state_reason", account_state="current_state"), "account_id"
     ).select("user_id", "account_id", "account_state", "state_reason")
+
+
+@ma.rule(TABLE, blocking=False)
+def facts_on_lapsed_subscriptions(
+    silver_account_current_state: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
+) -> ir.Table:
+    """Every billing fact is on a subscription that had not lapsed, or resumes the subscription."""
+    now = silver_account_current_state.select("account_id", "as_of_date")
+    facts = facts_on_lapsed(bronze_accounts, bronze_subscription_events, policy)
+    facts = facts.inner_join(now, "account_id")
+    facts = facts.filter(facts.day <= ma.day_number(facts.as_of_date))
+    return facts.select(
+        *("account_id", "subscription_id", "event_id", "event_type"),
+        event_date=ma.day_date(facts.day),
+        ended_on=ma.day_date(facts.ended_on),
+    )
+
+
+@ma.rule(TABLE, blocking=False)
+def facts_name_their_subscriptions(
+    silver_account_current_state: ir.Table, bronze_subscription_events: ir.Table
+) -> ir.Table:
+    """For each account, either all billing facts state a subscription_id or none do."""
+    facts = bronze_subscription_events.filter(bronze_subscription_events.entity_type == "account")
+    facts = facts.semi_join(
+        silver_account_current_state.select(entity_id="account_id"), "entity_id"
+    )
+    counts = facts.group_by(account_id="entity_id").aggregate(
+        facts_with_subscription_id=facts.count(where=facts.subscription_id.notnull()),
+        facts_without_subscription_id=facts.count(where=facts.subscription_id.isnull()),
+    )
+    return counts.filter(
+        counts.facts_with_subscription_id > 0, counts.facts_without_subscription_id > 0
+    )
+
+
+@ma.rule(TABLE, blocking=False)
+def currencies_have_a_rate(
+    silver_account_current_state: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
+) -> ir.Table:
+    """Each currency of an amount is reporting_currency or has a rate in exchange_rates."""
+    known = [policy.reporting_currency, *(currency for currency, _ in policy.exchange_rates)]
+    facts = bronze_subscription_events
+    facts = facts.filter(
+        facts.entity_type == "account",
+        facts.monthly_recurring_revenue.notnull(),
+        facts.currency.notin(known),
+    ).semi_join(silver_account_current_state.select(entity_id="account_id"), "entity_id")
+    return facts.group_by("currency").aggregate(
+        facts=facts.count(),
+        accounts=facts.entity_id.nunique(),
+        first_day=facts.event_date.min(),
+        last_day=facts.event_date.max(),
+    )

@@ -73,13 +73,14 @@ STATE_COLUMNS = (
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue in the reporting currency, or 0 if the account does not have a"
-        " paid subscription.",
+        "Monthly recurring revenue of all subscriptions in the reporting currency, or 0 if the account"
+        " does not have a paid subscription.",
     ),
     ma.nullable(
         "contract_renewal_date",
         "date",
-        "Contract renewal date, or null if the contract is open-ended.",
+        "Next renewal date of the account's subscriptions, or the latest one if all have passed. The"
+        " value is null if the contract is open-ended and unless the account pays.",
     ),
     ma.nullable(
         "days_to_renewal",

@@ -67,7 +67,9 @@ def states_recomputed_from_facts(
         events.event_type == "user_deleted", events.entity_type == "user", events.event_date <= day
     )
     deleted = deletions.select(user_id="entity_id", is_deleted=ibis.literal(value=True)).distinct()
-    contracts = _contracts(_steps(bronze_accounts, events, policy), bronze_accounts, day)
+    accounts = bronze_accounts.select("account_id", on_day=day).distinct()
+    steps = _steps(bronze_accounts, events, policy)
+    contracts = _contracts(steps, bronze_accounts, accounts, policy)
     users = left_joined(users, use, deleted, on=["user_id"])
     users = left_joined(
         users, contracts.select("account_id", "failures", "grace_until"), on=["account_id"]
@@ -246,14 +248,18 @@ def account_states_recomputed_from_facts(
     accounts = bronze_accounts.select("account_id", "created_date").distinct()
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
-    then = _contracts(steps, bronze_accounts, _days_before(day, 30))
-    existed = accounts.filter(accounts.created_date <= _days_before(day, 30))
-    then = then.filter(then.phase == "paid").semi_join(existed, "account_id")
+    day_then = _days_before(day, 30)
+    existed = accounts.filter(accounts.created_date <= day_then)
+    existed = existed.select("account_id", on_day=day_then)
+    then = _contracts(steps, bronze_accounts, existed, policy)
+    then = then.filter(then.phase == "paid")
     then = then.select("account_id", revenue_then="revenue", tier_then="tier", seats_then="seats")
-    seats = _seats(steps, bronze_accounts, bronze_users, bronze_subscription_events, day)
+    seats = _seats(steps, bronze_accounts, bronze_users, bronze_subscription_events, day, policy)
+    today = accounts.select("account_id", on_day=day)
     a = left_joined(
         accounts,
-        _contracts(steps, bronze_accounts, day),
+        _contracts(steps, bronze_accounts, today, policy).drop("on_day"),
+        _returns(steps, accounts, day, policy),
         then,
         _use_of_accounts(silver_daily_user_activity, bronze_users, accounts, day),
         seats,
@@ -263,17 +269,12 @@ def account_states_recomputed_from_facts(
     a = a.mutate({name: a[name].fill_null(0) for name in counts})
     is_paid, is_lapsed = a.phase == "paid", a.phase == "lapsed"
     never_paid = a.phase == "never_paid"
-    a = a.mutate(
-        tier=ibis.ifelse(never_paid, "trial", a.tier),
-        revenue=ibis.ifelse(is_paid, a.revenue, 0).cast(a.revenue.type()),
-        renewal_date=ibis.ifelse(never_paid, None, a.renewal_date),
-    )
     age, days_lapsed, days_paid, days_since_return, quiet = (
         day.delta(since, unit="day")
         for since in (a.created_date, a.ended_on, a.first_paid_on, a.returned_on, a.last_used_on)
     )
-    to_renewal = ibis.ifelse(is_paid, a.renewal_date.delta(day, unit="day"), None)
-    pending = is_paid & a.cancelled_on.notnull()
+    to_renewal = a.renewal_date.delta(day, unit="day")
+    pending = a.is_cancelled
     utilization = _percent(a.active_seats, a.lowest_seats).fill_null(100.0)
     renews_soon = (to_renewal <= 30).fill_null(False)
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
@@ -298,14 +299,14 @@ def account_states_recomputed_from_facts(
     )
     was_paid = a.revenue_then.notnull()
     state = ibis.cases(
-        (is_paid & ((a.failures > 0) | a.is_paused), AccountState.FROZEN),
+        (is_paid & (a.halted == a.live), AccountState.FROZEN),
         (never_paid & (age <= policy.trial_days), AccountState.TRIAL),
         (never_paid, AccountState.CHURNED),
         (is_lapsed & (days_lapsed >= policy.churn_days), AccountState.CHURNED),
         (is_lapsed, AccountState.AT_RISK),
         (days_since_return <= policy.reactivated_days, AccountState.REACTIVATED),
         (days_paid <= policy.onboarding_days, AccountState.NEW_PAID),
-        (pending, AccountState.AT_RISK),
+        (pending | (a.halted > 0), AccountState.AT_RISK),
         (utilization < 30, AccountState.AT_RISK),
         (renews_soon & (utilization < 50), AccountState.AT_RISK),
         (halved, AccountState.AT_RISK),
@@ -348,8 +349,9 @@ def account_states_recomputed_from_facts(
         days_to_renewal=to_renewal,
         is_paid=is_paid,
         frozen_reason=ibis.cases(
-            (is_paid & (a.failures > 0), FrozenReason.PAYMENT_DUNNING),
-            (is_paid & a.is_paused, a.pause_reason),
+            (state != AccountState.FROZEN, None),
+            (a.failures > 0, FrozenReason.PAYMENT_DUNNING),
+            else_=a.pause_reason,
         ),
         seat_utilization_pct=_percent(a.active_seats, a.seats_today),
         health_score=health,
@@ -407,117 +409,174 @@ def _use_of_accounts(
 
 # ---------------------------------------------------------------- contracts, step by step
 
+_ON_ONE_INSTANT = (
+    *("subscription_cancelled", "subscription_paused", "payment_failed", "payment_recovered"),
+    *("subscription_resumed", "subscription_renewed", "subscription_started"),
+)
 _DATES = (
-    *("day", "first_paid_on", "ended_on", "returned_on", "failing_since", "grace_until"),
-    *("cancelled_on", "set_renewal_date", "table_renewal_date", "renewal_date", "ends_on"),
+    *("day", "live_since", "first_paid_on", "ended_on", "failing_since", "grace_until"),
+    *("pause_ended_on", "cancelled_on", "set_renewal_date", "table_renewal_date"),
+    *("renewal_date", "ends_on"),
 )
 _STEP = {
-    **dict.fromkeys(("account_id", "phase", "pause_reason", "tier"), "string"),
-    **dict.fromkeys(("n", "failures", "seats"), "int64"),
+    **dict.fromkeys(("account_id", "subscription_id", "phase", "pause_reason", "tier"), "string"),
+    **dict.fromkeys(("n", "failures", "failed_at", "paused_at", "seats"), "int64"),
     **dict.fromkeys(_DATES, "date"),
-    **dict.fromkeys(("is_paused", "has_started"), "boolean"),
+    **dict.fromkeys(("is_paused", "has_set_date"), "boolean"),
     "revenue": "decimal(18, 2)",
 }
 
 
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return each account's contract after each event, first payment and new version.
+    """Return each subscription after each event, first payment and new version.
 
-    Step 0 is the contract before any event. A subscription can also end without an event: it ends
+    Step 0 is the subscription before any event. A subscription can also end without an event: it ends
     on `ends_on` unless an event comes first. Later events apply to a lapsed subscription. The tier,
     seats and revenue are null until an event sets them.
     """
+    on_one_instant = " ".join(
+        f"WHEN '{kind}' THEN {rank}" for rank, kind in enumerate(_ON_ONE_INSTANT)
+    )
+    rates = " ".join(f"WHEN '{currency}' THEN {rate:f}" for currency, rate in policy.exchange_rates)
+    amount = "monthly_recurring_revenue"
+    if rates:
+        amount = f"round(monthly_recurring_revenue * CASE currency {rates} ELSE 1.0 END, 2)"
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
-    SELECT entity_id AS account_id, event_timestamp AS moment, event_date AS event_day, event_id,
-        event_type AS kind, contract_renewal_date, effective_date, grace_until, pause_reason,
-        subscription_tier, total_seats, monthly_recurring_revenue, NULL::DATE AS table_renewal_date
+    SELECT *, entity_id AS account_id, CASE event_type {on_one_instant} ELSE 7 END AS kind_rank
     FROM {_name(events)} WHERE entity_type = 'account'
+), named AS (
+    SELECT *, coalesce(subscription_id,
+        last_value(CASE WHEN event_type IN ('subscription_started', 'subscription_renewed')
+            THEN subscription_id END IGNORE NULLS) OVER so_far,
+        first_value(subscription_id IGNORE NULLS) OVER every, '') AS belongs_to
+    FROM facts
+    WINDOW so_far AS (PARTITION BY account_id ORDER BY event_date, event_timestamp, kind_rank, event_id
+            ROWS UNBOUNDED PRECEDING),
+        every AS (PARTITION BY account_id ORDER BY event_date, event_timestamp, kind_rank, event_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+), firsts AS (
+    SELECT DISTINCT account_id, coalesce(name, '') AS belongs_to FROM {_name(accounts)} LEFT JOIN (
+        SELECT account_id, arg_min(belongs_to,
+            (event_date, event_timestamp, kind_rank, event_id)) FILTER (subscription_id IS NOT NULL)
+            AS name
+        FROM named GROUP BY account_id
+    ) USING (account_id)
+), changes AS (
+    SELECT account_id, belongs_to, event_timestamp AS moment, event_date AS event_day, kind_rank,
+        event_id, event_type AS kind, contract_renewal_date AS event_renewal_date, effective_date,
+        grace_until AS event_grace_until, pause_reason AS event_pause_reason, subscription_tier,
+        total_seats, TRY_CAST({amount} AS DECIMAL(18, 2)) AS amount
+    FROM named
     UNION ALL
-    SELECT DISTINCT account_id, first_paid_at, first_paid_date, '', 'first_payment', NULL::DATE,
-        NULL::DATE, NULL::DATE, NULL, NULL, NULL::BIGINT, NULL::DECIMAL(18, 2), NULL::DATE
-    FROM {_name(accounts)} WHERE first_paid_at IS NOT NULL
+    SELECT DISTINCT account_id, belongs_to, first_paid_at, first_paid_date, -1, '', 'first_payment',
+        NULL::DATE, NULL::DATE, NULL::DATE, NULL, NULL, NULL::BIGINT, NULL::DECIMAL(18, 2)
+    FROM {_name(accounts)} JOIN firsts USING (account_id) WHERE first_paid_at IS NOT NULL
     UNION ALL
-    SELECT account_id, NULL, valid_from, '', 'new_version', NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-        contract_renewal_date
-    FROM {_name(accounts)} QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) > 1
+    SELECT account_id, belongs_to, NULL, valid_from, -2, '', 'new_version', contract_renewal_date,
+        NULL, NULL, NULL, NULL, NULL, NULL
+    FROM {_name(accounts)} JOIN firsts USING (account_id)
+    QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) > 1
 ), events AS (
     SELECT *, kind IN ('subscription_started', 'subscription_renewed') AS starts,
-        row_number() OVER (
-            PARTITION BY account_id ORDER BY event_day, moment NULLS FIRST, event_id
-        ) AS event_number
-    FROM facts
+        row_number() OVER (PARTITION BY account_id
+            ORDER BY event_day, moment NULLS FIRST, kind_rank, event_id) AS place,
+        row_number() OVER (PARTITION BY account_id, belongs_to
+            ORDER BY event_day, moment NULLS FIRST, kind_rank, event_id) AS event_number
+    FROM changes SEMI JOIN firsts USING (account_id)
 ), steps AS (
-    SELECT account_id, 0::BIGINT AS n, DATE '0001-01-01' AS day, 'never_paid' AS phase,
-        NULL::DATE AS first_paid_on, NULL::DATE AS ended_on, NULL::DATE AS returned_on,
-        0::BIGINT AS failures, NULL::DATE AS failing_since, NULL::DATE AS grace_until,
-        false AS is_paused, NULL::VARCHAR AS pause_reason, NULL::DATE AS cancelled_on,
-        NULL::VARCHAR AS tier, NULL::BIGINT AS seats, NULL::DECIMAL(18, 2) AS revenue,
-        NULL::DATE AS set_renewal_date, contract_renewal_date AS table_renewal_date,
-        false AS has_started, NULL::DATE AS renewal_date, NULL::DATE AS ends_on
-    FROM {_name(accounts)}
-    QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) = 1
+    SELECT account_id, belongs_to AS subscription_id, 0::BIGINT AS n, DATE '0001-01-01' AS day,
+        'never_paid' AS phase, NULL::DATE AS live_since, NULL::DATE AS first_paid_on,
+        NULL::DATE AS ended_on, 0::BIGINT AS failures, NULL::DATE AS failing_since,
+        NULL::BIGINT AS failed_at, NULL::DATE AS grace_until, false AS is_paused,
+        NULL::BIGINT AS paused_at, NULL::VARCHAR AS pause_reason, NULL::DATE AS pause_ended_on,
+        NULL::DATE AS cancelled_on, NULL::VARCHAR AS tier, NULL::BIGINT AS seats,
+        NULL::DECIMAL(18, 2) AS revenue, NULL::DATE AS set_renewal_date,
+        contract_renewal_date AS table_renewal_date, false AS has_set_date,
+        NULL::DATE AS renewal_date, NULL::DATE AS ends_on
+    FROM (
+        SELECT DISTINCT account_id, belongs_to FROM events UNION FROM firsts
+    ) LEFT JOIN (
+        SELECT account_id, belongs_to, contract_renewal_date
+        FROM {_name(accounts)} JOIN firsts USING (account_id)
+        QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) = 1
+    ) USING (account_id, belongs_to)
     UNION ALL
-    SELECT * EXCLUDE (renewal_before), CASE WHEN phase = 'lapsed' THEN renewal_before ELSE coalesce(
-            set_renewal_date, CASE WHEN NOT has_started THEN table_renewal_date END
-        ) END AS renewal_date,
-        CASE WHEN phase = 'paid' THEN least(
+    SELECT *, CASE WHEN phase = 'paid' THEN least(
             CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
             CASE WHEN failures = 0 AND NOT is_paused AND renewal_date IS NOT NULL
-                THEN greatest(day, renewal_date) END,
+                THEN greatest(day, renewal_date + {policy.renewal_grace_days},
+                    pause_ended_on + {policy.renewal_grace_days}) END,
             CASE WHEN failures > 0 THEN greatest(day, failing_since + {policy.dunning_days}) END
         ) END AS ends_on
     FROM (
-        SELECT account_id, event_number AS n, event_day AS day,
-            CASE WHEN pays THEN 'paid' ELSE was END AS phase,
-            CASE WHEN pays THEN coalesce(first_paid_on, event_day) ELSE first_paid_on END
-                AS first_paid_on,
-            CASE WHEN NOT pays THEN lapsed_on END AS ended_on,
-            CASE WHEN starts AND event_day - 1 - lapsed_on >= {policy.churn_days} THEN event_day
-                ELSE returned_on END AS returned_on,
-            CASE WHEN starts OR was <> 'paid' OR kind = 'payment_recovered' THEN 0
-                WHEN kind = 'payment_failed' THEN failures + 1 ELSE failures END AS failures,
-            CASE WHEN kind = 'payment_failed' AND failures = 0 THEN event_day
-                ELSE failing_since END AS failing_since,
-            CASE WHEN kind = 'payment_failed' THEN event_grace_until ELSE grace_until END
-                AS grace_until,
-            CASE WHEN was <> 'paid' OR kind IN ('subscription_started', 'subscription_resumed')
-                THEN false ELSE is_paused OR kind = 'subscription_paused' END AS is_paused,
-            CASE WHEN kind = 'subscription_paused'
-                THEN coalesce(event_pause_reason, 'voluntary_pause') ELSE pause_reason END
-                AS pause_reason,
-            CASE WHEN starts OR was <> 'paid' THEN NULL
-                WHEN kind = 'subscription_cancelled'
-                THEN least(cancelled_on, coalesce(effective_date, event_day))
-                ELSE cancelled_on END AS cancelled_on,
-            coalesce(CASE WHEN takes_effect THEN subscription_tier END, tier) AS tier,
-            coalesce(CASE WHEN takes_effect THEN total_seats END, seats) AS seats,
-            coalesce(CASE WHEN takes_effect THEN monthly_recurring_revenue END, revenue) AS revenue,
-            CASE WHEN starts THEN contract_renewal_date
-                WHEN takes_effect THEN coalesce(contract_renewal_date, set_renewal_date)
-                ELSE set_renewal_date END AS set_renewal_date,
-            CASE WHEN kind = 'new_version' THEN event_table_renewal_date
-                ELSE table_renewal_date END AS table_renewal_date,
-            has_started OR starts AS has_started, renewal_date AS renewal_before
+        SELECT *, CASE WHEN has_set_date THEN set_renewal_date ELSE table_renewal_date END
+            AS renewal_date
         FROM (
-            SELECT *, starts OR was <> 'lapsed' AS takes_effect,
-                starts OR (kind = 'first_payment' AND was = 'never_paid') AS pays
+            SELECT account_id, subscription_id, event_number AS n, event_day AS day,
+                CASE WHEN pays THEN 'paid' ELSE was END AS phase,
+                CASE WHEN pays AND was <> 'paid' AND (was = 'never_paid' OR event_day > lapsed_on + 1)
+                    THEN event_day ELSE live_since END AS live_since,
+                CASE WHEN pays THEN coalesce(first_paid_on, event_day) ELSE first_paid_on END
+                    AS first_paid_on,
+                CASE WHEN NOT pays THEN lapsed_on END AS ended_on,
+                CASE WHEN pays OR was <> 'paid' THEN 0 WHEN kind = 'payment_failed' THEN failures + 1
+                    ELSE failures END AS failures,
+                CASE WHEN kind = 'payment_failed' AND failures = 0 THEN event_day
+                    ELSE failing_since END AS failing_since,
+                CASE WHEN kind = 'payment_failed' THEN place ELSE failed_at END AS failed_at,
+                CASE WHEN kind = 'payment_failed' THEN event_grace_until ELSE grace_until END
+                    AS grace_until,
+                CASE WHEN was <> 'paid' OR kind IN ('subscription_started', 'subscription_resumed')
+                    THEN false ELSE is_paused OR kind = 'subscription_paused' END AS is_paused,
+                CASE WHEN kind = 'subscription_paused' THEN place ELSE paused_at END AS paused_at,
+                CASE WHEN kind = 'subscription_paused'
+                    THEN coalesce(event_pause_reason, 'voluntary_pause') ELSE pause_reason END
+                    AS pause_reason,
+                CASE WHEN was = 'paid' AND is_paused
+                    AND kind IN ('subscription_started', 'subscription_resumed')
+                    THEN event_day ELSE pause_ended_on END AS pause_ended_on,
+                CASE WHEN pays AND NOT recovers THEN NULL
+                    WHEN was = 'paid' AND kind = 'subscription_cancelled'
+                    THEN coalesce(effective_date, event_day) ELSE cancelled_on END AS cancelled_on,
+                coalesce(CASE WHEN takes_effect THEN subscription_tier END, tier) AS tier,
+                coalesce(CASE WHEN takes_effect THEN total_seats END, seats) AS seats,
+                coalesce(CASE WHEN takes_effect THEN amount END, revenue) AS revenue,
+                CASE WHEN sets_date THEN event_renewal_date ELSE set_renewal_date END
+                    AS set_renewal_date,
+                CASE WHEN kind = 'new_version' THEN event_renewal_date ELSE table_renewal_date END
+                    AS table_renewal_date,
+                has_set_date OR sets_date AS has_set_date
             FROM (
-                SELECT steps.*, event_number, event_day, kind, starts, contract_renewal_date,
-                    effective_date, events.grace_until AS event_grace_until,
-                    events.pause_reason AS event_pause_reason, subscription_tier, total_seats,
-                    monthly_recurring_revenue,
-                    events.table_renewal_date AS event_table_renewal_date,
-                    CASE WHEN ends_on < event_day THEN 'lapsed' ELSE phase END AS was,
-                    CASE WHEN ends_on < event_day THEN ends_on ELSE ended_on END AS lapsed_on
-                FROM steps JOIN events
-                    ON events.account_id = steps.account_id AND event_number = n + 1
-            ) AS met
-        ) AS evaluated
-    ) AS applied
+                SELECT *, pays OR was <> 'lapsed' AS takes_effect,
+                    kind <> 'new_version' AND (pays OR was <> 'lapsed') AND (
+                        starts OR event_renewal_date IS NOT NULL
+                        OR coalesce(recovers AND renewal_date <= event_day, false)
+                    ) AS sets_date
+                FROM (
+                    SELECT *, recovers OR starts OR (kind = 'first_payment' AND was = 'never_paid')
+                        OR (kind = 'new_version' AND was <> 'never_paid' AND NOT has_set_date
+                            AND coalesce(event_renewal_date > table_renewal_date, false)) AS pays
+                    FROM (
+                        SELECT *, kind = 'payment_recovered' AND (was = 'paid' OR (
+                            was = 'lapsed' AND coalesce(cancelled_on >= event_day, true)
+                        )) AS recovers
+                        FROM (
+                            SELECT steps.*, events.* EXCLUDE (account_id, belongs_to),
+                                CASE WHEN ends_on < event_day THEN 'lapsed' ELSE phase END AS was,
+                                CASE WHEN ends_on < event_day THEN ends_on ELSE ended_on END
+                                    AS lapsed_on
+                            FROM steps JOIN events ON events.account_id = steps.account_id
+                                AND belongs_to = subscription_id AND event_number = n + 1
+                        ) AS met
+                    ) AS recovering
+                ) AS paying
+            ) AS evaluated
+        ) AS applied
+    ) AS dated
 )
 SELECT * FROM steps) AS contracts
-"""  # noqa: S608  # of numbers
+"""  # noqa: S608  # of numbers and codes of currencies
     return materialized(ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr())
 
 
@@ -541,48 +600,118 @@ def _members(users: ir.Table) -> ir.Table:
     )
 
 
-_IN_TABLE = {
-    "tier": "subscription_tier",
-    "seats": "total_seats",
-    "revenue": "monthly_recurring_revenue",
-}
-
-
-def _with_values_of_table(contracts: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Fill in what no event has set from the version of a day or, once lapsed, of the last paid day.
+def _contracts(
+    steps: ir.Table, accounts: ir.Table, days: ir.Table, policy: LifecyclePolicy
+) -> ir.Table:
+    """Return the contract at the end of each given day, over all subscriptions of the account.
 
     Args:
-        contracts: contracts, with `ended_on` (null unless lapsed).
+        steps: the table that `_steps` returns.
         accounts: bronze_accounts.
-        day: the day.
+        days: accounts, each with a day, `on_day`.
+        policy: the order of the tiers.
     """
+    known = _contracts_if_paid(steps, accounts, days, policy)
+    lapsed = known.filter(known.phase == "lapsed")
+    # A lapsed account keeps the seats and the tier of its last paid day.
+    last_days = lapsed.select("account_id", on_day="ended_on").distinct()
+    last = _contracts_if_paid(steps, accounts, last_days, policy)
+    last = last.select("account_id", last_tier="tier", last_seats="seats", ended_on="on_day")
+    known = left_joined(known, last, on=["account_id", "ended_on"])
+    is_lapsed = known.phase == "lapsed"
+    return known.mutate(
+        tier=ibis.cases(
+            (is_lapsed, known.last_tier), (known.phase == "never_paid", "trial"), else_=known.tier
+        ),
+        seats=ibis.ifelse(is_lapsed, known.last_seats, known.seats),
+    ).drop("last_tier", "last_seats")
+
+
+def _contracts_if_paid(
+    steps: ir.Table, accounts: ir.Table, days: ir.Table, policy: LifecyclePolicy
+) -> ir.Table:
+    next_day = steps.day.lead().over(group_by=["account_id", "subscription_id"], order_by="n")
+    steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
+    in_force = (steps.day <= days.on_day) & (steps.next_day > days.on_day)
+    s = days.inner_join(steps, ["account_id", in_force]).drop("account_id_right")
+    is_live = (s.phase == "paid") & (s.ends_on >= s.on_day).fill_null(True)
+    s = s.mutate(
+        is_live=is_live,
+        goes_on=is_live & (s.ends_on > s.on_day).fill_null(True),
+        last_paid_on=ibis.ifelse(is_live, None, ibis.coalesce(s.ended_on, s.ends_on)),
+        had_paid=s.phase != "never_paid",
+    )
+    newcomer = (s.goes_on & (s.live_since == s.on_day)).fill_null(False)
+    s = s.mutate(is_replacing=newcomer.max().over(group_by=["account_id", "on_day"]))
+    # What ends on a day on which another subscription replaces it does not count on that day.
+    s = s.mutate(counts=ibis.ifelse(s.is_replacing, s.goes_on, s.is_live))
+    s = s.mutate(rank=_rank(s.tier, policy), is_halted=(s.failures > 0) | s.is_paused)
+    to_come = s.renewal_date >= s.on_day
+    tiers = ibis.struct(
+        {"no_rank": s["rank"].isnull(), "below": -s["rank"].fill_null(0), "tier": s.tier}
+    )
+    known = s.group_by("account_id", "on_day").aggregate(
+        live=s.counts.cast("int64").sum(),
+        had_paid=s.had_paid.max(),
+        first_paid_on=s.first_paid_on.min(),
+        ended_on=s.last_paid_on.max(),
+        halted=(s.counts & s.is_halted).cast("int64").sum(),
+        failures=s.failures.sum(where=s.counts).fill_null(0),
+        grace_until=s.grace_until.fill_null(ibis.date(1, 1, 1)).argmax(
+            s.failed_at, where=s.counts & (s.failures > 0)
+        ),
+        pause_reason=s.pause_reason.argmax(s.paused_at, where=s.counts & s.is_paused),
+        is_cancelled=(s.counts & s.cancelled_on.notnull()).max(),
+        set_tier=tiers.min(where=s.counts & s.tier.notnull())["tier"],
+        set_seats=s.seats.sum(where=s.counts),
+        set_seats_before=s.seats.sum(where=~s.had_paid),
+        set_revenue=s.revenue.sum(where=s.counts),
+        next_renewal=s.renewal_date.min(where=s.counts & to_come),
+        past_renewal=s.renewal_date.max(where=s.counts & ~to_come),
+    )
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     versions = accounts.select(
-        "account_id",
-        "valid_from",
-        *_IN_TABLE.values(),
+        *("account_id", "valid_from", "subscription_tier", "total_seats"),
+        "monthly_recurring_revenue",
         is_first=ibis.row_number().over(by_account) == 0,
         until=accounts.valid_from.lead().over(by_account).fill_null(ibis.date(9999, 12, 31)),
     )
-    of_day = ibis.coalesce(contracts.ended_on, day)
-    applies = (versions.is_first | (versions.valid_from <= of_day)) & (versions.until > of_day)
-    both = contracts.inner_join(versions, ["account_id", applies])
-    return both.mutate(
-        **{name: ibis.coalesce(both[name], both[there]) for name, there in _IN_TABLE.items()}
-    ).select(contracts.columns)
+    applies = (versions.is_first | (versions.valid_from <= known.on_day)) & (
+        versions.until > known.on_day
+    )
+    both = known.inner_join(versions, ["account_id", applies]).drop("account_id_right")
+    is_paid = both.live > 0
+    set_seats = ibis.ifelse(is_paid, both.set_seats, both.set_seats_before)
+    revenue = ibis.coalesce(both.set_revenue, both.monthly_recurring_revenue)
+    return both.select(
+        *("account_id", "on_day", "live", "first_paid_on", "halted", "failures", "grace_until"),
+        *("pause_reason", "is_cancelled"),
+        phase=ibis.cases((is_paid, "paid"), (both.had_paid, "lapsed"), else_="never_paid"),
+        ended_on=ibis.ifelse(is_paid, None, both.ended_on),
+        tier=ibis.coalesce(both.set_tier, both.subscription_tier),
+        seats=ibis.coalesce(set_seats, both.total_seats).cast("int64"),
+        revenue=ibis.ifelse(is_paid, revenue, 0).cast("decimal(18, 2)"),
+        renewal_date=ibis.coalesce(both.next_renewal, both.past_renewal),
+    )
 
 
-def _contracts(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    steps = steps.filter(steps.day <= day)
-    last = steps.group_by("account_id").aggregate(n=steps.n.max())
-    known = steps.semi_join(last, ["account_id", "n"])
-    has_lapsed = (known.ends_on < day).fill_null(False)
-    known = known.mutate(
-        phase=ibis.ifelse(has_lapsed, "lapsed", known.phase),
-        ended_on=ibis.ifelse(has_lapsed, known.ends_on, known.ended_on),
-        failures=ibis.ifelse(has_lapsed, 0, known.failures),
-    ).drop("n", "day", "ends_on")
-    return _with_values_of_table(known, accounts, day)
+def _returns(
+    steps: ir.Table, accounts: ir.Table, day: ir.DateValue, policy: LifecyclePolicy
+) -> ir.Table:
+    """Return the latest day on which each account paid again, having been churned the day before."""
+    paid = steps.filter(steps.phase == "paid", steps.day <= day)
+    paid = paid.group_by("account_id", "subscription_id", "live_since").aggregate(
+        last_end=paid.ends_on.fill_null(ibis.date(9999, 12, 31)).argmax(paid.n),
+    )
+    earlier = ibis.window(group_by="account_id", order_by="live_since", preceding=(None, 1))
+    paid = paid.mutate(ended_before=paid.last_end.max().over(earlier))
+    paid = paid.inner_join(accounts, "account_id")
+    days_lapsed = paid.live_since.delta(paid.ended_before, unit="day") - 1
+    paid = paid.filter(
+        days_lapsed >= policy.churn_days,
+        paid.live_since > paid.created_date,
+    )
+    return paid.group_by("account_id").aggregate(returned_on=paid.live_since.max())
 
 
 def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
@@ -591,7 +720,12 @@ def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def _seats(
-    steps: ir.Table, accounts: ir.Table, users: ir.Table, events: ir.Table, day: ir.DateValue
+    steps: ir.Table,
+    accounts: ir.Table,
+    users: ir.Table,
+    events: ir.Table,
+    day: ir.DateValue,
+    policy: LifecyclePolicy,
 ) -> ir.Table:
     """Return each account's seats at the end of the day and their minimum over the last 30 days.
 
@@ -599,11 +733,6 @@ def _seats(
     counted on the first of the 30 days and on each day on which an event, a version or a user may have
     changed the number of seats.
     """
-    next_day = steps.day.lead().over(group_by="account_id", order_by="n")
-    known = steps.select(
-        *("account_id", "day", "seats", "ends_on", "ended_on", "tier", "revenue"),
-        next_day=next_day.fill_null(ibis.date(9999, 12, 31)),
-    )
     versions, accounts = accounts, accounts.select("account_id", "created_date").distinct()
     deletions = events.filter(events.event_type == "user_deleted", events.entity_type == "user")
     deletions = deletions.group_by(user_id="entity_id").aggregate(
@@ -624,20 +753,21 @@ def _seats(
     days = ibis.union(
         accounts.select("account_id", seen_on=ibis.greatest(accounts.created_date, first_day)),
         accounts.select("account_id", seen_on=day),
-        known.select("account_id", seen_on="day"),
-        known.select("account_id", seen_on=_days_before(known.ends_on, -1)),
+        versions.select("account_id", seen_on="valid_from"),
+        steps.select("account_id", seen_on="day"),
+        # A subscription counts up to its end, or up to the day before.
+        steps.select("account_id", seen_on="ends_on"),
+        steps.select("account_id", seen_on=_days_before(steps.ends_on, -1)),
         moves.select("account_id", seen_on="moved_on"),
         distinct=True,
     )
     days = days.inner_join(accounts, "account_id").filter(
         ibis._.seen_on.between(ibis.greatest(first_day, ibis._.created_date), day)
     )
-    in_force = (known.day <= days.seen_on) & (known.next_day > days.seen_on)
-    days = days.inner_join(known, ["account_id", in_force]).drop("account_id_right")
-    has_lapsed = (days.ends_on < days.seen_on).fill_null(False)
-    days = days.mutate(ended_on=ibis.ifelse(has_lapsed, days.ends_on, days.ended_on))
-    days = _with_values_of_table(days, versions, days.seen_on)
-    days = days.select("account_id", "seen_on", "seats")
+    days = _contracts(
+        steps, versions, days.select("account_id", on_day="seen_on").distinct(), policy
+    )
+    days = days.select("account_id", "seats", seen_on="on_day")
     unstated = days.filter(days.seats.isnull())
     present = unstated.inner_join(moves, ["account_id", moves.moved_on <= unstated.seen_on])
     counts = present.group_by("account_id", "seen_on").aggregate(users=present.users.sum())

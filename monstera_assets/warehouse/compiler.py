@@ -18,6 +18,7 @@ import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from monstera_assets.lifecycle.expressions import (
+    Fold,
     Parameter,
     PartitionedByKey,
     materialized,
@@ -96,6 +97,24 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
             steps,
             sge.Lambda(this=next_one, expressions=[matched, step]),
             self.cast(self.f.array(), op.dtype),
+        )
+        return fold
+
+    def visit_Fold(  # noqa: N802
+        self,
+        op: Fold,
+        *,
+        items: sge.Expression,
+        initial: sge.Expression,
+        body: sge.Expression,
+        value: sge.Expression,
+        item: sge.Expression,
+    ) -> sge.Expression:
+        """Compile to DuckDB's own fold over a list."""
+        fold: sge.Expression = self.f.list_reduce(
+            items,
+            sge.Lambda(this=body, expressions=[value, item]),
+            self.cast(initial, op.dtype),
         )
         return fold
 

@@ -374,6 +374,13 @@ UPDATE gold.gold_accounts_needing_attention AS rows SET
     FROM silver.silver_account_current_state AS account WHERE account.account_id = rows.account_id;
 ALTER TABLE gold.gold_accounts_needing_attention DROP COLUMN revenue_at_stake
 """
+_SUBSCRIPTIONS_AND_CURRENCIES = """
+ALTER TABLE bronze.bronze_subscription_events ADD COLUMN subscription_id VARCHAR;
+ALTER TABLE bronze.bronze_subscription_events ADD COLUMN currency VARCHAR;
+UPDATE bronze.bronze_subscription_events SET
+    subscription_id = nullif(trim(metadata ->> 'subscription_id'), ''),
+    currency = nullif(upper(trim(metadata ->> 'currency')), '')
+"""
 _ALL_DAYS_ARE_OUT_OF_DATE = """
 INSERT INTO {operations}.source_changes
 SELECT cause, min(partition_date), max(materialized_at) + INTERVAL 1 MICROSECOND
@@ -383,10 +390,10 @@ GROUP BY cause HAVING min(partition_date) IS NOT NULL
 
 
 def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add columns to accounts, cohorts, revenue and the metric catalog, and mark days as out of date.
+    """Add columns for subscriptions, segments and the metric catalog, and mark days as out of date.
 
-    Metrics of stored days have new definitions, which need the billing rules and each day's facts.
-    The days are computed again, and the catalog is filled, by the next runs.
+    Contracts and metrics of stored days have new definitions, which need the billing rules and each
+    day's facts. The days are computed again by the next runs.
     """
     stored = {
         name
@@ -416,6 +423,8 @@ def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
     for table in accounts:
         if table in stored:
             connection.execute(_IS_PAID.format(table=table))
+    if "bronze.bronze_subscription_events" in stored:
+        connection.execute(_SUBSCRIPTIONS_AND_CURRENCIES)
     if "gold.gold_retention_cohorts" in stored:
         connection.execute(_SEGMENTS_OF_COHORTS)
     if {"gold.gold_accounts_needing_attention", accounts[1]} <= stored:

@@ -75,7 +75,7 @@ class Step:
         """Whether the command was already executed by the run of the seeds."""
         return self.words == ["make", "demo"] or (
             self.words[:2] == ["monstera", "run"]
-            and not {"--changed", "--from", "--to", "--rebuild"} & {*self.words}
+            and not {"--changed", "--from", "--to", "--rebuild", "--source"} & {*self.words}
         )
 
 
@@ -157,7 +157,7 @@ def test_commands_run_and_print_what_the_page_shows(
     page: str, seeds_run: SeedsRun, tmp_path: Path
 ) -> None:
     folder = copy_of(seeds_run.outcome, tmp_path / "repository")
-    for name in (".venv", "workspace.yaml"):
+    for name in (".venv", "examples", "workspace.yaml"):
         (folder / name).symlink_to(ROOT / name)
     source = shutil.copytree(SEEDS, folder / "seeds")
     for name in ("source", "events"):  # /path/to/source and /data/events

@@ -749,6 +749,32 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("silver_account_current_state", "tiers_are_in_the_list"): [
         [_one("silver_account_current_state", "subscription_tier = 'gold'")]
     ],
+    ("silver_account_current_state", "facts_on_lapsed_subscriptions"): [
+        [
+            "INSERT INTO bronze.bronze_subscription_events SELECT * REPLACE ('late' AS event_id,"
+            " 'acc_07' AS entity_id, DATE '2025-05-01' AS event_date,"
+            " TIMESTAMP '2025-05-01 08:00:00' AS event_timestamp)"
+            " FROM bronze.bronze_subscription_events WHERE event_id = 'sub_022'"
+        ]
+    ],
+    ("silver_account_current_state", "facts_name_their_subscriptions"): [
+        [
+            _one(
+                "bronze_subscription_events",
+                "subscription_id = 'A'",
+                "entity_id = 'acc_06' AND event_type = 'subscription_started'",
+            )
+        ]
+    ],
+    ("silver_account_current_state", "currencies_have_a_rate"): [
+        [
+            _one(
+                "bronze_subscription_events",
+                "currency = 'EUR'",
+                "monthly_recurring_revenue IS NOT NULL",
+            )
+        ]
+    ],
     (_ACCOUNT_MOVES, "transitions_are_allowed"): [
         [_one(_ACCOUNT_MOVES, "from_state = 'active', to_state = 'trial'")]
     ],
@@ -1231,6 +1257,16 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_COHORTS, "immature_cells_are_null"): [
         [_one(_COHORTS, "users_retained_per_period = NULL", _MATURE)],
         [_one(_COHORTS, "users_retained_per_period = 0", "users_retained_per_period IS NULL")],
+    ],
+    ("gold_revenue_by_tier", "movements_agree_with_account_history"): [
+        [_one("gold_revenue_by_tier", f"{name} = {name} + 1")]
+        for name in ("revenue_opening_daily", "revenue_closing_daily", "revenue_new_daily")
+    ]
+    + [[_one(_ACCOUNT_HISTORY, "monthly_recurring_revenue = 1")]],
+    ("gold_revenue_by_tier", "tiers_add_up"): [
+        [_one("gold_revenue_by_tier", "revenue_churned_daily = revenue_churned_daily - 1")],
+        [_one(_REVENUE, "revenue_closing_daily = revenue_closing_daily + 1")],
+        [_drop_one("gold_revenue_by_tier", "revenue_closing_daily > 0")],
     ],
     (_REVENUE, "movements_add_up"): [
         [_one(_REVENUE, f"revenue_{name}_daily = revenue_{name}_daily + 1")]

@@ -60,6 +60,7 @@ THRESHOLDS = {
     "active_days": "30",
     "dormant_days": "60",
     "min_qualifying_events_to_activate": "1",
+    "renewal_grace_days": "3",
     "dunning_days": "30",
     "trial_days": "30",
     "churn_days": "61",

@@ -27,13 +27,12 @@ Billing comes from ``billing``. Assumptions where the framework leaves room for 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from itertools import pairwise
 
-from monstera_assets_tests.oracle.billing import BillingDay
+from monstera_assets_tests.oracle.billing import TIERS, BillingDay
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.versions import Versions
-
-TIERS: Sequence[str] = ("trial", "starter", "professional", "enterprise")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class AccountDay:
     recent_activity_score: float
     contract_status_score: float
     health_band: str
-    monthly_recurring_revenue: float
+    monthly_recurring_revenue: Decimal
     contract_renewal_date: date | None
     days_to_renewal: int | None
     frozen_reason: str | None
@@ -113,7 +112,7 @@ class AccountTransition:
     to_state: str
     transition_date: date
     days_in_previous_state: int
-    mrr_change: float
+    mrr_change: Decimal
     seat_change: int
 
 
@@ -195,7 +194,7 @@ def is_at_risk(
     recent_events = sum(use.events for use in recent)
     previous_events = sum(use.events for use in previous)
 
-    if today.cancellation_pending:
+    if today.cancellation_pending or today.partly_halted:
         return True
     if utilization < 30:
         return True
@@ -225,7 +224,7 @@ def account_state(
     today = billing[-1]
     day = today.snapshot_date
     # 1
-    if today.status == "paid" and (today.open_failures > 0 or today.is_paused):
+    if today.status == "paid" and (today.failure_open or today.is_paused):
         return "frozen"
     # 2
     if today.status == "never_paid":
@@ -341,7 +340,7 @@ def account_history(
         )
         frozen_reason = None
         if state == "frozen":
-            frozen_reason = "payment_dunning" if today.open_failures > 0 else today.pause_reason
+            frozen_reason = "payment_dunning" if today.failure_open else today.pause_reason
 
         recent = in_days(known, day, 0, 29)
         active_seats = len({use.user_id for use in recent})

@@ -1,43 +1,44 @@
-"""Section 5 of the framework, "Billing facts": the subscription of one account, event by event.
+"""Section 5 of the framework, "Billing facts": the subscriptions of one account, event by event.
 
-Within a day, the facts are applied in order of timestamp and event id, and then the end of the day is
+Within a day, the facts are applied in order of timestamp, kind and event id. Then the end of the day is
 evaluated. Use and states are in ``accounts``.
 
 Assumptions where the framework leaves room for interpretation:
 
-* The first payment is an instant, not a day. If ``first_paid_at`` precedes every start and renewal,
-  it takes effect at that time, before events with the same timestamp. Otherwise it changes nothing.
-* Before the first payment, nothing can fail, pause or be canceled. The values of all events are kept
-  and apply once the account pays ("from the last event that carried them"). Until then, the tier is
-  trial, the revenue is 0 and there is no renewal date. The seats follow the events from the start.
-* The seats are None as long as neither the account row nor an event states them.
-* Any subscription event may contain any of the four values. On a lapsed subscription, only a start or a
-  renewal takes effect, and the metadata of other events is never used.
+* The first payment is an instant, not a day. ``first_paid_at`` takes effect at that time, before events
+  with the same timestamp, if the account's first subscription has not been paid for by then. Otherwise
+  it changes nothing.
+* Before the first payment of a subscription, nothing can fail, pause or be canceled. The values of all
+  events are kept and apply once the subscription is paid for ("from the last event that carried them").
+* Before the account's first payment, its seats are the sum over the subscriptions that facts name.
+* A value that no live subscription has carried comes from the account's version of the day. The row is
+  neither added to nor compared with the values of subscriptions that have carried one.
+* Any subscription event may contain any of the four values. On a lapsed subscription, only a start, a
+  renewal or a recovery takes effect, and the metadata of other events is never used.
 * A recovery, renewal, start or lapse closes all open failures. A resumption, start or lapse closes all
-  open pauses. A renewal or start voids all pending cancellations, regardless of their dates.
-* If several cancellations are pending, the earliest effective date ends the subscription. A
-  cancellation without an effective date, or with a past one, ends it on the day of the event.
-* A cancellation is still pending on the day on which it takes effect, which is the last paid day.
+  open pauses. The days of grace count from a resumption or a start, but not from a lapse.
+* A cancellation without an effective date, or with a past one, ends the subscription on the day of the
+  event. It is still pending on the day on which it takes effect, which is the last paid day.
+* A recovery on the effective date of a cancellation resumes the subscription for that day.
 * Events of the last paid day are applied before the end of that day is evaluated. The lapse takes place
   at the start of the next day, before the events of that day. It closes an open failure, without an
-  event, even if a renewal follows on the same day. In that case, no day is lapsed.
-* A renewal date in the past or on the day itself has been "reached". A renewal with such a date
-  therefore ends the subscription on the same day.
+  event, even if a payment follows on the same day. In that case, no day is lapsed.
 * If several pauses are open, the latest determines the reason. Any reason except seasonal becomes
   voluntary_pause.
-* Lapsed accounts keep their last tier, seats and renewal date. Only the revenue becomes 0.
-* A value that no event has carried comes from the account's version of the day or, on a lapsed day,
-  from the version of the last paid day.
 * A version with a later renewal date than the version before renews only a subscription that has been
   paid for. It is no first payment, and no event closes the failures that it closes.
+* A subscription that restarts on the day after its end has lived on the day before, so that it replaces
+  no other one. A subscription that ends on the day on which it starts replaces none either.
+* A renewal date has not yet passed on the date itself.
 * Events dated before the creation of the account are applied, but rows start on the creation date.
 * The first open failure of a day opened the dunning of that day, and the last event of the day that
   closed a failure closed it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.users import ONE_DAY, Dunning
@@ -54,6 +55,12 @@ KNOWN_TYPES = (
     "payment_failed",
     "payment_recovered",
 )
+ON_ONE_INSTANT = (
+    *("subscription_cancelled", "subscription_paused", "payment_failed", "payment_recovered"),
+    *("subscription_resumed", "subscription_renewed", "subscription_started"),
+)
+"""The order of events with the same timestamp; changes come last."""
+TIERS: Sequence[str] = ("trial", "starter", "professional", "enterprise")
 VALUES = ("subscription_tier", "total_seats", "monthly_recurring_revenue", "contract_renewal_date")
 
 
@@ -121,17 +128,19 @@ class BillingDay:
         subscription_tier: The tier, which is trial before the first payment.
         total_seats: The number of seats bought; None if it is not stated.
         monthly_recurring_revenue: The revenue per month; 0 if never paid or lapsed.
-        contract_renewal_date: The renewal date; None before the first payment or if open-ended.
+        contract_renewal_date: The next renewal date; None if never paid, lapsed or open-ended.
         days_to_renewal: Days until the renewal date, negative after it; None if never paid or lapsed.
-        open_failures: The number of open payment failures.
+        open_failures: The number of open payment failures of all live subscriptions.
+        failure_open: Whether every live subscription has an open failure or pause, and one a failure.
+        partly_halted: Whether only a part of the live subscriptions has an open failure or pause.
         dunning_since: The date of the first open failure.
         latest_grace_until: The end of the grace period in the latest open failure, if any.
         dunning_type: grace_period, soft or hard; None if no failure is open.
         dunning_event_id: The event that opened or closed the dunning on this day, if any.
-        is_paused: Whether a pause is open.
-        pause_reason: seasonal or voluntary_pause; None if no pause is open.
+        is_paused: Whether every live subscription has an open failure or pause, and one a pause.
+        pause_reason: The reason of the latest open pause: seasonal or voluntary_pause.
         cancellation_pending: Whether a cancellation is pending.
-        end_date: The last paid day once it is reached; None again after the subscription resumes.
+        end_date: The last paid day; None unless lapsed.
         first_payment_date: The date of the first payment; None before it.
     """
 
@@ -141,10 +150,12 @@ class BillingDay:
     lapsed_days: int | None
     subscription_tier: str
     total_seats: int | None
-    monthly_recurring_revenue: float
+    monthly_recurring_revenue: Decimal
     contract_renewal_date: date | None
     days_to_renewal: int | None
     open_failures: int
+    failure_open: bool
+    partly_halted: bool
     dunning_since: date | None
     latest_grace_until: date | None
     dunning_type: str | None
@@ -158,6 +169,7 @@ class BillingDay:
 
 @dataclass(frozen=True)
 class _Failure:
+    position: int
     event_id: str
     day: date
     grace_until: date | None
@@ -170,11 +182,17 @@ class _Subscription:
     status: str = "never_paid"
     first_payment: date | None = None
     end: date | None = None
+    lived_yesterday: bool = False
     failures: list[_Failure] = field(default_factory=list)
-    pauses: list[str] = field(default_factory=list)
-    cancellations: list[date] = field(default_factory=list)
+    pauses: list[tuple[int, str]] = field(default_factory=list)
+    pause_ended: date | None = None
+    cancellation: date | None = None
     carried: dict[str, object] = field(default_factory=dict)
-    closed_by: str | None = None
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a failure or a pause is open."""
+        return bool(self.failures or self.pauses)
 
 
 def read_date(value: object) -> date | None:
@@ -188,6 +206,38 @@ def read_date(value: object) -> date | None:
     return date.fromisoformat(str(value)[:10])
 
 
+def in_order(events: Iterable[SubscriptionEvent]) -> list[SubscriptionEvent]:
+    """Return events by timestamp, on one instant by kind, then by id (section 5, Order)."""
+
+    def key(event: SubscriptionEvent) -> tuple[datetime, int, str]:
+        kinds = (*ON_ONE_INSTANT, event.event_type)
+        return event.timestamp, kinds.index(event.event_type), event.event_id
+
+    return sorted(events, key=key)
+
+
+def subscriptions_of(ordered: Sequence[SubscriptionEvent]) -> tuple[list[str], str]:
+    """Return the subscription of each event, and the first that an event names ("" if none)."""
+    stated = [event.metadata.get("subscription_id") for event in ordered]
+    first = next((str(name) for name in stated if name is not None), "")
+    found: list[str] = []
+    for position, name in enumerate(stated):
+        if name is not None:
+            found.append(str(name))
+            continue
+        starts = [n for n in range(position) if ordered[n].event_type in STARTS]
+        found.append(found[starts[-1]] if starts else first)
+    return found, first
+
+
+def amount_of(metadata: Mapping[str, object], policy: OraclePolicy) -> Decimal:
+    """Return the revenue in the reporting currency, rounded to cents (section 5, Subscriptions)."""
+    rates = {currency: Decimal(str(rate)) for currency, rate in policy.exchange_rates}
+    rate = rates.get(str(metadata.get("currency")), Decimal(1))
+    amount = Decimal(str(metadata["monthly_recurring_revenue"])) * rate
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
 def _pay(subscription: _Subscription, day: date) -> None:
     if subscription.status == "never_paid":
         subscription.first_payment = day
@@ -195,50 +245,77 @@ def _pay(subscription: _Subscription, day: date) -> None:
     subscription.end = None
 
 
-def _apply(subscription: _Subscription, event: SubscriptionEvent) -> None:
-    """Apply one event to the subscription (section 5, Values to End)."""
-    kind, day, metadata = event.event_type, event.timestamp.date(), event.metadata
-    if kind not in KNOWN_TYPES:
-        raise ValueError(f"{event.event_id}: {kind} is not a subscription event of an account")
-    if subscription.status == "lapsed" and kind not in STARTS:
-        return
+def _is_ignored(subscription: _Subscription, event: SubscriptionEvent) -> bool:
+    """Return whether an event changes nothing because the subscription has lapsed."""
+    if subscription.status != "lapsed" or event.event_type in STARTS:
+        return False
+    cancelled = subscription.cancellation
+    ended_by_then = cancelled is not None and cancelled < event.timestamp.date()
+    return event.event_type != "payment_recovered" or ended_by_then
 
+
+def _apply(
+    subscription: _Subscription,
+    event: SubscriptionEvent,
+    position: int,
+    row_renewal: date | None,
+    policy: OraclePolicy,
+) -> bool:
+    """Apply an event (section 5, Values to End), and return whether it closed a failure.
+
+    Args:
+        subscription: The subscription.
+        event: The event, which is not ignored.
+        position: Its position among the account's events.
+        row_renewal: The renewal date of the account's row, if it is that of the subscription.
+        policy: The exchange rates.
+    """
+    kind, day, metadata = event.event_type, event.timestamp.date(), event.metadata
+    had_failures = bool(subscription.failures)
     for name in VALUES:
         if metadata.get(name) is not None:
             subscription.carried[name] = metadata[name]
-    if kind in STARTS and metadata.get("contract_renewal_date") is None:
-        subscription.carried["contract_renewal_date"] = None
-
+            if name == "monthly_recurring_revenue":
+                subscription.carried[name] = amount_of(metadata, policy)
+    states_renewal = metadata.get("contract_renewal_date") is not None
     if kind in STARTS:
         _pay(subscription, day)
-        subscription.cancellations.clear()
-        if subscription.failures:
-            subscription.failures.clear()
-            subscription.closed_by = event.event_id
-        if kind == "subscription_started":
+        if not states_renewal:
+            subscription.carried["contract_renewal_date"] = None
+        subscription.cancellation = None
+        subscription.failures.clear()
+        if kind == "subscription_started" and subscription.pauses:
             subscription.pauses.clear()
-    elif subscription.status != "paid":
-        return
-    elif kind == "payment_failed":
+            subscription.pause_ended = day
+        return had_failures
+    if subscription.status == "never_paid":
+        return False
+    if kind == "payment_recovered":
+        _pay(subscription, day)
+        subscription.failures.clear()
+        renewal = _renewal_date(subscription, row_renewal)
+        if not states_renewal and renewal is not None and renewal <= day:
+            subscription.carried["contract_renewal_date"] = None
+        return had_failures
+    if kind == "payment_failed":
         grace_until = read_date(metadata.get("grace_until"))
-        subscription.failures.append(_Failure(event.event_id, day, grace_until))
-    elif kind == "payment_recovered":
-        if subscription.failures:
-            subscription.failures.clear()
-            subscription.closed_by = event.event_id
+        subscription.failures.append(_Failure(position, event.event_id, day, grace_until))
     elif kind == "subscription_paused":
-        reason = metadata.get("reason")
-        subscription.pauses.append("seasonal" if reason == "seasonal" else "voluntary_pause")
+        reason = "seasonal" if metadata.get("reason") == "seasonal" else "voluntary_pause"
+        subscription.pauses.append((position, reason))
     elif kind == "subscription_resumed":
+        if subscription.pauses:
+            subscription.pause_ended = day
         subscription.pauses.clear()
     elif kind == "subscription_cancelled":
-        subscription.cancellations.append(read_date(metadata.get("effective_date")) or day)
+        subscription.cancellation = read_date(metadata.get("effective_date")) or day
+    return False
 
 
-def _renewal_date(subscription: _Subscription, terms: Terms) -> date | None:
+def _renewal_date(subscription: _Subscription, row_renewal: date | None) -> date | None:
     if "contract_renewal_date" in subscription.carried:
         return read_date(subscription.carried["contract_renewal_date"])
-    return terms.contract_renewal_date
+    return row_renewal
 
 
 def _renews_by_version(subscription: _Subscription, row: AccountRow, day: date) -> bool:
@@ -256,14 +333,17 @@ def _has_ended(
     subscription: _Subscription, renewal: date | None, day: date, policy: OraclePolicy
 ) -> bool:
     """Return whether a paid day is the last one (section 5, End)."""
-    cancelled = any(effective <= day for effective in subscription.cancellations)
-    held_open = bool(subscription.failures or subscription.pauses)
-    not_renewed = renewal is not None and renewal <= day and not held_open
-    unpaid_too_long = (
-        bool(subscription.failures)
-        and (day - subscription.failures[0].day).days >= policy.dunning_days
-    )
-    return cancelled or not_renewed or unpaid_too_long
+    if subscription.cancellation is not None and subscription.cancellation <= day:
+        return True
+    if subscription.failures:
+        unpaid_since = subscription.failures[0].day
+        return (day - unpaid_since).days >= policy.dunning_days
+    if subscription.pauses or renewal is None:
+        return False
+    grace_from = renewal
+    if subscription.pause_ended is not None and subscription.pause_ended > renewal:
+        grace_from = subscription.pause_ended
+    return (day - grace_from).days >= policy.renewal_grace_days
 
 
 def billing_history(
@@ -271,6 +351,7 @@ def billing_history(
     events: Iterable[SubscriptionEvent],
     through: date,
     policy: OraclePolicy | None = None,
+    ignored: list[str] | None = None,
 ) -> list[BillingDay]:
     """Return one row per date for the billing of one account since its creation (section 5).
 
@@ -281,90 +362,154 @@ def billing_history(
         events: Its subscription events, in any order.
         through: The last date (inclusive).
         policy: The thresholds, by default those of the framework.
+        ignored: A list to which the ids of events are added that change nothing because their
+            subscription has lapsed.
 
     Raises:
         ValueError: If an event has a type that accounts cannot have.
     """
     policy = policy or OraclePolicy()
-    ordered = sorted(events, key=lambda event: (event.timestamp, event.event_id))
+    ordered = in_order(events)
+    for event in ordered:
+        if event.event_type not in KNOWN_TYPES:
+            raise ValueError(
+                f"{event.event_id}: {event.event_type} is not a subscription event of an account"
+            )
+    names, first_name = subscriptions_of(ordered)
+    subscriptions = {name: _Subscription() for name in (first_name, *names)}
+    first = subscriptions[first_name]
     created = row.account_created_at.date()
     first_paid_at = row.first_paid_at
     days_with_facts = [event.timestamp.date() for event in ordered]
     if first_paid_at is not None:
         days_with_facts.append(first_paid_at.date())
 
-    subscription = _Subscription()
     rows: list[BillingDay] = []
     was_dunning = False
+    last_paid: tuple[str, int | None] | None = None
     day = min([created, *days_with_facts])
     while day <= through:
-        # Start of the day: the subscription lapses if the day before was the last paid day.
-        if subscription.status == "paid" and subscription.end is not None:
-            subscription.status = "lapsed"
-            subscription.failures.clear()
-            subscription.pauses.clear()
-            subscription.cancellations.clear()
+        # Start of the day: a subscription lapses if the day before was its last paid day.
+        for subscription in subscriptions.values():
+            subscription.lived_yesterday = subscription.status == "paid"
+            if subscription.status == "paid" and subscription.end is not None:
+                subscription.status = "lapsed"
+                subscription.failures.clear()
+                subscription.pauses.clear()
 
         # Also at the start of the day: a version with a later renewal date renews.
-        subscription.closed_by = None
-        if subscription.status != "never_paid" and _renews_by_version(subscription, row, day):
-            _pay(subscription, day)
-            subscription.cancellations.clear()
-            subscription.failures.clear()
+        if first.status != "never_paid" and _renews_by_version(first, row, day):
+            _pay(first, day)
+            first.cancellation = None
+            first.failures.clear()
 
         # During the day: events are applied.
+        closed_by = None
+        terms = row.versions.on(day)
         paid_at = first_paid_at if first_paid_at and first_paid_at.date() == day else None
-        for event in ordered:
+        for position, event in enumerate(ordered):
             if event.timestamp.date() != day:
                 continue
             if paid_at is not None and paid_at <= event.timestamp:
-                if subscription.status == "never_paid":
-                    _pay(subscription, day)
+                if first.status == "never_paid":
+                    _pay(first, day)
                 paid_at = None
-            _apply(subscription, event)
-        if paid_at is not None and subscription.status == "never_paid":
-            _pay(subscription, day)
+            subscription = subscriptions[names[position]]
+            if _is_ignored(subscription, event):
+                if ignored is not None:
+                    ignored.append(event.event_id)
+                continue
+            row_renewal = terms.contract_renewal_date if subscription is first else None
+            if _apply(subscription, event, position, row_renewal, policy):
+                closed_by = event.event_id
+        if paid_at is not None and first.status == "never_paid":
+            _pay(first, day)
 
-        # End of the day: check whether the subscription ends today.
-        terms = row.versions.on(day)
-        if subscription.status == "lapsed" and subscription.end is not None:
-            terms = row.versions.on(subscription.end)
-        renewal = _renewal_date(subscription, terms)
-        if subscription.status == "paid" and _has_ended(subscription, renewal, day, policy):
-            subscription.end = day
+        # End of the day: check which subscriptions end today, and which no longer count.
+        for subscription in subscriptions.values():
+            row_renewal = terms.contract_renewal_date if subscription is first else None
+            renewal = _renewal_date(subscription, row_renewal)
+            if subscription.status == "paid" and _has_ended(subscription, renewal, day, policy):
+                subscription.end = day
+        paid = [one for one in subscriptions.values() if one.status == "paid"]
+        lives_on = [one for one in paid if one.end is None]
+        if any(not one.lived_yesterday for one in lives_on):
+            paid = lives_on
+        if paid:
+            last_paid = (_tier(paid, terms), _seats(paid, terms))
         if day >= created:
-            rows.append(_describe(row.account_id, subscription, terms, renewal, day, was_dunning))
-            was_dunning = bool(subscription.failures)
+            described = _describe(
+                row.account_id, list(subscriptions.values()), paid, first, terms, last_paid, day
+            )
+            is_dunning = described.open_failures > 0
+            if is_dunning and not was_dunning:
+                failures = [failure for one in paid for failure in one.failures]
+                opened_by = min(failures, key=lambda failure: failure.position).event_id
+                described = replace(described, dunning_event_id=opened_by)
+            elif was_dunning and not is_dunning:
+                described = replace(described, dunning_event_id=closed_by)
+            rows.append(described)
+            was_dunning = is_dunning
         day += ONE_DAY
     return rows
 
 
+def _carried(subscriptions: Iterable[_Subscription], name: str) -> list[object]:
+    return [one.carried[name] for one in subscriptions if one.carried.get(name) is not None]
+
+
+def _tier(paid: Sequence[_Subscription], terms: Terms) -> str:
+    """Return the highest tier, or the first by name if none has a rank."""
+    tiers = sorted(str(tier) for tier in _carried(paid, "subscription_tier"))
+    if not tiers:
+        return terms.subscription_tier
+    ranked = [tier for tier in tiers if tier in TIERS]
+    return max(ranked, key=TIERS.index) if ranked else tiers[0]
+
+
+def _seats(subscriptions: Iterable[_Subscription], terms: Terms) -> int | None:
+    seats = _carried(subscriptions, "total_seats")
+    return sum(int(float(str(number))) for number in seats) if seats else terms.total_seats
+
+
 def _describe(
     account_id: str,
-    subscription: _Subscription,
+    subscriptions: Sequence[_Subscription],
+    paid: Sequence[_Subscription],
+    first: _Subscription,
     terms: Terms,
-    renewal: date | None,
+    last_paid: tuple[str, int | None] | None,
     day: date,
-    was_dunning: bool,
 ) -> BillingDay:
-    """Return the row that describes the end of a day."""
-    paid = subscription.status == "paid"
-    never_paid = subscription.status == "never_paid"
-    failures = subscription.failures
-    carried = subscription.carried
-
-    if never_paid:
-        tier, shown_renewal = "trial", None
+    """Return the row that describes the end of a day, without the event that changed dunning."""
+    payments = [one.first_payment for one in subscriptions if one.first_payment is not None]
+    status = "paid" if paid else "lapsed" if payments else "never_paid"
+    end = None
+    if status == "never_paid":
+        tier, seats = "trial", _seats(subscriptions, terms)
     else:
-        tier = str(carried.get("subscription_tier", terms.subscription_tier))
-        shown_renewal = renewal
-    seats = carried.get("total_seats", terms.total_seats)
-    total_seats = None if seats is None else int(float(str(seats)))
-    revenue = 0.0
-    if paid:
-        revenue = float(
-            str(carried.get("monthly_recurring_revenue", terms.monthly_recurring_revenue))
-        )
+        assert last_paid is not None
+        tier, seats = last_paid
+    if status == "lapsed":
+        end = max(one.end for one in subscriptions if one.end is not None)
+    amounts = _carried(paid, "monthly_recurring_revenue")
+    if not amounts and paid:
+        amounts = [terms.monthly_recurring_revenue]
+    revenue = sum((Decimal(str(amount)) for amount in amounts), Decimal(0))
+
+    dates = [
+        _renewal_date(one, terms.contract_renewal_date if one is first else None) for one in paid
+    ]
+    renewals = [renewal for renewal in dates if renewal is not None]
+    to_come = [renewal for renewal in renewals if renewal >= day]
+    shown_renewal = min(to_come) if to_come else max(renewals, default=None)
+
+    failures = sorted(
+        (failure for one in paid for failure in one.failures), key=lambda one: one.position
+    )
+    pauses = sorted(pause for one in paid for pause in one.pauses)
+    halted = [one for one in paid if one.is_halted]
+    all_halted = bool(paid) and len(halted) == len(paid)
 
     dunning_type = None
     if failures:
@@ -375,38 +520,28 @@ def _describe(
             dunning_type = "soft"
         else:
             dunning_type = "hard"
-
-    dunning_event_id = None
-    if failures and not was_dunning:
-        dunning_event_id = failures[0].event_id
-    if was_dunning and not failures:
-        dunning_event_id = subscription.closed_by
-
-    lapsed_days = None
-    if subscription.status == "lapsed" and subscription.end is not None:
-        lapsed_days = (day - subscription.end).days
     return BillingDay(
         account_id=account_id,
         snapshot_date=day,
-        status=subscription.status,
-        lapsed_days=lapsed_days,
+        status=status,
+        lapsed_days=None if end is None else (day - end).days,
         subscription_tier=tier,
-        total_seats=total_seats,
+        total_seats=seats,
         monthly_recurring_revenue=revenue,
         contract_renewal_date=shown_renewal,
-        days_to_renewal=(
-            (shown_renewal - day).days if paid and shown_renewal is not None else None
-        ),
+        days_to_renewal=None if shown_renewal is None else (shown_renewal - day).days,
         open_failures=len(failures),
+        failure_open=all_halted and bool(failures),
+        partly_halted=bool(halted) and not all_halted,
         dunning_since=failures[0].day if failures else None,
         latest_grace_until=failures[-1].grace_until if failures else None,
         dunning_type=dunning_type,
-        dunning_event_id=dunning_event_id,
-        is_paused=bool(subscription.pauses),
-        pause_reason=subscription.pauses[-1] if subscription.pauses else None,
-        cancellation_pending=paid and bool(subscription.cancellations),
-        end_date=subscription.end,
-        first_payment_date=subscription.first_payment,
+        dunning_event_id=None,
+        is_paused=all_halted and bool(pauses),
+        pause_reason=pauses[-1][1] if pauses else None,
+        cancellation_pending=any(one.cancellation is not None for one in paid),
+        end_date=end,
+        first_payment_date=min(payments, default=None),
     )
 
 

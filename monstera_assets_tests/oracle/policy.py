@@ -18,7 +18,9 @@ class OraclePolicy:
         new_paid_days: Maximum days since the first payment for a new_paid account.
         churn_days: Minimum number of lapsed days for a churned account.
         reactivated_days: Maximum days since the return for a reactivated account.
+        renewal_grace_days: Days after the renewal date for which an account pays on.
         dunning_days: Days from the first open failure to the end of the subscription.
+        exchange_rates: Currencies with their constant rates.
         breadth_target: Number of products in use that gives the full breadth score.
     """
 
@@ -31,5 +33,7 @@ class OraclePolicy:
     new_paid_days: int = 90
     churn_days: int = 61
     reactivated_days: int = 90
+    renewal_grace_days: int = 3
     dunning_days: int = 30
     breadth_target: int = 5
+    exchange_rates: tuple[tuple[str, object], ...] = ()

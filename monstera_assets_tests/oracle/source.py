@@ -1050,6 +1050,9 @@ class _Load:
         if tier is not None and tier not in self.tiers:
             self._fault(line, "unknown_subscription_tier")
         row["subscription_tier"] = tier
+        row["subscription_id"] = _id_of(values.get("subscription_id"))
+        currency = values.get("currency")
+        row["currency"] = None if currency is None else str(currency).strip().upper()
         readers: Mapping[str, Callable[[str], Any]] = {
             "total_seats": read_integer,
             "monthly_recurring_revenue": read_amount,

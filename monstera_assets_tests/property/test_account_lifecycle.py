@@ -59,6 +59,7 @@ REASONS = {
     "at_risk": {
         "subscription lapsed",
         "cancellation pending",
+        "part of the subscriptions failed or paused",
         "low seat utilization",
         "renewal near with low seat utilization",
         "activity halved",

@@ -133,52 +133,87 @@ WITH RECURSIVE allowed_moves AS (
     FROM dates CROSS JOIN (VALUES ('platform'), ('product')) AS scopes (scope)
     LEFT JOIN people USING (metric_date, scope)
     GROUP BY ALL
+), billing_facts AS (
+    SELECT *, entity_id AS account_id, coalesce(list_position([
+            'subscription_cancelled', 'subscription_paused', 'payment_failed', 'payment_recovered',
+            'subscription_resumed', 'subscription_renewed', 'subscription_started'
+        ], event_type), 8) AS kind
+    FROM bronze.bronze_subscription_events WHERE entity_type = 'account'
+), subscription_facts AS (
+    SELECT * EXCLUDE (subscription_id), coalesce(
+            subscription_id,
+            last_value(CASE WHEN event_type IN ('subscription_started', 'subscription_renewed')
+                THEN subscription_id END IGNORE NULLS) OVER so_far,
+            first_value(subscription_id IGNORE NULLS) OVER always,
+            ''
+        ) AS subscription_id,
+        coalesce(first_value(subscription_id IGNORE NULLS) OVER always, '') AS first_subscription
+    FROM billing_facts
+    WINDOW so_far AS (
+            PARTITION BY account_id ORDER BY event_timestamp, kind, event_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ), always AS (
+            PARTITION BY account_id ORDER BY event_timestamp, kind, event_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        )
+), firsts AS (
+    SELECT accounts.account_id, first_paid_date, first_paid_at, accounts.contract_renewal_date,
+        coalesce(any_value(first_subscription), '') AS subscription_id
+    FROM bronze.bronze_accounts AS accounts
+    LEFT JOIN subscription_facts ON subscription_facts.account_id = accounts.account_id
+    GROUP BY ALL
 ), billing_steps AS (
-    SELECT account_id, step_type, step_date, contract_renewal_date, effective_date,
+    SELECT account_id, subscription_id, step_type, step_date, contract_renewal_date, effective_date,
         -- At equal times, the first payment comes first, and the end of the day last.
         row_number() OVER (
+            PARTITION BY account_id, subscription_id
+            ORDER BY step_date, step_type = 'end_of_day', step_timestamp, kind, event_id
+        ) AS step,
+        row_number() OVER (
             PARTITION BY account_id
-            ORDER BY step_date, step_type = 'end_of_day', step_timestamp,
-                step_type <> 'first_payment', event_id
-        ) AS step
+            ORDER BY step_date, step_type = 'end_of_day', step_timestamp, kind, event_id
+        ) AS place
     FROM (
-        SELECT entity_id AS account_id, event_type AS step_type, event_date AS step_date,
-            event_timestamp AS step_timestamp, event_id, contract_renewal_date, effective_date
-        FROM bronze.bronze_subscription_events
-        WHERE entity_type = 'account'
+        SELECT account_id, subscription_id, event_type AS step_type, event_date AS step_date,
+            event_timestamp AS step_timestamp, kind, event_id, contract_renewal_date, effective_date
+        FROM subscription_facts
         UNION ALL
-        SELECT account_id, 'first_payment', first_paid_date, first_paid_at, NULL, NULL, NULL
-        FROM bronze.bronze_accounts
-        WHERE first_paid_at IS NOT NULL
+        SELECT account_id, subscription_id, 'first_payment', first_paid_date, first_paid_at, 0, NULL,
+            NULL, NULL
+        FROM firsts WHERE first_paid_at IS NOT NULL
         UNION ALL
-        SELECT entity_id, 'end_of_day',
+        SELECT account_id, subscription_facts.subscription_id, 'end_of_day',
             unnest(generate_series(
                 least(min(event_date), min(first_paid_date)),
                 (SELECT max(metric_date) FROM dates), INTERVAL 1 DAY
             ))::DATE,
-            NULL, NULL, NULL, NULL
-        FROM bronze.bronze_subscription_events
-        JOIN bronze.bronze_accounts ON account_id = entity_id
-        WHERE entity_type = 'account'
-        GROUP BY entity_id
+            NULL, NULL, NULL, NULL, NULL
+        FROM subscription_facts JOIN firsts USING (account_id)
+        GROUP BY account_id, subscription_facts.subscription_id
     )
 ), billing AS (
-    SELECT account_id, 0::BIGINT AS step, 'never_paid' AS contract,
-        contract_renewal_date AS renewal_date, NULL::DATE AS cancelled_for, FALSE AS is_paused,
+    SELECT account_id, subscription_id, 0::BIGINT AS step, 0::BIGINT AS place,
+        'never_paid' AS contract,
+        CASE WHEN subscription_id = firsts.subscription_id THEN contract_renewal_date END
+            AS renewal_date,
+        NULL::DATE AS cancelled_for, FALSE AS is_paused, NULL::DATE AS pause_ended_on,
         0 AS open_failures, NULL::DATE AS failing_since,
         NULL::VARCHAR AS closed_by, NULL::DATE AS closed_on, 0 AS failures_closed
-    FROM bronze.bronze_accounts
+    FROM (SELECT DISTINCT account_id, subscription_id FROM billing_steps) AS subscriptions
+    JOIN firsts USING (account_id)
     UNION ALL
-    SELECT account_id, step, next_contract,
+    SELECT account_id, subscription_id, step, place, next_contract,
         CASE
             WHEN is_payment THEN contract_renewal_date
-            WHEN contract = 'lapsed' THEN renewal_date
+            WHEN contract = 'lapsed' AND next_contract = 'lapsed' THEN renewal_date
+            WHEN is_recovery AND contract_renewal_date IS NULL AND renewal_date <= step_date
+                THEN NULL
             ELSE coalesce(contract_renewal_date, renewal_date)
         END,
         CASE
-            WHEN is_payment OR next_contract <> 'paid' THEN NULL
+            WHEN is_payment THEN NULL
             WHEN step_type = 'subscription_cancelled' AND contract = 'paid'
-                THEN least(cancelled_for, coalesce(effective_date, step_date))
+                THEN coalesce(effective_date, step_date)
             ELSE cancelled_for
         END,
         CASE
@@ -186,6 +221,11 @@ WITH RECURSIVE allowed_moves AS (
                 OR next_contract <> 'paid' THEN FALSE
             WHEN step_type = 'subscription_paused' AND contract = 'paid' THEN TRUE
             ELSE is_paused
+        END,
+        CASE
+            WHEN is_paused AND step_type IN ('subscription_started', 'subscription_resumed')
+                THEN step_date
+            ELSE pause_ended_on
         END,
         CASE
             WHEN closes_failures THEN 0
@@ -203,28 +243,34 @@ WITH RECURSIVE allowed_moves AS (
         CASE WHEN closes_failures THEN step_date + (step_type = 'end_of_day')::INTEGER END,
         CASE WHEN closes_failures THEN open_failures ELSE 0 END
     FROM (
-        SELECT billing.account_id, billing_steps.step, contract, renewal_date, cancelled_for,
-            is_paused, open_failures, failing_since, step_type, step_date, contract_renewal_date,
-            effective_date,
+        SELECT billing.account_id, billing.subscription_id, billing_steps.step, billing_steps.place,
+            contract, renewal_date, cancelled_for, is_paused, pause_ended_on, open_failures,
+            failing_since, step_type, step_date, contract_renewal_date, effective_date,
             step_type IN ('subscription_started', 'subscription_renewed') AS is_payment,
+            step_type = 'payment_recovered' AND (
+                contract = 'paid'
+                OR contract = 'lapsed' AND NOT coalesce(cancelled_for < step_date, FALSE)
+            ) AS is_recovery,
             CASE
-                WHEN step_type IN ('subscription_started', 'subscription_renewed') THEN 'paid'
+                WHEN is_payment OR is_recovery THEN 'paid'
                 WHEN step_type = 'first_payment' AND contract = 'never_paid' THEN 'paid'
                 WHEN step_type = 'end_of_day' AND contract = 'paid' AND (
                     coalesce(cancelled_for <= step_date, FALSE)
-                    OR coalesce(renewal_date <= step_date, FALSE)
-                        AND open_failures = 0 AND NOT is_paused
+                    OR coalesce(
+                        greatest(renewal_date, pause_ended_on) + 3 <= step_date, FALSE
+                    ) AND renewal_date IS NOT NULL AND open_failures = 0 AND NOT is_paused
                     OR coalesce(failing_since + 30 <= step_date, FALSE)
                 ) THEN 'lapsed'
                 ELSE contract
             END AS next_contract,
-            step_type IN ('subscription_started', 'subscription_renewed', 'payment_recovered')
+            is_payment OR is_recovery
                 OR contract = 'paid' AND next_contract = 'lapsed' AS closes_failures
         FROM billing JOIN billing_steps ON billing_steps.account_id = billing.account_id
+            AND billing_steps.subscription_id = billing.subscription_id
             AND billing_steps.step = billing.step + 1
     )
 ), closings AS (
-    SELECT metric_date, account_id, arg_max(closed_by, step) AS last_closed_by
+    SELECT metric_date, account_id, arg_max(closed_by, (closed_on, closed_by <> 'end_of_day', place)) AS last_closed_by
     FROM dates JOIN billing
         ON failures_closed > 0 AND closed_on BETWEEN metric_date - 29 AND metric_date
     GROUP BY ALL

@@ -159,8 +159,8 @@ def test_a_further_product_is_an_expansion_for_thirty_days() -> None:
     ]
 
 
-def test_a_renewal_date_is_the_last_paid_day() -> None:
-    days = history(first_paid=0, renewal=100, work={"product": range(0, LAST + 1, 20)})
+def test_an_account_pays_on_for_3_days_after_its_renewal_date() -> None:
+    days = history(first_paid=0, renewal=97, work={"product": range(0, LAST + 1, 20)})
     assert runs(days) == [
         ("new_paid", 0, 90),
         ("active", 91, 100),

@@ -1,6 +1,7 @@
 """The billing histories agree with themselves: days, movements, kinds and totals.
 
-No product code runs here. The histories are expectations, and a slip in them would be found late.
+No product code runs here. The histories are expectations, and a slip in them would be found late. The
+literal implementation of section 5 in the tests agrees with them, too.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
 from monstera_assets_tests.billing_histories import (
+    EXCHANGE_RATES,
     HISTORIES,
     Billing,
     History,
@@ -21,6 +24,15 @@ from monstera_assets_tests.billing_histories import (
     MovementKind,
     Stretch,
 )
+from monstera_assets_tests.oracle.accounts import Member, Use, account_history
+from monstera_assets_tests.oracle.billing import (
+    KNOWN_TYPES,
+    AccountRow,
+    SubscriptionEvent,
+    Terms,
+    billing_history,
+)
+from monstera_assets_tests.oracle.policy import OraclePolicy
 
 SIGNS: dict[MovementKind, int] = {
     "new": 1,
@@ -258,3 +270,75 @@ def test_the_sums_of_the_notes_are_right() -> None:
         start = date(2025, MONTHS.index(month or result_month) + 1, int(day))
         result = date(2025, MONTHS.index(result_month) + 1, int(result_day))
         assert start + timedelta(days=int(added)) == result, f"{day} {month} + {added}"
+
+
+# --- the literal implementation ---------------------------------------------------------------
+
+with_accounts = pytest.mark.parametrize(
+    "history", [h for h in HISTORIES if h.versions], ids=lambda history: history.account_id
+)
+
+
+def midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time.min)
+
+
+def row_of(history: History) -> AccountRow:
+    first, *later = history.versions
+    return AccountRow(
+        history.account_id,
+        datetime.combine(history.created_at, time.min),
+        first.subscription_tier,
+        first.total_seats,
+        first.monthly_recurring_revenue,
+        first.contract_renewal_date,
+        midnight(history.versions[-1].first_paid_at),
+        tuple(
+            (
+                version.valid_from,
+                Terms(
+                    version.subscription_tier,
+                    version.total_seats,
+                    version.monthly_recurring_revenue,
+                    version.contract_renewal_date,
+                ),
+            )
+            for version in later
+        ),
+    )
+
+
+@with_accounts
+def test_the_literal_implementation_agrees_on_every_day(history: History) -> None:
+    policy = OraclePolicy(exchange_rates=tuple(EXCHANGE_RATES.items()))
+    events = [
+        SubscriptionEvent(fact.timestamp, fact.event_id, fact.event_type, fact.metadata)
+        for fact in history.facts
+        if fact.event_type in KNOWN_TYPES
+    ]
+    ignored: list[str] = []
+    last = history.stretches[-1].last
+    billing = billing_history(row_of(history), events, last, policy, ignored)
+    uses = [Use(user_id, day, "video") for user_id, day in history.use()]
+    members = [
+        Member(
+            user.user_id,
+            user.created_at,
+            None if user.deleted_at is None else user.deleted_at.date(),
+        )
+        for user in history.users
+    ]
+    days = {row.snapshot_date: row for row in account_history(billing, uses, policy, members)}
+    phases = {"never_paid": "never_paid", "paid": "paying", "lapsed": "lapsed"}
+    status = {row.snapshot_date: phases[row.status] for row in billing}
+    for day, stretch in history.days():
+        row = days[day]
+        found = (
+            *(row.current_state, status[day], row.monthly_recurring_revenue),
+            *(row.subscription_tier, row.total_seats, row.contract_renewal_date, row.frozen_reason),
+        )
+        assert found == (
+            *(stretch.state, stretch.billing, Decimal(stretch.revenue)),
+            *(stretch.tier, stretch.seats, stretch.renewal, stretch.frozen_reason),
+        ), day
+    assert sorted(ignored) == sorted(history.facts_on_lapsed_subscriptions)

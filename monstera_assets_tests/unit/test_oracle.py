@@ -22,6 +22,8 @@ from monstera_assets_tests.oracle.billing import (
     Terms,
     billing_history,
     dunning_by_day,
+    in_order,
+    subscriptions_of,
 )
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.products import (
@@ -364,28 +366,29 @@ def test_before_the_first_payment_there_is_a_trial_of_the_seats_of_the_row() -> 
         "trial",
         2,
     )
-    assert (before.monthly_recurring_revenue, before.contract_renewal_date) == (0, None)
+    assert before.monthly_recurring_revenue == 0
+    assert before.contract_renewal_date is None
     assert (after.status, after.total_seats, after.first_payment_date) == ("paid", 10, on(10))
-    assert (after.monthly_recurring_revenue, after.days_to_renewal) == (1000, 355)
+    assert after.monthly_recurring_revenue == 1000
+    assert after.days_to_renewal == 355
 
 
-def test_a_missed_renewal_date_is_the_last_paid_day() -> None:
-    rows = bill(start(0, renewal=30), through=32)
-    assert statuses(rows, 29, 30, 31) == ["paid", "paid", "lapsed"]
-    assert [rows[n].days_to_renewal for n in (29, 30, 31)] == [1, 0, None]
-    assert [rows[n].monthly_recurring_revenue for n in (30, 31)] == [1000, 0]
-    assert [rows[n].end_date for n in (29, 30, 31)] == [None, on(30), on(30)]
-    assert [rows[n].lapsed_days for n in (30, 31, 32)] == [None, 1, 2]
-    assert rows[31].total_seats == 10
+def test_a_missed_renewal_date_ends_after_3_days_of_grace() -> None:
+    rows = bill(start(0, renewal=30), through=35)
+    assert statuses(rows, 29, 30, 33, 34) == ["paid", "paid", "paid", "lapsed"]
+    assert [rows[n].days_to_renewal for n in (29, 30, 33, 34)] == [1, 0, -3, None]
+    assert [rows[n].contract_renewal_date for n in (33, 34)] == [on(30), None]
+    assert [rows[n].monthly_recurring_revenue for n in (33, 34)] == [1000, 0]
+    assert [rows[n].end_date for n in (33, 34)] == [None, on(33)]
+    assert [rows[n].lapsed_days for n in (33, 34, 35)] == [None, 1, 2]
+    assert rows[34].total_seats == 10
 
 
-def test_a_renewal_on_the_last_paid_day_is_in_time() -> None:
-    renewed = sub(30, "subscription_renewed", contract_renewal_date=on(60).isoformat())
-    assert statuses(bill(start(0, renewal=30), renewed, through=61), 30, 60, 61) == [
-        "paid",
-        "paid",
-        "lapsed",
-    ]
+@pytest.mark.parametrize("renewed_on", [30, 33])
+def test_a_renewal_on_the_last_paid_day_is_in_time(renewed_on: int) -> None:
+    renewed = sub(renewed_on, "subscription_renewed", contract_renewal_date=on(60).isoformat())
+    rows = bill(start(0, renewal=30), renewed, through=64)
+    assert statuses(rows, 30, 33, 34, 60, 63, 64) == [*["paid"] * 5, "lapsed"]
 
 
 def test_a_start_or_renewal_without_a_renewal_date_is_open_ended() -> None:
@@ -404,10 +407,37 @@ def test_an_unresolved_failure_ends_the_subscription_after_30_days() -> None:
     assert [rows[n].dunning_event_id for n in (5, 6, 36)] == ["payment_failed@5.12", None, None]
 
 
-@pytest.mark.parametrize(("recovered", "expected"), [(34, "paid"), (35, "paid"), (36, "lapsed")])
-def test_recovery_is_possible_up_to_the_last_day(recovered: int, expected: str) -> None:
-    rows = bill(start(), sub(5, "payment_failed"), sub(recovered, "payment_recovered"), through=40)
-    assert rows[40].status == expected
+@pytest.mark.parametrize(("recovered", "lapsed"), [(34, 0), (35, 0), (36, 0), (37, 1), (80, 44)])
+def test_a_recovery_after_the_lapse_resumes_the_subscription(recovered: int, lapsed: int) -> None:
+    # Day 35 is the last paid day, so that day 36 is the first lapsed one, unless money comes on it.
+    rows = bill(start(), sub(5, "payment_failed"), sub(recovered, "payment_recovered"), through=80)
+    assert sum(row.status == "lapsed" for row in rows) == lapsed
+    assert rows[80].status == "paid"
+    assert rows[80].contract_renewal_date == on(365)
+    # What the lapse has closed stays closed by it.
+    assert rows[36].dunning_event_id is None
+    assert rows[35].dunning_event_id == ("payment_recovered@35.12" if recovered == 35 else None)
+
+
+@pytest.mark.parametrize(("effective", "lapses"), [(38, True), (39, True), (40, False)])
+def test_a_recovery_does_not_resume_what_a_cancellation_would_have_ended(
+    effective: int, lapses: bool
+) -> None:
+    ignored: list[str] = []
+    events = (
+        start(),
+        sub(4, "subscription_cancelled", effective_date=on(effective).isoformat()),
+        sub(5, "payment_failed"),
+        sub(40, "payment_recovered"),
+    )
+    rows = billing_history(AccountRow("a", at(0, 8)), events, on(41), ignored=ignored)
+    # The cancellation outlives lapse and recovery, so that day 40 is paid at most.
+    assert statuses(rows, 36, 39, 40, 41) == [
+        *("lapsed", "lapsed"),
+        "lapsed" if lapses else "paid",
+        "lapsed",
+    ]
+    assert ignored == (["payment_recovered@40.12"] if lapses else [])
 
 
 def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
@@ -443,8 +473,9 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
 def test_an_open_failure_holds_the_contract_over_its_renewal_date() -> None:
     failed = sub(25, "payment_failed")
     plain = bill(start(0, renewal=30), failed, sub(40, "payment_recovered"), through=41)
-    # The failure is closed on day 40, after the renewal date, so day 40 is the last paid day.
-    assert statuses(plain, 31, 40, 41) == ["paid", "paid", "lapsed"]
+    # The recovery is after the renewal date and brings no new one, so that it leaves none.
+    assert statuses(plain, 31, 40, 41) == ["paid", "paid", "paid"]
+    assert [plain[n].contract_renewal_date for n in (39, 40)] == [on(30), None]
     extended = bill(
         start(0, renewal=30),
         failed,
@@ -459,9 +490,10 @@ def test_a_pause_holds_the_contract_over_its_renewal_date() -> None:
         start(0, renewal=30),
         sub(20, "subscription_paused", reason="seasonal"),
         sub(100, "subscription_resumed"),
-        through=101,
+        through=104,
     )
-    assert statuses(rows, 31, 99, 100, 101) == ["paid", "paid", "paid", "lapsed"]
+    # The days of grace count from the end of the pause.
+    assert statuses(rows, 31, 99, 100, 103, 104) == [*["paid"] * 4, "lapsed"]
     assert [rows[n].pause_reason for n in (19, 20, 99, 100)] == [None, "seasonal", "seasonal", None]
     assert rows[99].days_to_renewal == -69
 
@@ -492,14 +524,15 @@ def test_a_cancellation_without_a_date_ends_on_its_own_day() -> None:
     assert rows[5].cancellation_pending is True
 
 
-def test_of_two_cancellations_the_earlier_effective_date_counts() -> None:
+@pytest.mark.parametrize(("first", "second"), [(20, 10), (10, 20)])
+def test_of_two_cancellations_the_latest_counts(first: int, second: int) -> None:
     rows = bill(
         start(),
-        sub(5, "subscription_cancelled", effective_date=on(20).isoformat()),
-        sub(6, "subscription_cancelled", effective_date=on(10).isoformat()),
-        through=11,
+        sub(5, "subscription_cancelled", effective_date=on(first).isoformat()),
+        sub(6, "subscription_cancelled", effective_date=on(second).isoformat()),
+        through=21,
     )
-    assert statuses(rows, 10, 11) == ["paid", "lapsed"]
+    assert statuses(rows, second, second + 1) == ["paid", "lapsed"]
 
 
 def test_a_renewal_voids_a_pending_cancellation() -> None:
@@ -515,7 +548,7 @@ def test_a_renewal_voids_a_pending_cancellation() -> None:
 
 def test_only_a_start_or_renewal_changes_a_lapsed_subscription() -> None:
     rows = bill(
-        start(0, renewal=10),
+        start(0, renewal=7),
         sub(12, "seats_changed", total_seats=99),
         sub(13, "payment_failed"),
         sub(14, "subscription_cancelled"),
@@ -524,7 +557,7 @@ def test_only_a_start_or_renewal_changes_a_lapsed_subscription() -> None:
     )
     assert [rows[n].total_seats for n in (11, 12, 20)] == [10, 10, 10]
     assert [rows[n].monthly_recurring_revenue for n in (19, 20)] == [0, 500]
-    assert statuses(rows, 13, 19, 20, 40) == ["lapsed", "lapsed", "paid", "paid"]
+    assert statuses(rows, 10, 11, 13, 19, 20, 40) == ["paid", *["lapsed"] * 3, "paid", "paid"]
     assert rows[20].first_payment_date == on(0)
 
 
@@ -594,8 +627,8 @@ def test_versions_of_lapsed_days_change_nothing_until_the_account_pays_again() -
     row = AccountRow(
         "a",
         at(0, 8),
-        *("starter", 5, 50.0, on(10), at(0, 8)),
-        later=((on(10), Terms("starter", 6, 60.0, on(10))), (on(12), Terms("enterprise", 7, 70.0))),
+        *("starter", 5, 50.0, on(7), at(0, 8)),
+        later=((on(10), Terms("starter", 6, 60.0, on(7))), (on(12), Terms("enterprise", 7, 70.0))),
     )
     rows = bill(sub(15, "subscription_started"), row=row, through=15)
     assert statuses(rows, 10, 11, 12, 14, 15) == ["paid", "lapsed", "lapsed", "lapsed", "paid"]
@@ -605,8 +638,8 @@ def test_versions_of_lapsed_days_change_nothing_until_the_account_pays_again() -
 
 
 def test_a_version_with_a_later_renewal_date_renews() -> None:
-    def row(day: int, before: int | None = 10) -> AccountRow:
-        later = ((on(day), Terms("starter", 5, 50.0, on(40))),)
+    def row(day: int, before: int | None = 7) -> AccountRow:
+        later = ((on(day), Terms("starter", 5, 50.0, on(37))),)
         first = None if before is None else on(before)
         return AccountRow("a", at(0, 8), "starter", 5, 50.0, first, at(0, 8), later)
 
@@ -627,8 +660,28 @@ def test_a_version_with_a_later_renewal_date_renews() -> None:
     rows = bill(*facts, row=row(12, before=None), through=20)
     assert [rows[n].open_failures for n in (11, 12)] == [1, 1]
     # An event that has set the renewal date makes that of a version irrelevant.
-    renewed = sub(5, "subscription_renewed", contract_renewal_date=on(15))
+    renewed = sub(5, "subscription_renewed", contract_renewal_date=on(12))
     assert statuses(bill(renewed, row=row(12), through=41), 15, 16) == [paid, lapsed]
+
+
+def test_facts_without_an_id_belong_to_the_last_subscription_that_started() -> None:
+    kinds = (
+        ("seats_changed", None),
+        ("subscription_started", None),
+        ("payment_failed", "B"),
+        ("subscription_started", "A"),
+        ("seats_changed", "B"),
+        ("payment_failed", None),
+        ("subscription_renewed", None),
+        ("tier_changed", None),
+        ("subscription_renewed", "B"),
+        ("tier_changed", None),
+    )
+    events = [sub(n, kind, subscription_id=name) for n, (kind, name) in enumerate(kinds)]
+    names, first = subscriptions_of(events)
+    assert first == "B"
+    assert names == ["B", "B", "B", "A", "B", "A", "A", "A", "B", "B"]
+    assert subscriptions_of([sub(0, "seats_changed")]) == ([""], "")
 
 
 def test_first_paid_at_counts_where_no_start_is_known() -> None:
@@ -636,12 +689,31 @@ def test_first_paid_at_counts_where_no_start_is_known() -> None:
     # The failure at 9 precedes the payment at 10, and the failure on day 20 follows it.
     rows = bill(sub(10, "payment_failed", 9), sub(20, "payment_failed"), row=row, through=20)
     assert statuses(rows, 9, 10) == ["never_paid", "paid"]
-    assert (rows[10].subscription_tier, rows[10].monthly_recurring_revenue) == ("starter", 50)
+    assert rows[10].subscription_tier == "starter"
+    assert rows[10].monthly_recurring_revenue == 50
     assert rows[10].days_to_renewal == 90
     assert [rows[n].open_failures for n in (10, 20)] == [0, 1]
 
 
-def test_events_of_one_instant_are_applied_in_order_of_their_ids() -> None:
+def test_events_of_one_instant_are_applied_in_order_of_their_kinds() -> None:
+    events = [
+        SubscriptionEvent(at(5), event_id, kind, {"total_seats": seats})
+        for event_id, kind, seats in (
+            ("a", "seats_changed", 8),
+            ("b", "subscription_started", 7),
+            ("c", "subscription_renewed", 6),
+            ("d", "subscription_resumed", 5),
+            ("e", "payment_recovered", 4),
+            ("f", "payment_failed", 3),
+            ("g", "subscription_paused", 2),
+            ("h", "subscription_cancelled", 1),
+        )
+    ]
+    assert [event.metadata["total_seats"] for event in in_order(events)] == list(range(1, 9))
+    assert bill(start(), *events, through=6)[6].status == "paid"
+
+
+def test_events_of_one_instant_and_kind_are_applied_in_order_of_their_ids() -> None:
     first = SubscriptionEvent(at(5), "1", "seats_changed", {"total_seats": 3})
     second = SubscriptionEvent(at(5), "2", "seats_changed", {"total_seats": 4})
     assert bill(start(), second, first, through=5)[5].total_seats == 4
@@ -692,10 +764,10 @@ def test_onboarding_hides_low_use_for_30_days() -> None:
 def test_a_payment_after_61_lapsed_days_is_a_reactivation(
     lapse: int, before: str, after: str
 ) -> None:
-    # The account is paid up to day 100. Day 100 + n is the n-th lapsed day, and the account pays again
-    # on the day after.
+    # The account is paid up to day 100, the last day of grace. Day 100 + n is the n-th lapsed day, and
+    # the account pays again on the day after.
     back = 100 + lapse + 1
-    rows = account(start(0, renewal=100), start(back, renewal=900), through=back + 91)
+    rows = account(start(0, renewal=97), start(back, renewal=900), through=back + 91)
     assert named(rows, 100 + lapse) == [before]
     assert named(rows, back) == [after]
     assert named(rows, back + 90, back + 91) == [after, "active"]
@@ -806,9 +878,9 @@ def test_a_new_product_in_use_is_an_expansion_after_90_days() -> None:
 
 
 def test_a_lapse_is_at_risk_and_then_churned() -> None:
-    rows = account(start(0, renewal=100), through=162)
-    # Eight of ten seats are in use, so there is no risk on the renewal date. The account is lapsed from
-    # day 101.
+    rows = account(start(0, renewal=97), through=162)
+    # Eight of ten seats are in use, so there is no risk on the renewal date, day 97. The account is
+    # lapsed from day 101.
     assert named(rows, 100, 101, 160, 161) == ["active", "at_risk", "at_risk", "churned"]
     assert [
         (move.from_state, move.to_state, move.transition_date, move.days_in_previous_state)
@@ -843,15 +915,15 @@ def test_contract_status_is_graded_by_the_first_that_applies() -> None:
     trial = account(through=31, uses=[])
     assert [trial[n].contract_status_score for n in (30, 31)] == [50, 0]
     rows = account(
-        start(0, renewal=100),
+        start(0, renewal=97),
         sub(5, "payment_failed"),
         sub(6, "payment_recovered"),
         sub(7, "subscription_cancelled", effective_date=on(99).isoformat()),
-        sub(8, "subscription_renewed", contract_renewal_date=on(100).isoformat()),
+        sub(8, "subscription_renewed", contract_renewal_date=on(97).isoformat()),
         through=161,
     )
     # The states are failed, canceled, renewed, 31 and 30 days before the renewal, lapsed and churned.
-    scores = [rows[n].contract_status_score for n in (4, 5, 6, 7, 8, 69, 70, 101, 160, 161)]
+    scores = [rows[n].contract_status_score for n in (4, 5, 6, 7, 8, 66, 67, 101, 160, 161)]
     assert scores == [100, 25, 100, 50, 100, 100, 75, 25, 25, 0]
 
 

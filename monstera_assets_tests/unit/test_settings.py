@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,6 +109,25 @@ def test_policy_from_file() -> None:
 def test_policy_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONSTERA_POLICY__ACTIVE_DAYS", "45")
     assert load_settings().policy == LifecyclePolicy(active_days=45)
+
+
+@pytest.mark.parametrize("origin", ["file", "environment"])
+def test_exchange_rates(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if origin == "file":
+        write('[policy]\nreporting_currency = "CHF"\nexchange_rates = {EUR = 0.94, DKK = "0.126"}')
+    else:
+        monkeypatch.setenv("MONSTERA_POLICY__REPORTING_CURRENCY", "CHF")
+        monkeypatch.setenv("MONSTERA_POLICY__EXCHANGE_RATES", '{"EUR": 0.94, "DKK": "0.126"}')
+    policy = load_settings().policy
+    assert policy.reporting_currency == "CHF"
+    # The order in which they are given does not matter, so that the recorded setting is the same.
+    assert policy.exchange_rates == (("DKK", Decimal("0.126")), ("EUR", Decimal("0.94")))
+
+
+@pytest.mark.parametrize("rates", [{"eur": 1}, {"EUR": 0}, {"EUR": "much"}, {"EUR": 1e-9}])
+def test_exchange_rates_are_positive_numbers_by_code(rates: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="exchange_rates"):
+        LifecyclePolicy.model_validate({"exchange_rates": rates})
 
 
 def test_policy_from_both(monkeypatch: pytest.MonkeyPatch) -> None:
