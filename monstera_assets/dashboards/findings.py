@@ -13,7 +13,7 @@ from typing import Any
 
 from monstera_assets.dashboards.design import count_text, plural
 from monstera_assets.dashboards.model import Change, Direction
-from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text, reporting_currency
+from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
 from monstera_assets.settings import Settings
 
 _IN_POINTS = (Unit.SHARE, Unit.RETENTION)
@@ -52,7 +52,7 @@ class Wording:
     def of(cls, settings: Settings) -> Wording:
         """Return the wording for the settings: `minimum_base` is `min_alert_population`."""
         policy = settings.policy
-        return cls(reporting_currency(policy), policy.alerts.min_alert_population)
+        return cls(policy.reporting_currency, policy.alerts.min_alert_population)
 
     def text(self, metric: Metric, value: Any) -> str:
         """Format a metric's value."""

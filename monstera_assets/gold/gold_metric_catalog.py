@@ -10,7 +10,7 @@ import pandas as pd
 
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.metric_examples import EXAMPLES
-from monstera_assets.gold.metrics import NAMING_CONVENTION, reporting_currency
+from monstera_assets.gold.metrics import NAMING_CONVENTION
 
 TABLE = ma.declare_table(
     "gold_metric_catalog",
@@ -93,7 +93,7 @@ def catalog_rows(
     assets: Sequence[ma.TableAsset], policy: ma.LifecyclePolicy
 ) -> list[dict[str, object]]:
     """Return the catalog rows, sorted by table and then by column order."""
-    currency = reporting_currency(policy)
+    currency = policy.reporting_currency
     return [
         {
             "metric_name": metric.name,

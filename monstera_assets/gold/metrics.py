@@ -18,7 +18,6 @@ import ibis.expr.types as ir
 
 from monstera_assets.gold import OWNERS
 from monstera_assets.lifecycle.expressions import ratio
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
@@ -365,11 +364,6 @@ def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[
 def money_text(amount: Any, currency: str) -> str:
     """Format an amount of money with two decimal places and its currency."""
     return f"{amount:,.2f} {currency}"
-
-
-def reporting_currency(policy: LifecyclePolicy) -> str:
-    """Return the ISO 4217 code of the currency of all amounts in the tables."""
-    return getattr(policy, "reporting_currency", "USD")
 
 
 def snake_case(name: str) -> str:

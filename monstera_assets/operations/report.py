@@ -9,7 +9,6 @@ from rich.console import Console
 
 from monstera_assets.gold.gold_overall_metrics import BIG_NUMBERS
 from monstera_assets.gold.gold_overall_metrics import TABLE as OVERALL
-from monstera_assets.gold.metrics import reporting_currency
 from monstera_assets.operations.runs import RunReport
 from monstera_assets.operations.snapshots import CURRENT
 from monstera_assets.operations.status import print_line
@@ -23,7 +22,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
     """Print headline figures, checks and paths."""
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection:
-        lines = [*headline(connection, reporting_currency(settings.policy)), ""]
+        lines = [*headline(connection, settings.policy.reporting_currency), ""]
     if report.rows_outside:
         lines.append(
             f"Source rows outside {report.window}, which are not loaded: {report.rows_outside:,}"

@@ -259,7 +259,7 @@ def test_rates_of_other_companies_are_quiet(users: int, seed: int) -> None:
     days = range(COMPANY_DAYS - DAYS - HISTORY_DAYS, COMPANY_DAYS)
     counts = counted(made, days)
     connection = published(made, counts).connection
-    found = {}
+    found: dict[str, list[date]] = {}
     for name, rule in RULES.items():
         # On other days, the rule passes without the test of chance.
         crossed = [

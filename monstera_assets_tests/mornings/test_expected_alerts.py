@@ -113,9 +113,19 @@ def test_a_changed_rate_is_compared_with_the_week_before_and_tested_against_four
 
 def test_an_account_counts_within_the_bounds_of_chance() -> None:
     # 12 of 60 with a standard deviation of 3.098: between 4.3 and 19.7.
-    week = {"a": Share(60, 60), "b": Share(0, 60), "c": Share(19, 60), "d": Share(1, 1)}
-    within = {"a": Share(19, 60), "b": Share(5, 60), "c": Share(19, 60), "d": Share(1, 1)}
-    large = {"e": Share(900, 1000)}
+    week: dict[object, Share] = {
+        "a": Share(60, 60),
+        "b": Share(0, 60),
+        "c": Share(19, 60),
+        "d": Share(1, 1),
+    }
+    within: dict[object, Share] = {
+        "a": Share(19, 60),
+        "b": Share(5, 60),
+        "c": Share(19, 60),
+        "d": Share(1, 1),
+    }
+    large: dict[object, Share] = {"e": Share(900, 1000)}
     assert bounded(week | large, 0.2) == within | large
 
 
