@@ -19,6 +19,7 @@ import duckdb
 MIN_BASE = 30
 """Counts and amounts below this number are too small for a change in percent."""
 MAX_POINTS = 1000
+DAY, WEEK = "Day", "Week ending"
 Row = list[Any]
 Form = Callable[[Any], str]
 
@@ -86,6 +87,7 @@ class Expected:
         headings: the headings of the columns after the first, or None if they are not compared.
         drawn: the drawn series, if they are not the columns of the table. Each bar is a series.
         footnote: the numbers in its footnote.
+        dated: how its rows are dated, if by day or by week.
     """
 
     rows: list[Row]
@@ -94,6 +96,7 @@ class Expected:
     headings: Sequence[str] | None = None
     drawn: list[list[float | None]] | None = None
     footnote: Sequence[str] = ()
+    dated: str = ""
 
     @property
     def texts(self) -> list[list[str]]:
@@ -253,7 +256,7 @@ def lines(
                 if kind == "trend"
                 else total_finding(points, form)
             )
-        return Expected(rows, [form] * len(columns), finding)
+        return Expected(rows, [form] * len(columns), finding, dated=DAY)
 
     return expected
 
@@ -284,7 +287,7 @@ def weekly_sums(table: str, columns: Sequence[str], where: str) -> Entry:
         for place in range(1, len(columns) + 1):
             points = [(day, row[place]) for day, row in zip(company.weeks, rows, strict=True)]
             finding += total_finding(points[::-1], count)
-        return Expected(rows, [count] * len(columns), finding)
+        return Expected(rows, [count] * len(columns), finding, dated=WEEK)
 
     return expected
 
@@ -295,6 +298,7 @@ def small_lines(
     names: Mapping[str, str],
     whole: Mapping[date, int],
     others: int = 0,
+    dated: str = DAY,
 ) -> Expected:
     """Return one column per segment, and check that the segments and the rest add up to the whole."""
     shown = [one for one in values if any(values[one].get(day) is not None for day in days)]
@@ -304,11 +308,10 @@ def small_lines(
             assert sum(value or 0 for value in numbers) == whole[day], day
     latest = [(names[one], values[one].get(days[0]) or 0) for one in shown] if days else []
     named = latest[:-1] if others else latest
-    finding = (
-        ranking_finding(named, sum(value for _, value in latest), str(days[0])) if days else []
-    )
+    when = f"{'In the week ending' if dated == WEEK else 'On'} {days[0]}" if days else ""
+    finding = ranking_finding(named, sum(value for _, value in latest), when)
     headings = [names[one] for one in shown]
-    return Expected(rows, [count] * len(shown), finding, headings)
+    return Expected(rows, [count] * len(shown), finding, headings, dated=dated)
 
 
 def segments(
@@ -357,7 +360,7 @@ def segments(
                 for day in days
                 if (numbers := [found[one][day] for one in rest if day in found[one]])
             }
-        return small_lines(days, values, names, total, len(rest))
+        return small_lines(days, values, names, total, len(rest), WEEK if weekly else DAY)
 
     return expected
 
@@ -661,9 +664,8 @@ def places(product: str | None = None) -> Entry:
         values: dict[str, Mapping[date, int | None]] = {
             place: _by_week(of, whole) for place, of in sorted(found.items())
         }
-        return small_lines(
-            weeks, values, {one: label(one) for one in values}, _by_week(total, whole)
-        )
+        names = {one: label(one) for one in values}
+        return small_lines(weeks, values, names, _by_week(total, whole), dated=WEEK)
 
     return expected
 
@@ -688,7 +690,7 @@ def products_by_week(company: Company) -> Expected:
         by_week = [_by_week(found[one], company.weeks) for one in rest]
         values[""] = {week: sum(one[week] for one in by_week) for week in company.weeks}
     whole = _by_week(total, company.weeks)
-    return small_lines(company.weeks, values, names, whole, len(rest))
+    return small_lines(company.weeks, values, names, whole, len(rest), WEEK)
 
 
 def workflows(period: str, days: int, product: str) -> Entries:

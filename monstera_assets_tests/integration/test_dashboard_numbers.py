@@ -123,6 +123,7 @@ def assert_says(text: str, parts: Sequence[str], where: str) -> None:
 
 def assert_table(table: model.DataTable, expected: Expected, where: str) -> None:
     assert [[cell.text for cell in row] for row in table.rows] == expected.texts, where
+    assert not expected.dated or table.headings[0] == expected.dated, where
     if expected.headings is not None:
         assert [*table.headings[1:]] == [*expected.headings], where
     for row in table.rows:
