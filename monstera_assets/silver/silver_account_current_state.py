@@ -101,7 +101,11 @@ def nobody_is_active_on_a_lapsed_account(
     ).select("user_id", "account_id", "account_state", "state_reason")
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Deliver the missing start, renewal or recovery, or correct the facts' dates.",
+)
 def facts_on_lapsed_subscriptions(
     silver_account_current_state: ir.Table,
     bronze_accounts: ir.Table,
@@ -121,7 +125,11 @@ def facts_on_lapsed_subscriptions(
     )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="State subscription_id in all billing facts of these accounts, or in none.",
+)
 def facts_name_their_subscriptions(
     silver_account_current_state: ir.Table, bronze_subscription_events: ir.Table
 ) -> ir.Table:
@@ -139,7 +147,11 @@ def facts_name_their_subscriptions(
     )
 
 
-@ma.rule(TABLE, blocking=False)
+@ma.rule(
+    TABLE,
+    blocking=False,
+    remedy="Add the currency to the setting exchange_rates.",
+)
 def currencies_have_a_rate(
     silver_account_current_state: ir.Table,
     bronze_subscription_events: ir.Table,

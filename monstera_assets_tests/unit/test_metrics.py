@@ -40,6 +40,7 @@ GOLD_TABLES = {
     "gold_state_transition_metrics",
     "gold_growth_accounting",
     "gold_engagement_power_curve",
+    "gold_revenue_by_tier",
     "gold_revenue_metrics",
     "gold_metric_catalog",
     # Input of the anomalies.
