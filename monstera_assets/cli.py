@@ -306,6 +306,27 @@ def run(
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
 
 
+@main.command(name="import", epilog=_SETTINGS_HINT)
+@_source_option
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Read every file again, and delete what files that no longer exist added to the source.",
+)
+def import_exports(source: Path | None, rebuild: bool) -> None:
+    """Import tools' exports into the source folder.
+
+    The [[import]] tables in monstera.toml list the exports (see docs/importing.md). Only new and changed
+    files are read, and only days whose rows differ are written. The command prints what became of the
+    rows. If it fails, the source is unchanged.
+    """
+    settings = load_settings(source=source)
+    from monstera_assets.imports.importer import run_import
+    from monstera_assets.imports.report import print_import
+
+    print_import(_console(), settings, run_import(settings, rebuild=rebuild))
+
+
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
 @click.option(

@@ -130,7 +130,7 @@ def landed_rows(source: Path, name: str) -> Rows:
 
 
 def expected_rows(sample: Sample, name: str) -> Rows:
-    """Return the rows worked out by hand. `unknown` stands for an empty value, which the load fills."""
+    """Return the rows worked out by hand. The load fills empty values with `unknown`."""
     with (sample.expected / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [

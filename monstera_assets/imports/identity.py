@@ -149,7 +149,7 @@ def chain_ends(edges: str) -> str:
 def _map_keys(connection: duckdb.DuckDBPyConnection) -> None:
     """Create `tool_map`: the user for each key of a tool's own map.
 
-    Where the tool states no user for a key, the key stands for the user that events name with it.
+    Where the tool states no user for a key, the user is the one that events name with the key.
     """
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE seen_keys AS

@@ -207,7 +207,7 @@ def _read_state(source: Path) -> dict[str, Any]:
 
 
 def _digests(state: Mapping[str, Any], source: Path) -> dict[str, str]:
-    """Return the digests of the files that lie in the source. Without a state, there are none."""
+    """Return the digests of the files in the source. Without a state, there are none."""
     known = dict(state.get("digests", {}))
     for path in source.glob("events/event_date=*/events.parquet"):
         known.setdefault(path.relative_to(source).as_posix(), "")
@@ -274,7 +274,9 @@ def _stage(
             )
         else:
             found = {file: pieces(connection, file, scratch) for file in new}
-            read += stage_tool(connection, chosen, found, digests, folder, setting)
+            read += stage_tool(
+                connection, chosen, found, digests, folder, setting, is_first=not is_current
+            )
     contents = set(digests.values())
     vanished = {
         name: replace(file, is_present=False)

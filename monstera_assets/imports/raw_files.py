@@ -88,7 +88,7 @@ def find_files(path: str) -> list[RawFile]:
     Files and folders whose names begin with a dot or an underscore are skipped, such as `_SUCCESS`.
 
     Raises:
-        SourceError: If there is no file, or a file cannot be read.
+        SourceError: If no files exist, or a file cannot be read.
     """
     if Path(path).exists():
         root = Path(path)

@@ -1,6 +1,6 @@
 """Read raw files into Parquet files of a common shape, once for each content of a file.
 
-What was read is kept beside the source, so that a daily import reads new files only, and what a
+What was read is kept in the source folder, so that a daily import reads new files only, and what a
 vanished file landed stays. A batch is the result of one reading, of files with the same columns.
 """
 
@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 
@@ -129,6 +130,8 @@ def stage_tool(
     digests: Mapping[str, str],
     folder: Path,
     setting: str,
+    *,
+    is_first: bool,
 ) -> list[StagedFile]:
     """Read raw files of a tool into new batches, and return what is known of each file.
 
@@ -139,12 +142,18 @@ def stage_tool(
         digests: the files' SHA-256 digests, keyed by name.
         folder: where to write the batches.
         setting: the import's name in messages.
+        is_first: whether no file was read with these settings before. Then a column in an expression
+            must occur in a file. Later files may lack it.
 
     Raises:
         SettingsError: If an expression in the settings cannot be used.
         SourceError: If a file is damaged or cut off.
     """
     roles = TOOLS[settings.kind].roles(settings)
+    if is_first:
+        known = {name for role in roles for name in (*role.columns, *role.names_in_order)}
+        known.update(name for parts in found.values() for piece in parts for name in piece.columns)
+        _check_names(_expressions(settings, setting), known)
     groups: dict[tuple[object, ...], list[Piece]] = defaultdict(list)
     by_name = {role.name: role for role in roles}
     role_names: dict[str, str] = {}
@@ -204,7 +213,7 @@ def _stage_batch(
     counts: dict[str, list[int]],
     setting: str,
 ) -> None:
-    expressions = _expressions(settings, role, setting)
+    expressions = {} if role.describes else _expressions(settings, setting)
     extra = [each for texts in expressions.values() for each in columns_of(*texts)]
     raw = _raw(group, role, extra, settings)
     origins = ", ".join(
@@ -279,10 +288,21 @@ def _override(column: str, expression: str) -> str:
     return f"CAST({value} AS VARCHAR)"
 
 
-def _expressions(settings: ImportSettings, role: Role, setting: str) -> dict[str, tuple[str, str]]:
+def _check_names(expressions: Mapping[str, tuple[str, str]], known: Iterable[str]) -> None:
+    by_lower = {name.lower(): name for name in known}
+    for text, setting in expressions.values():
+        for name in columns_of(text, setting):
+            if name.lower() in by_lower:
+                continue
+            near = get_close_matches(name.lower(), by_lower, n=1)
+            similar = f" Did you mean {by_lower[near[0]]}?" if near else ""
+            raise SettingsError(
+                f"{setting} uses the column {name}, which no file of the export contains.{similar}"
+            )
+
+
+def _expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, str]]:
     """Return the settings' expressions and their names, keyed by staged column."""
-    if role.describes:
-        return {}
     found = {}
     for name, text in settings.columns.items():
         if name not in OVERRIDES:

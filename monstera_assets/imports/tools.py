@@ -98,7 +98,7 @@ ID_COLUMNS: Mapping[str, str] = {
 }
 """What a tool says of ids. `what` is one of these:
 
-- map: the key `from_id` of the tool's own map stands for the user `to_id`,
+- map: the key `from_id` of the tool's own map is the user `to_id`,
 - merge: the key `from_id` of the tool's own map now is the key `to_id`,
 - alias: the user `from_id` is now the user `to_id`.
 """
@@ -150,7 +150,7 @@ class Role:
         key: the raw column without which a row is malformed, in files that only describe.
         other_names: names that a raw column also has, keyed by the column.
         only_columns: if set, files in the role have no other columns but those named context_.
-        file_name: a part of the files' names, where columns do not tell a role from another.
+        file_name: a part of the files' names, if the columns also occur in another role.
         names_in_order: the columns of tab-separated lines without a header.
         rows: an expression for the number of rows in a raw row.
     """
