@@ -316,9 +316,9 @@ def run(
 def import_exports(source: Path | None, rebuild: bool) -> None:
     """Import tools' exports into the source folder.
 
-    The [[import]] tables in monstera.toml list the exports (see docs/importing.md). Only new and changed
-    files are read, and only days whose rows differ are written. The command prints what became of the
-    rows. If it fails, the source is unchanged.
+    The [[import]] tables in monstera.toml list the exports (see docs/importing.md). Only new and
+    changed files are read, and only days whose rows differ are written. The command prints what
+    became of the rows. If it fails, the source is unchanged.
     """
     settings = load_settings(source=source)
     from monstera_assets.imports.importer import run_import

@@ -1,8 +1,8 @@
 """Write the rows of the source, so that a reader sees either the old or the new source.
 
-New files are written to a folder in the source that no reader reads, together with the list of moves that puts
-them in place. Only then are they moved. An import that was killed while it moved files is completed by
-the next one. A day's file is written only if its rows differ from those that lie there.
+New files are written to a folder in the source that no reader reads, together with the list of moves
+that puts them in place. Only then are they moved. An import that was killed while it moved files is
+completed by the next one. A day's file is written only if its rows differ from the file's.
 """
 
 from __future__ import annotations

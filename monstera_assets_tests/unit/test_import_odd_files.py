@@ -219,9 +219,10 @@ def test_import_that_was_killed_while_moving_files_is_completed(
             raise KeyboardInterrupt
         return real(self, target)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
-        run_import(settings)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(settings)
     assert landed_bytes(settings.source) != landed_bytes(at_once.source)
     run_import(settings)
     assert landed_bytes(settings.source) == landed_bytes(at_once.source)
