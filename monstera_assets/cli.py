@@ -160,6 +160,7 @@ def main(ctx: click.Context) -> None:
     \b
     Get started:
       monstera run                    Compute all tables from the example data in seeds/.
+      monstera init EXPORTS           Prepare the import of analytics tools' exports.
       monstera check FOLDER           Check your own data before a run.
       monstera run --source FOLDER --database FILE
                                       Compute all tables from your own data.
@@ -247,8 +248,13 @@ def run(
                 f"{flag} determines the days to compute. Remove {' and '.join(others)}."
             )
     # Delay slow imports until the source and the requested days have been checked.
-    discover_source(settings.source)
     console = _console()
+    if settings.imports:
+        from monstera_assets.imports.importer import run_import
+        from monstera_assets.imports.report import print_import
+
+        print_import(console, settings, run_import(settings))
+    discover_source(settings.source)
     from monstera_assets.definitions import table_assets
     from monstera_assets.operations import run_plan
     from monstera_assets.operations.jobs import local_day
@@ -304,6 +310,21 @@ def run(
     if is_source_error:
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@click.argument("exports", type=_FOLDER)
+def init(exports: Path) -> None:
+    """Write monstera.toml and a product catalog for a folder of exports.
+
+    EXPORTS is the folder that contains the exports. The tools are recognized by their columns. The
+    command prints the event types, and proposes which ones qualify and activate. Existing files are
+    never overwritten. Edit the proposals, then run `monstera run`, which imports the exports first.
+    """
+    from monstera_assets.imports.proposal import propose
+    from monstera_assets.imports.report import print_proposal
+
+    print_proposal(_console(), propose(exports))
 
 
 @main.command(name="import", epilog=_SETTINGS_HINT)
