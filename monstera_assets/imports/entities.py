@@ -324,16 +324,16 @@ def _find_user_accounts(connection: duckdb.DuckDBPyConnection) -> None:
     _find_versions(connection, "user", "created_users", "user_facts")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE tier_days AS
-        SELECT id AS account, day, tier FROM account_values
-        QUALIFY tier IS DISTINCT FROM lag(tier) OVER (PARTITION BY id ORDER BY day)
-            OR row_number() OVER (PARTITION BY id ORDER BY day) = 1""")
+        SELECT id AS account, day, tier,
+            row_number() OVER (PARTITION BY id ORDER BY day) = 1 AS is_first FROM account_values
+        QUALIFY tier IS DISTINCT FROM lag(tier) OVER (PARTITION BY id ORDER BY day) OR is_first""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE membership_days AS
         SELECT spans.id, tiers.day FROM (
             SELECT id, coalesce(account, id) AS account, day,
                 coalesce(lead(day) OVER (PARTITION BY id ORDER BY day), DATE 'infinity') AS to_day
             FROM user_values) AS spans
-        JOIN tier_days AS tiers ON spans.account = tiers.account
+        JOIN tier_days AS tiers ON spans.account = tiers.account AND NOT tiers.is_first
             AND tiers.day > spans.day AND tiers.day < spans.to_day""")
     [(more,)] = connection.execute("SELECT count(*) FROM membership_days").fetchall()
     if more:

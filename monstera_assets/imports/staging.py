@@ -109,7 +109,7 @@ def install_macros(connection: duckdb.DuckDBPyConnection) -> None:
                     '\d{1,2}:\d{2}.*([+-]\d{2}(:?\d{2})?|[Zz]|UTC|GMT)$')
                 THEN instant(t)
                 ELSE timezone('UTC', timezone(zone, try_cast(trim(t) AS TIMESTAMP))) END;
-        CREATE OR REPLACE TEMP MACRO known(t) AS nullif(trim(t::VARCHAR), '');
+        CREATE OR REPLACE TEMP MACRO known(t) AS nullif(t::VARCHAR, '');
     """)
 
 

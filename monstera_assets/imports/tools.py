@@ -245,11 +245,16 @@ def own_properties(
         kept = f"NOT ({dropped})"
     else:
         kept = f"list_contains([{', '.join(map(literal, settings.metadata))}]::VARCHAR[], k)"
-    value = f"json_extract({column}, '/' || replace(replace(k, '~', '~0'), '/', '~1'))"
+    # Few names need an escape, and replacing in all of them takes a fifth of the time.
+    name = (
+        "CASE WHEN contains(k, '/') OR contains(k, '~')"
+        " THEN replace(replace(k, '~', '~0'), '/', '~1') ELSE k END"
+    )
+    value = f"json_extract({column}, '/' || {name})"
     if drop_nulls:
         kept = f"{kept} AND json_type({value}) <> 'NULL'"
     keys = f"list_filter(json_keys({column}), lambda k: {kept})"
-    members = f"list_transform({keys}, lambda k: to_json(k) || ':' || coalesce({value}, 'null'))"
+    members = f"list_transform({keys}, lambda k: to_json(k) || ':' || {value})"
     return f"nullif('{{' || array_to_string({members}, ',') || '}}', '{{}}')"
 
 
