@@ -64,8 +64,8 @@ def find_entities(
     """
     _collect_facts(connection, timezone)
     _find_users(connection, timezone)
-    _account_facts(connection, imports, timezone)
     _user_facts(connection, timezone)
+    _account_facts(connection, imports, timezone)
     connection.execute("CREATE OR REPLACE TEMP TABLE conflicts (id VARCHAR, attribute VARCHAR)")
     _find_versions(connection, "account", "found_accounts", "account_facts")
     _find_user_accounts(connection)
@@ -244,10 +244,13 @@ def _account_facts(
             UNION ALL
             SELECT account_id, ts FROM facts WHERE account_id IS NOT NULL
             UNION ALL
-            SELECT id, first_at FROM account_rows),
+            SELECT id, first_at FROM account_rows
+            UNION ALL
+            SELECT value, NULL FROM user_facts WHERE attribute = 'account'),
         members AS (
-            SELECT facts.account_id AS id, min(users.created_at) AS created_at
-            FROM facts JOIN users USING (uid) WHERE facts.account_id IS NOT NULL GROUP BY ALL),
+            SELECT facts.value AS id, min(users.created_at) AS created_at
+            FROM user_facts AS facts JOIN users ON facts.id = users.uid
+            WHERE facts.attribute = 'account' GROUP BY ALL),
         declared AS (SELECT id, min(created_at) AS created_at FROM account_rows GROUP BY id),
         created AS (
             SELECT id, coalesce(any_value(declared.created_at), min(named.first_at),

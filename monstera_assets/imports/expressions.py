@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlglot as sg
 import sqlglot.expressions as sge
 from sqlglot.errors import SqlglotError
 
 from monstera_assets.settings import SettingsError
+from monstera_assets.source.sql import identifier
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFUSED = (sge.Query, sge.Command, sge.DDL, sge.Star, sge.AggFunc, sge.Window)
 
 
@@ -17,6 +21,8 @@ def checked_expression(text: str, setting: str) -> str:
     Raises:
         SettingsError: If the text is not one expression, or contains a query.
     """
+    if _is_name(text):
+        return identifier(text.strip())
     _parsed(text, setting)
     return f"({text}\n)"
 
@@ -27,8 +33,16 @@ def columns_of(text: str, setting: str) -> list[str]:
     Raises:
         SettingsError: If the text is not one expression, or contains a query.
     """
+    if _is_name(text):
+        return [text.strip()]
     found = _parsed(text, setting).find_all(sge.Column, bfs=False)
     return list(dict.fromkeys(column.parts[0].name for column in found))
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is a column name, which may also be a word of SQL, such as `user`."""
+    name = text.strip()
+    return bool(_NAME.fullmatch(name)) and name.lower() not in {"true", "false", "null"}
 
 
 def _parsed(text: str, setting: str) -> sge.Expression:
