@@ -109,7 +109,7 @@ def main() -> None:
             temp_directory=folder,
             memory_limit=options.memory_limit,
             threads=options.threads,
-            imports=({"kind": "posthog", "path": str(folder / "raw")},),  # type: ignore[arg-type]
+            imports=({"kind": "posthog", "path": str(folder / "raw")},),
         )
         for label in ("first import", "import without new files"):
             started = time.perf_counter()

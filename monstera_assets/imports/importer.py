@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import tempfile
@@ -31,9 +32,22 @@ from monstera_assets.imports.tables import patterns, stage_tables
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.connection import connection_config
 
 _STATE_VERSION = 1
+_LEDGER_COLUMNS = {
+    "file_no": "INTEGER",
+    "import": "VARCHAR",
+    "kind": "VARCHAR",
+    "raw_file": "VARCHAR",
+    "content": "VARCHAR",
+    "bytes": "BIGINT",
+    "sha256": "VARCHAR",
+    "is_present": "BOOLEAN",
+    "rows_described": "BIGINT",
+    "rows_malformed": "BIGINT",
+}
 _INPUT_NAMES = ("users", "accounts", "subscription_events", "events")
 
 
@@ -109,9 +123,9 @@ def computed(settings: Settings, *, rebuild: bool = False) -> Iterator[Computed]
         )
     source = settings.source
     _refuse_other_source(source)
-    landing.finish_interrupted(source)
-    state = {} if rebuild else _read_state(source)
-    with _opened(settings) as (connection, scratch):
+    with _locked(source), _opened(settings) as (connection, scratch):
+        landing.finish_interrupted(source)
+        state = {} if rebuild else _read_state(source)
         imports = [
             _stage(connection, settings, number, each, state, scratch)
             for number, each in enumerate(settings.imports)
@@ -155,6 +169,31 @@ def _compute(
     events.classify(connection, read_catalog(connection, settings.source), settings.timezone)
     _write_ledger(connection, imports)
     return cycles
+
+
+@contextmanager
+def _locked(source: Path) -> Iterator[None]:
+    """Keep other imports out of the source folder until exit.
+
+    Raises:
+        SourceError: If another import is running, or the folder cannot be written.
+    """
+    path = source / landing.WORK / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise SourceError(
+            f"The source folder {source} cannot be written ({error.strerror}). Check its permissions."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SourceError(
+                f"Another import is writing to {source}. Try again when it has finished."
+            ) from error
+        yield
 
 
 @contextmanager
@@ -315,30 +354,32 @@ def _delete_unused_batches(source: Path, imports: Sequence[Import]) -> None:
 
 def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]) -> None:
     """Create `ledger`: a row for each raw file, with what became of its rows."""
-    rows = [
-        (
-            number,
-            f"import.{each.number}",
-            str(each.settings.kind),
-            file.name,
-            file.role,
-            file.size,
-            file.sha256,
-            file.is_present,
-            file.described,
-            file.malformed,
-        )
-        for number, (each, file) in enumerate(
-            (each, file)
-            for each in imports
-            for file in sorted(each.staged.files.values(), key=lambda file: file.name)
-        )
+    pairs = [
+        (each, file)
+        for each in imports
+        for file in sorted(each.staged.files.values(), key=lambda file: file.name)
     ]
-    connection.execute("""
-        CREATE OR REPLACE TEMP TABLE ledger_files (file_no INTEGER, import VARCHAR, kind VARCHAR,
-            raw_file VARCHAR, content VARCHAR, bytes BIGINT, sha256 VARCHAR, is_present BOOLEAN,
-            rows_described BIGINT, rows_malformed BIGINT)""")
-    connection.executemany("INSERT INTO ledger_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    records = [
+        {
+            "file_no": number,
+            "import": f"import.{each.number}",
+            "kind": str(each.settings.kind),
+            "raw_file": file.name,
+            "content": file.role,
+            "bytes": file.size,
+            "sha256": file.sha256,
+            "is_present": file.is_present,
+            "rows_described": file.described,
+            "rows_malformed": file.malformed,
+        }
+        for number, (each, file) in enumerate(pairs)
+    ]
+    structure = json.dumps([_LEDGER_COLUMNS])
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE ledger_files AS"
+        f" SELECT unnest(from_json(?, {literal(structure)}), recursive := true)",
+        [json.dumps(records)],
+    )
     counted = ", ".join(
         f"coalesce(sum(rows) FILTER (reason = '{reason}'), 0)::BIGINT AS {reason}"
         for reason in (*REASONS, DESCRIBED, MALFORMED, LANDED)

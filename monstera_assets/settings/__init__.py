@@ -287,6 +287,7 @@ def _refuse_unknown_variables() -> None:
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
     path = [str(part) for part in detail["loc"]]
+    path[:1] = ["import" if part == "imports" else part for part in path[:1]]
     name = ".".join(path)
     setting = f"{name} (from {' and '.join(_origins(path, flags, in_file))})"
     known = variables()

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from monstera_assets.imports.importer import ImportReport, run_import
+from monstera_assets.imports.importer import ImportReport, computed, run_import
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.errors import SourceError
 from monstera_assets_tests.import_samples import SAMPLES, landed_bytes, landed_rows, settings_of
@@ -250,6 +250,13 @@ def test_source_of_others_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.json").write_bytes(_lines(_call(1)))
     table = {"kind": "segment", "path": str(tmp_path / "raw")}
-    settings = Settings(source=tmp_path / "source", imports=(table,))  # type: ignore[arg-type]
+    settings = Settings(source=tmp_path / "source", imports=(table,))
     with pytest.raises(SettingsError, match=r"events\.csv, which no import wrote"):
         run_import(settings)
+
+
+def test_two_imports_at_once(tmp_path: Path) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    with computed(settings), pytest.raises(SourceError, match="Another import is writing"):
+        run_import(settings)
+    assert run_import(settings).written == ()
