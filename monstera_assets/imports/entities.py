@@ -114,16 +114,17 @@ def _collect_facts(connection: duckdb.DuckDBPyConnection, timezone: str) -> None
     # A profile is an account's if events name its id as account, and no event as user.
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE facts AS
-        SELECT facts.* EXCLUDE (user_id), facts.user_id AS raw_id,
-            coalesce(alias_ends.user_id, tool_map.user_id, facts.user_id) AS uid,
+        SELECT facts.* EXCLUDE (user_id, user_id_), facts.user_id AS raw_id,
+            coalesce(alias_ends.user_id, facts.user_id_) AS uid,
             facts.is_profile AND named.account_id IS NOT NULL AND users.uid IS NULL AS is_account
-        FROM staged_users AS facts
-        LEFT JOIN tool_map ON facts.kind = tool_map.kind AND facts.map_id = tool_map.map_id
-        LEFT JOIN alias_ends
-            ON coalesce(tool_map.user_id, facts.user_id) = alias_ends.alias_id
+        FROM (SELECT facts.*,
+                coalesce(tool_map.stated_user, facts.user_id, tool_map.seen_user) AS user_id_
+            FROM staged_users AS facts LEFT JOIN tool_map
+                ON facts.kind = tool_map.kind AND facts.map_id = tool_map.map_id) AS facts
+        LEFT JOIN alias_ends ON facts.user_id_ = alias_ends.alias_id
         LEFT JOIN named_accounts AS named ON facts.user_id = named.account_id
         LEFT JOIN event_users AS users ON facts.user_id = users.uid
-        WHERE coalesce(tool_map.user_id, facts.user_id) IS NOT NULL""")
+        WHERE facts.user_id_ IS NOT NULL""")
 
 
 def _find_users(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:

@@ -1,8 +1,9 @@
 """Say which user each event belongs to, as of the event.
 
-An event belongs to the user that the tool's own map gives for it, else to the user that it names.
-An anonymous event belongs to the last user of its device before it, else to the first after. Then
-aliases are followed to the end of their chain; ids in a cycle, or leading into one, stay as they are.
+An event belongs to the user that the tool's own map gives for it, else to the user that it names. An
+anonymous event belongs to the only user that other events name with the same key of the tool, else to
+the last user of its device before it, else to the first after. Then aliases are followed to the end of
+their chain; ids in a cycle, or leading into one, stay as they are.
 
 Sources: Amplitude attributes an anonymous event after a login to the device's last user. Models that
 take a device's last user for all of its past change history whenever a second person logs in.
@@ -93,7 +94,8 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
     _map_keys(connection)
     connection.execute("""
         CREATE OR REPLACE TEMP VIEW own AS
-        SELECT events.*, coalesce(tool_map.user_id, events.user_id) AS own_user
+        SELECT events.*,
+            coalesce(tool_map.stated_user, events.user_id, tool_map.seen_user) AS own_user
         FROM staged_events AS events
         LEFT JOIN tool_map ON events.kind = tool_map.kind AND events.map_id = tool_map.map_id""")
     cycles = _follow_aliases(connection)
@@ -147,17 +149,15 @@ def chain_ends(edges: str) -> str:
 
 
 def _map_keys(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `tool_map`: the user for each key of a tool's own map.
+    """Create `tool_map`: for each key of a tool's own map, its stated user and its seen user.
 
-    Where the tool states no user for a key, the user is the one that events name with the key.
+    The seen user is the only one that events name with the key. It is null if there are several.
     """
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE seen_keys AS
-        SELECT kind, map_id, max({'ts': ts, 'user_id': user_id}).user_id AS user_id FROM (
-            SELECT kind, map_id, user_id, max(ts) AS ts FROM staged_events
-            WHERE map_id IS NOT NULL AND user_id IS NOT NULL AND NOT is_malformed
-            GROUP BY ALL)
-        GROUP BY ALL""")
+        SELECT kind, map_id, min(user_id) AS user_id FROM staged_events
+        WHERE map_id IS NOT NULL AND user_id IS NOT NULL AND NOT is_malformed
+        GROUP BY ALL HAVING min(user_id) = max(user_id)""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE stated_keys AS
         SELECT kind, from_id AS map_id, to_id AS user_id FROM staged_ids
@@ -176,8 +176,8 @@ def _map_keys(connection: duckdb.DuckDBPyConnection) -> None:
                 split_part(to_id, chr(0), 2) AS end_id FROM ({ends}) WHERE to_id IS NOT NULL),
         keys AS (SELECT kind, map_id FROM seen_keys UNION SELECT kind, map_id FROM stated_keys
             UNION SELECT kind, map_id FROM merges)
-        SELECT keys.kind, keys.map_id, coalesce(stated.user_id, stated_end.user_id,
-            seen_end.user_id, seen.user_id) AS user_id
+        SELECT keys.kind, keys.map_id, coalesce(stated.user_id, stated_end.user_id) AS stated_user,
+            coalesce(seen_end.user_id, seen.user_id) AS seen_user
         FROM keys
         LEFT JOIN stated_keys AS stated USING (kind, map_id)
         LEFT JOIN seen_keys AS seen USING (kind, map_id)

@@ -140,6 +140,26 @@ def test_column_can_be_replaced(tmp_path: Path) -> None:
     )
 
 
+def test_key_of_the_tool_that_several_users_share(tmp_path: Path) -> None:
+    """A user that an event names counts before the tool's key, which then says nothing of others."""
+    events = [
+        ("e1", 1, "u_1", "d1", "2025-06-02 10:00:00"),
+        ("e2", 1, "u_2", "d2", "2025-06-02 10:01:00"),
+        ("e3", 1, None, "d2", "2025-06-02 10:02:00"),
+        ("e4", 2, "u_3", "d3", "2025-06-02 10:03:00"),
+        ("e5", 2, None, "d4", "2025-06-02 10:04:00"),
+    ]
+    names = ("uuid", "amplitude_id", "user_id", "device_id", "event_time")
+    rows = [{**dict(zip(names, row, strict=True)), "event_properties": {}} for row in events]
+    lines = [json.dumps({**row, "event_type": "Document Created"}) + "\n" for row in rows]
+    (tmp_path / "raw.json").write_text("".join(lines))
+    table = {"kind": "amplitude", "path": str(tmp_path / "raw.json")}
+    settings = settings_of(tmp_path / "source", table)
+    run_import(settings)
+    found = {row["event_id"]: row["entity_id"] for row in landed_rows(settings.source, "events")}
+    assert found == {"e1": "u_1", "e2": "u_2", "e3": "u_2", "e4": "u_3", "e5": "u_3"}
+
+
 def _tables(folder: Path, timezone: str, **tables: str) -> tuple[Rows, Rows, Rows]:
     """Import CSV files of events, users and accounts, and return the landed users, accounts, events."""
     for name, text in tables.items():
