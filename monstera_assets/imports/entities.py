@@ -304,7 +304,7 @@ def _find_versions(
             {f"UNION {more_days}" if more_days else ""}),
         known AS (
             SELECT days.id, days.day, spans.attribute, arg_min(spans.value, spans.imp) AS value,
-                count(DISTINCT spans.value) > 1 AS is_disputed
+                min(spans.value) <> max(spans.value) AS is_disputed
             FROM days JOIN {name}_spans AS spans ON days.id = spans.id
                 AND spans.from_day <= days.day AND days.day < spans.to_day
             GROUP BY ALL),

@@ -13,7 +13,7 @@ import duckdb
 
 from monstera_assets.imports.catalog import Catalog
 from monstera_assets.imports.entities import local_day
-from monstera_assets.imports.identity import Import
+from monstera_assets.imports.identity import CONTENT_COLUMNS, Import
 from monstera_assets.imports.registry import TOOLS
 
 REASONS = (
@@ -50,7 +50,7 @@ def map_names(connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]) 
     connection.execute(r"""
         CREATE OR REPLACE TEMP TABLE names AS
         WITH raw_names AS (
-            SELECT DISTINCT imp, name FROM staged_events WHERE NOT is_malformed),
+            SELECT DISTINCT imp, name FROM identified WHERE NOT is_malformed),
         spaced AS (
             SELECT imp, name, regexp_replace(regexp_replace(strip_accents(name),
                 '([a-z0-9])([A-Z])', '\1_\2', 'g'), '([A-Z]+)([A-Z][a-z])', '\1_\2', 'g') AS words
@@ -77,24 +77,25 @@ def find_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
     """
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE parts AS
-        SELECT file_no, row, kind, event_id, received_at, props FROM staged_events AS part
+        SELECT file_no, row, kind, event_id, received_at FROM identified AS part
         WHERE is_part AND NOT is_malformed
-            AND EXISTS (SELECT 1 FROM staged_events AS whole WHERE NOT whole.is_part
+            AND EXISTS (SELECT 1 FROM identified AS whole WHERE NOT whole.is_part
                 AND NOT whole.is_malformed AND whole.kind = part.kind
                 AND whole.event_id = part.event_id)""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE part_props AS
-        SELECT kind, event_id, props FROM parts WHERE props IS NOT NULL
-        QUALIFY row_number() OVER (PARTITION BY kind, event_id
-            ORDER BY received_at DESC NULLS LAST, file_no DESC, row DESC) = 1""")
+        SELECT parts.kind, parts.event_id, raw_events.props
+        FROM parts JOIN raw_events USING (file_no, row) WHERE raw_events.props IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY parts.kind, parts.event_id
+            ORDER BY parts.received_at DESC NULLS LAST, file_no DESC, row DESC) = 1""")
     # Ids are compared by their hash first, which takes a fraction of the memory.
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE repeated_hashes AS
-        SELECT hash(event_id) AS hashed FROM staged_events WHERE NOT is_malformed
+        SELECT hash(event_id) AS hashed FROM identified WHERE NOT is_malformed
         GROUP BY hashed HAVING count(*) > 1""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE losers AS
-        SELECT file_no, row FROM staged_events AS events
+        SELECT file_no, row FROM identified AS events
         SEMI JOIN repeated_hashes ON hash(events.event_id) = repeated_hashes.hashed
         ANTI JOIN parts ON events.file_no = parts.file_no AND events.row = parts.row
         WHERE NOT is_malformed
@@ -124,9 +125,9 @@ def classify(connection: duckdb.DuckDBPyConnection, catalog: Catalog, timezone: 
         LEFT JOIN users ON events.uid = users.uid
         LEFT JOIN losers ON events.file_no = losers.file_no AND events.row = losers.row
         LEFT JOIN parts ON events.file_no = parts.file_no AND events.row = parts.row""")
-    named = "CASE WHEN nodes.id IS NOT NULL THEN events.product_id END"
+    named = "CASE WHEN nodes.id IS NOT NULL THEN raw.product_id END"
     if not catalog.has_nodes:
-        named = "events.product_id"
+        named = "raw.product_id"
     [(only,)] = connection.execute(
         "SELECT CASE WHEN count(*) = 1 THEN min(id) END FROM nodes WHERE tier = 'product'"
     ).fetchall()
@@ -136,7 +137,7 @@ def classify(connection: duckdb.DuckDBPyConnection, catalog: Catalog, timezone: 
     [(prefixes,)] = connection.execute("SELECT count(*) FROM prefixes").fetchall()
     by_url = """(SELECT list({'prefix': prefix, 'id': product_id}) FROM prefixes)"""
     url = (
-        f"list_filter({by_url}, lambda p: starts_with(events.url, p.prefix))[1].id"
+        f"list_filter({by_url}, lambda p: starts_with(raw.url, p.prefix))[1].id"
         if prefixes
         else "NULL"
     )
@@ -146,11 +147,13 @@ def classify(connection: duckdb.DuckDBPyConnection, catalog: Catalog, timezone: 
     connection.execute(f"""
         CREATE OR REPLACE TEMP VIEW landing AS
         WITH kept AS (
-            SELECT events.*, part.props AS more_props,
+            SELECT events.*, raw.location, raw.session_id, raw.props, part.props AS more_props,
                 CASE WHEN NOT is_deletion THEN
                     coalesce({named}, types.product_id, {url}, only_product.id) END AS product
             FROM classified AS events CROSS JOIN only_product
-            LEFT JOIN nodes ON events.product_id = nodes.id
+            JOIN (SELECT file_no, row, {", ".join(CONTENT_COLUMNS)} FROM raw_events) AS raw
+                ON events.file_no = raw.file_no AND events.row = raw.row
+            LEFT JOIN nodes ON raw.product_id = nodes.id
             LEFT JOIN type_products AS types ON events.event_type = types.event_type
             LEFT JOIN part_props AS part
                 ON events.kind = part.kind AND events.event_id = part.event_id

@@ -23,6 +23,8 @@ from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
 
 _KEPT_ROWS = 10_000
+CONTENT_COLUMNS = ("location", "session_id", "props", "product_id", "url")
+"""Columns of raw events that are read only for rows that land."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Import:
 
 
 def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]) -> None:
-    """Create the table `files`, and the views staged_events, _users, _accounts and _ids.
+    """Create the table `files`, and the views raw_events, staged_users, _accounts and _ids.
 
     Files are numbered by import and name, so that a higher number is the later file. The views have
-    the staged columns, file_no, imp (the number of the import) and kind.
+    the staged columns, file_no, imp (the number of the import) and kind. The table `staged_events` has
+    the columns of raw_events that decide what becomes of a row, and is read many times.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE files (file_no INTEGER, imp INTEGER, kind VARCHAR,"
@@ -59,9 +62,14 @@ def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impo
         connection.execute(f"INSERT INTO files VALUES {values}")
     for name, columns in RELATIONS.items():
         paths = [path for each in imports for path in each.staged.relation(name)]
+        view = "raw_events" if name == "events" else f"staged_{name}"
         connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW staged_{name} AS {_relation(name, columns, paths)}"
+            f"CREATE OR REPLACE TEMP VIEW {view} AS {_relation(name, columns, paths)}"
         )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE staged_events AS"
+        f" SELECT * EXCLUDE ({', '.join(CONTENT_COLUMNS)}) FROM raw_events"
+    )
 
 
 def _folder(staged: StagedImport, batch: str) -> str:
@@ -86,9 +94,9 @@ def _relation(name: str, columns: Mapping[str, str], paths: Sequence[Path]) -> s
 
 
 def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Create the view `identified`, and return the ids of users in a cycle of aliases.
+    """Create the table `identified`, and return the ids of users in a cycle of aliases.
 
-    The view has the columns of staged_events and uid, the event's user, which is null if there is none.
+    The table has the columns of staged_events and uid, the event's user, or null if there is none.
     `carries_user` is whether the event itself names its user.
     """
     _map_keys(connection)
@@ -101,7 +109,7 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
     cycles = _follow_aliases(connection)
     _follow_devices(connection)
     connection.execute("""
-        CREATE OR REPLACE TEMP VIEW identified AS
+        CREATE OR REPLACE TEMP TABLE identified AS
         SELECT own.* EXCLUDE (user_id, own_user), own.user_id IS NOT NULL AS carries_user,
             coalesce(alias_ends.user_id, own.own_user, devices.user_id,
                 CASE WHEN options.keeps_visitors THEN own.anon_id END) AS uid
@@ -110,6 +118,7 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
         LEFT JOIN device_users AS devices
             ON own.own_user IS NULL AND own.file_no = devices.file_no AND own.row = devices.row
         LEFT JOIN alias_ends ON coalesce(own.own_user, devices.user_id) = alias_ends.alias_id""")
+    connection.execute("DROP TABLE staged_events")
     return cycles
 
 
