@@ -581,6 +581,11 @@ def forget(settings: Settings, user_id: str) -> None:
         click.echo(f"Export rewritten: {folder}")
     if done.published is not None:
         click.echo(f"Published copy rewritten: {done.published}")
+    if settings.imports:
+        from monstera_assets.imports.importer import run_import
+
+        imported = run_import(settings)
+        click.echo(f"Imported source rewritten: {len(imported.written):,} files")
     for folder in done.unreached:
         click.echo(
             f"monstera: The folder of backups {folder} does not exist, so its list of erasures was not"

@@ -91,6 +91,13 @@ def run_import(settings: Settings, *, rebuild: bool = False) -> ImportReport:
     """
     with computed(settings, rebuild=rebuild) as found:
         connection, imports = found.connection, found.imports
+        landing.materialize(connection)
+        if settings.database.exists():
+            # Slow to import, and not needed before there is a warehouse.
+            from monstera_assets.imports.erasures import erase_landing, known_erasures
+
+            if erased := known_erasures(settings):
+                erase_landing(connection, *erased)
         landed = landing.write_source(
             connection, settings.source, _digests(found.state, settings.source), _new_state(imports)
         )

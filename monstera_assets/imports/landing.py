@@ -71,7 +71,7 @@ def write_source(
     """Write the files whose rows differ, and move them into place together with the new state.
 
     Args:
-        connection: a connection with the view `landing` and the tables of entities.
+        connection: a connection with the tables of `materialize` and the tables of entities.
         source: the source folder.
         digests: the digests of the files that lie there, by path.
         state: what to remember, to which the new digests are added.
@@ -82,7 +82,6 @@ def write_source(
     incoming = source / WORK / _INCOMING
     try:
         incoming.mkdir(parents=True)
-        _materialize(connection)
         new = {**_day_digests(connection), **_input_digests(connection)}
         written = sorted(
             path
@@ -135,7 +134,7 @@ def _move(source: Path) -> None:
     shutil.rmtree(incoming)
 
 
-def _materialize(connection: duckdb.DuckDBPyConnection) -> None:
+def materialize(connection: duckdb.DuckDBPyConnection) -> None:
     """Compute the rows that land, sorted by day so that each day is one part of the table."""
     columns = ", ".join(EVENT_COLUMNS)
     connection.execute(f"""

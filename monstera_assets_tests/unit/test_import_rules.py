@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
+from monstera_assets.bronze.forgotten import KEY, key_path, make_key, record
 from monstera_assets.imports.importer import run_import
 from monstera_assets.imports.staging import install_macros
 from monstera_assets.settings.imports import ImportSettings
@@ -273,3 +274,45 @@ def test_times() -> None:
 def test_settings_are_checked(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ImportSettings.model_validate(table)
+
+
+def test_erased_people_do_not_land(tmp_path: Path) -> None:
+    """No landed file contains the id or address of an erased person."""
+    calls = [
+        {"type": "identify", "userId": "u_1", "traits": {"email": "one@example.invalid"}},
+        {"userId": "u_1", "properties": {"project_id": "p_1", "note": "by u_1"}},
+        {"userId": "u_1", "event": "Account Deleted"},
+        {"userId": "u_2", "properties": {"target_user_id": "u_1"}},
+    ]
+    source = _segment(tmp_path, calls, deleted_when="event = 'Account Deleted'")
+    before = {name: landed_rows(source, name) for name in ("events", "users", "accounts")}
+    database = tmp_path / "warehouse.duckdb"
+    key = make_key(key_path(database))
+    with duckdb.connect(database) as connection:
+        erasures = [
+            ("user_id", key.keyed_hash("user_id", "u_1"), "forgotten_1"),
+            (KEY, key.check, ""),
+        ]
+        record(connection, erasures)
+    table = {
+        "kind": "segment",
+        "path": str(tmp_path / "raw.json"),
+        "deleted_when": "event = 'Account Deleted'",
+    }
+    settings = settings_of(source, table, database=database)
+    run_import(settings)
+    after = {name: landed_rows(source, name) for name in (*before, "subscription_events")}
+    assert "u_1" not in str(after)
+    assert "one@" not in str(after)
+    assert {row["user_id"]: row["account_id"] for row in after["users"]} == {
+        "forgotten_1": "forgotten_1",
+        "u_2": "u_2",
+    }
+    assert [row["entity_id"] for row in after["events"]] == ["forgotten_1", "u_2"]
+    assert [row["entity_id"] for row in after["subscription_events"]] == ["forgotten_1"]
+    assert json.loads(after["events"][1]["metadata"]) == {"target_user_id": "forgotten_1"}
+    assert [row["account_created_at"] for row in after["accounts"]] == [
+        row["account_created_at"] for row in before["accounts"]
+    ]
+    # A second import finds the same rows.
+    assert run_import(settings).written == ()
