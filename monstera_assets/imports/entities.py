@@ -279,6 +279,13 @@ def _find_versions(
     pivoted = ", ".join(
         f"max(value) FILTER (attribute = '{each}') AS {each}" for each in attributes
     )
+    # Most facts repeat the value of the day before.
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE {name}_changes AS
+        SELECT * FROM {facts}
+        QUALIFY day IS NULL OR value IS DISTINCT FROM lag(value)
+            OVER (PARTITION BY id, imp, attribute, day IS NULL ORDER BY day)""")
+    facts = f"{name}_changes"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE {name}_spans AS
         SELECT id, imp, attribute, value,
