@@ -351,8 +351,8 @@ def _scan(group: Sequence[Piece], columns: Mapping[str, Kind] | None = None) -> 
     ordered = "row_number() OVER () AS number_"
     if first.format is RawFormat.PARQUET:
         return (
-            "SELECT * EXCLUDE (filename), filename AS path_, file_row_number AS number_"
-            f" FROM read_parquet({paths}, filename = true, binary_as_string = true)"
+            "SELECT * EXCLUDE (import_path_), import_path_ AS path_, file_row_number AS number_"
+            f" FROM read_parquet({paths}, filename = 'import_path_', binary_as_string = true)"
         )
     if first.format in {RawFormat.JSON, RawFormat.JSON_LINES}:
         types = ", ".join(
@@ -364,24 +364,24 @@ def _scan(group: Sequence[Piece], columns: Mapping[str, Kind] | None = None) -> 
             "format = 'newline_delimited', ignore_errors = true" if is_lines else "format = 'auto'"
         )
         return (
-            f"SELECT * EXCLUDE (filename), filename AS path_, {ordered} FROM read_json({paths},"
+            f"SELECT * EXCLUDE (import_path_), import_path_ AS path_, {ordered} FROM read_json({paths},"
             f" columns = {{{types}}}, {options}, compression = {literal(first.compression)},"
-            f" maximum_object_size = {_LARGEST_OBJECT}, filename = true)"
+            f" maximum_object_size = {_LARGEST_OBJECT}, filename = 'import_path_')"
         )
     if first.format is RawFormat.TSV_LINES:
         return (
-            f"SELECT string_split(line_, chr(9)) AS line_, filename AS path_, {ordered}"
+            f"SELECT string_split(line_, chr(9)) AS line_, import_path_ AS path_, {ordered}"
             f" FROM read_csv({paths}, columns = {{'line_': 'VARCHAR'}}, header = false,"
             f" delim = '{_NEVER}', quote = '', escape = '', auto_detect = false,"
             f" max_line_size = {_LARGEST_OBJECT}, null_padding = true, ignore_errors = true,"
-            f" compression = {literal(first.compression)}, filename = true)"
+            f" compression = {literal(first.compression)}, filename = 'import_path_')"
         )
     return (
-        f"SELECT * EXCLUDE (filename), filename AS path_, {ordered}"
+        f"SELECT * EXCLUDE (import_path_), import_path_ AS path_, {ordered}"
         f" FROM read_csv({paths}, header = true, all_varchar = true, null_padding = true,"
         f" delim = {literal(first.delimiter)},"
         f" max_line_size = {_LARGEST_OBJECT}, compression = {literal(first.compression)},"
-        " filename = true)"
+        " filename = 'import_path_')"
     )
 
 

@@ -161,6 +161,29 @@ def test_key_of_the_tool_that_several_users_share(tmp_path: Path) -> None:
     assert found == {"e1": "u_1", "e2": "u_2", "e3": "u_2", "e4": "u_3", "e5": "u_3"}
 
 
+def test_tool_whose_rows_are_copied_to_csv(tmp_path: Path) -> None:
+    """A pipeline may copy a tool's table with other columns in between, and times without a zone."""
+    (tmp_path / "raw.csv").write_text(
+        "device_id,id,server_upload_time,amplitude_id,event_properties,event_time,event_type,"
+        "session_id,user_id,user_properties,uuid\n"
+        'd1,7,2025-06-02T10:00:05.648,1,"{""a"":{""b"":1}}",2025-06-02T10:00:00.123,Watched Film,-1,'
+        'u_1,"{""email"":""one@example.invalid""}",e1\n'
+        "d1,8,2025-06-02T10:00:06,1,{},2025-06-02T10:01:00,session_start,5,u_1,,e2\n"
+    )
+    table = {"kind": "amplitude", "path": str(tmp_path)}
+    settings = settings_of(tmp_path / "source", table)
+    report = run_import(settings)
+    assert (report.totals["landed"], report.totals["bookkeeping"]) == (1, 1)
+    [row] = landed_rows(settings.source, "events")
+    assert (row["timestamp"], row["received_at"], row["session_id"], row["metadata"]) == (
+        "2025-06-02 10:00:00.123",
+        "2025-06-02 10:00:05.648",
+        "",
+        '{"a":{"b":1}}',
+    )
+    assert landed_rows(settings.source, "users")[0]["email"] == "one@example.invalid"
+
+
 def _tables(folder: Path, timezone: str, **tables: str) -> tuple[Rows, Rows, Rows]:
     """Import CSV files of events, users and accounts, and return the landed users, accounts, events."""
     for name, text in tables.items():
