@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from monstera_assets.imports.events import REASONS
-from monstera_assets.imports.importer import computed, run_import
+from monstera_assets.imports.importer import ImportReport, computed, run_import
+from monstera_assets.settings import Settings
 from monstera_assets_tests.import_samples import (
     SAMPLES,
     Rows,
@@ -25,14 +28,36 @@ INPUTS = ("accounts", "users", "subscription_events", "events")
 each_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 
+@dataclass(frozen=True)
+class Imported:
+    """One import of a sample."""
+
+    settings: Settings
+    report: ImportReport
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sample], Imported]:
+    """Return a function that imports a sample once. The tests do not change the source."""
+    done: dict[Path, Imported] = {}
+
+    def once(sample: Sample) -> Imported:
+        if sample.raw not in done:
+            source = tmp_path_factory.mktemp("imported") / "source"
+            settings = settings_of(source, sample.import_table())
+            done[sample.raw] = Imported(settings, run_import(settings))
+        return done[sample.raw]
+
+    return once
+
+
 def _sorted(rows: Rows) -> list[list[tuple[str, str]]]:
     return sorted(sorted(row.items()) for row in rows)
 
 
 @each_sample
-def test_expected_rows(sample: Sample, tmp_path: Path) -> None:
-    settings = settings_of(tmp_path / "source", sample.import_table())
-    report = run_import(settings)
+def test_expected_rows(sample: Sample, imported: Callable[[Sample], Imported]) -> None:
+    settings, report = imported(sample).settings, imported(sample).report
     for name in INPUTS:
         found = _sorted(landed_rows(settings.source, name))
         assert found == _sorted(expected_rows(sample, name)), name
@@ -59,9 +84,8 @@ def test_expected_rows(sample: Sample, tmp_path: Path) -> None:
 
 
 @each_sample
-def test_expected_set_aside(sample: Sample, tmp_path: Path) -> None:
-    settings = settings_of(tmp_path / "source", sample.import_table())
-    with computed(settings) as found:
+def test_expected_set_aside(sample: Sample, imported: Callable[[Sample], Imported]) -> None:
+    with computed(imported(sample).settings) as found:
         rows = found.connection.execute(
             "SELECT event_id, name, reason FROM classified"
             " WHERE reason IS NOT NULL AND reason NOT IN ('malformed', 'described')"
@@ -71,10 +95,11 @@ def test_expected_set_aside(sample: Sample, tmp_path: Path) -> None:
 
 
 @each_sample
-def test_same_bytes_again_and_in_halves(sample: Sample, tmp_path: Path) -> None:
+def test_same_bytes_again_and_in_halves(
+    sample: Sample, imported: Callable[[Sample], Imported], tmp_path: Path
+) -> None:
     files = sorted(file for file in sample.raw.rglob("*") if file.is_file())
-    at_once = settings_of(tmp_path / "at_once", sample.import_table())
-    run_import(at_once)
+    at_once = imported(sample).settings
     before = landed_bytes(at_once.source)
     assert run_import(at_once).written == ()
     assert landed_bytes(at_once.source) == before
