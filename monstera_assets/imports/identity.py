@@ -22,7 +22,7 @@ from monstera_assets.imports.tools import RELATIONS
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
 
-_KEPT_ROWS = 10_000
+_ROWS_PER_INSERT = 10_000
 CONTENT_COLUMNS = ("location", "session_id", "props", "product_id", "url")
 """Columns of raw events that are read only for rows that land."""
 
@@ -52,11 +52,11 @@ def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impo
         for each in imports
         for file in sorted(each.staged.files.values(), key=lambda file: file.name)
     ]
-    for start in range(0, len(rows), _KEPT_ROWS):
+    for start in range(0, len(rows), _ROWS_PER_INSERT):
         values = ", ".join(
             f"({number}, {imp}, {literal(kind)}, {literal(name)}, {literal(folder)})"
             for number, (imp, kind, name, folder) in enumerate(
-                rows[start : start + _KEPT_ROWS], start=start
+                rows[start : start + _ROWS_PER_INSERT], start=start
             )
         )
         connection.execute(f"INSERT INTO files VALUES {values}")

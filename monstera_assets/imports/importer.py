@@ -47,6 +47,7 @@ _LEDGER_COLUMNS = {
     "is_present": "BOOLEAN",
     "rows_described": "BIGINT",
     "rows_malformed": "BIGINT",
+    "rows_excluded": "BIGINT",
 }
 _INPUT_NAMES = ("users", "accounts", "subscription_events", "events")
 
@@ -288,11 +289,19 @@ def _stage(
     before = {each["name"]: StagedFile(**each) for each in known.get("files", ())}
     is_current = known.get("settings") == digest
     folder = settings.source / landing.WORK / key
-    by_relation = (
-        {name: find_files(path) for name, path in patterns(chosen).items()}
-        if chosen.kind is ImportKind.TABLES
-        else {"": find_files(str(chosen.path))}
-    )
+    if chosen.kind is not ImportKind.TABLES:
+        by_relation = {"": find_files(str(chosen.path))}
+    else:
+        by_relation = {name: find_files(path) for name, path in patterns(chosen).items()}
+        paths = [file.path for files in by_relation.values() for file in files]
+        # A file that is read as two inputs has a row in the ledger for each.
+        by_relation = {
+            name: [
+                replace(file, name=f"{file.name} ({name})") if paths.count(file.path) > 1 else file
+                for file in files
+            ]
+            for name, files in by_relation.items()
+        }
     present = {file.name: file for files in by_relation.values() for file in files}
     digests = {name: _digest_of(file, before.get(name)) for name, file in present.items()}
     unchanged = {
@@ -378,6 +387,7 @@ def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impor
             "is_present": file.is_present,
             "rows_described": file.described,
             "rows_malformed": file.malformed,
+            "rows_excluded": file.excluded,
         }
         for number, (each, file) in enumerate(pairs)
     ]
@@ -391,7 +401,10 @@ def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impor
         f"coalesce(sum(rows) FILTER (reason = '{reason}'), 0)::BIGINT AS {reason}"
         for reason in (*REASONS, DESCRIBED, MALFORMED, LANDED)
     )
-    reasons = ", ".join(f"coalesce({reason}, 0) AS {reason}" for reason in REASONS)
+    reasons = ", ".join(
+        f"coalesce({reason}, 0){' + rows_excluded' if reason == 'bookkeeping' else ''} AS {reason}"
+        for reason in REASONS
+    )
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ledger AS
         WITH counted AS (
@@ -400,7 +413,7 @@ def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impor
                 FROM classified GROUP BY ALL)
             GROUP BY file_no)
         SELECT import, kind, raw_file, content, bytes, sha256, is_present,
-            coalesce(rows, 0) + rows_described + rows_malformed AS rows_read,
+            coalesce(rows, 0) + rows_described + rows_malformed + rows_excluded AS rows_read,
             coalesce({LANDED}, 0) AS landed, rows_described + coalesce({DESCRIBED}, 0) AS described,
             rows_malformed + coalesce({MALFORMED}, 0) AS malformed, {reasons}
         FROM ledger_files LEFT JOIN counted USING (file_no)""")

@@ -40,7 +40,9 @@ class StagedFile:
     """What is known of a raw file that was read.
 
     Attributes:
-        rows: the number of rows that describe, read and malformed. Rows of events are counted later.
+        described: the number of rows that describe. Rows of events are counted later.
+        malformed: the number of rows that should describe, but cannot be read.
+        excluded: the number of rows that the settings leave out.
     """
 
     name: str
@@ -51,6 +53,7 @@ class StagedFile:
     batch: str
     described: int = 0
     malformed: int = 0
+    excluded: int = 0
     is_present: bool = True
 
 

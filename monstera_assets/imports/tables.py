@@ -130,16 +130,18 @@ def stage_tables(
     if relation == "events":
         query = f"{query} UNION ALL BY NAME {_malformed_rows(staged.malformed)}"
     write_relation(connection, query, path)
-    counts = {file.name: [0, 0] for file in files}
+    counts = {file.name: [0, 0, 0] for file in files}
     if relation != "events":
         key = {"users": "user_id", "accounts": "account_id"}[relation]
-        for name, described, malformed in connection.execute(
-            f"SELECT raw_file, count({key}), count(*) - count({key}) FROM read_parquet"
+        for name, described, malformed, excluded in connection.execute(
+            f"SELECT raw_file, count({key}), count(*) - count({key}), -count(*) FROM read_parquet"
             f"({literal(str(path))}) GROUP BY ALL UNION ALL"
-            f" SELECT source_file, 0, count(*) FROM {staged.malformed} GROUP BY ALL"
+            f" SELECT source_file, 0, count(*), 0 FROM {staged.malformed} GROUP BY ALL UNION ALL"
+            " SELECT raw_file, 0, 0, count(*) FROM raw GROUP BY ALL"
         ).fetchall():
             counts[name][0] += described
             counts[name][1] += malformed
+            counts[name][2] += excluded
     return [
         StagedFile(
             file.name,
@@ -150,6 +152,7 @@ def stage_tables(
             batch,
             described=counts[file.name][0],
             malformed=counts[file.name][1],
+            excluded=counts[file.name][2],
         )
         for file in files
     ]

@@ -234,6 +234,44 @@ def test_tables_with_history(tmp_path: Path) -> None:
     assert [row["timestamp"] for row in events] == ["2025-11-02 05:30:00", "2025-11-02 06:30:00"]
 
 
+def test_file_that_is_read_as_users_and_accounts(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text(
+        "id,team,plan,joined\n7,t1,pro,2025-06-01\n8,t2,free,2025-06-02\n9,,free,2025-06-03\n"
+    )
+    (tmp_path / "events.csv").write_text("name,who,moment\nPage Seen,7,2025-06-02 10:00:00\n")
+    table = {
+        "kind": "tables",
+        "path": str(tmp_path),
+        "events": {"from": "events.csv", "event": "name", "user_id": "who", "timestamp": "moment"},
+        "users": {
+            "from": "people.csv",
+            "user_id": "id",
+            "account_id": "team",
+            "created_at": "joined",
+            "where": "id <> '8'",
+        },
+        "accounts": {"from": "people.csv", "account_id": "team", "tier": "plan"},
+    }
+    settings = settings_of(tmp_path / "source", table)
+    run_import(settings)
+    users = {row["user_id"]: row["account_id"] for row in landed_rows(settings.source, "users")}
+    assert users == {"7": "t1", "9": "9"}
+    tiers = {
+        row["account_id"]: row["subscription_tier"]
+        for row in landed_rows(settings.source, "accounts")
+    }
+    assert {name: tiers[name] for name in ("t1", "9")} == {"t1": "pro", "9": ""}
+    ledger = {
+        row["raw_file"]: (row["rows_read"], row["described"], row["malformed"], row["bookkeeping"])
+        for row in landed_rows(settings.source, "imports")
+    }
+    assert ledger == {
+        "events.csv": ("1", "0", "0", "0"),
+        "people.csv (users)": ("3", "2", "0", "1"),
+        "people.csv (accounts)": ("3", "2", "1", "0"),
+    }
+
+
 def test_malformed_rows_of_tables_are_counted(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text(
         "id,name,user,at\n"
