@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,7 @@ WORK = "_import"
 """The folder in the source with what was read. Readers of a source skip names with an underscore."""
 
 STATE = "state.json"
+_WRITES_AT_ONCE = 8
 _INCOMING, _MOVES = "incoming", "moves.json"
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 
@@ -93,7 +95,8 @@ def write_source(
             target.parent.mkdir(parents=True, exist_ok=True)
             query = _query_of(path)
             connection.execute(f"COPY ({query}) TO {literal(str(target))} ({_PARQUET})")
-            synchronize(target)
+        with ThreadPoolExecutor(_WRITES_AT_ONCE) as executor:
+            list(executor.map(synchronize, (incoming / path for path in written)))
         removed = sorted(path for path in digests if path not in new)
         text = json.dumps({**state, "digests": new}, indent=1, sort_keys=True)
         (incoming / STATE).write_text(text, encoding="utf-8")

@@ -267,7 +267,7 @@ def test_ten_thousand_names(tmp_path: Path) -> None:
     assert found["m7"] == "report_7_opened"
     assert len(set(found.values())) == 10_000 + len({*others.values()})
     assert [found[f"m{20_000 + number}"] for number in range(len(others))] == [*others.values()]
-    assert report.merged_names == {"board_created": ("Board--Created!", "boardCreated")}
+    assert report.merged_names == {"board_created": ("  Board--Created! ", "boardCreated")}
 
 
 def test_names_and_anonymous_can_be_chosen(tmp_path: Path) -> None:
