@@ -151,7 +151,9 @@ def test_key_of_the_tool_that_several_users_share(tmp_path: Path) -> None:
         ("e5", 2, None, "d4", "2025-06-02 10:04:00"),
     ]
     names = ("uuid", "amplitude_id", "user_id", "device_id", "event_time")
-    rows = [{**dict(zip(names, row, strict=True)), "event_properties": {}} for row in events]
+    rows: list[dict[str, Any]] = [
+        {**dict(zip(names, row, strict=True)), "event_properties": {}} for row in events
+    ]
     lines = [json.dumps({**row, "event_type": "Document Created"}) + "\n" for row in rows]
     (tmp_path / "raw.json").write_text("".join(lines))
     table = {"kind": "amplitude", "path": str(tmp_path / "raw.json")}
@@ -339,7 +341,7 @@ def test_settings_are_checked(table: dict[str, Any], message: str) -> None:
 
 def test_erased_people_do_not_land(tmp_path: Path) -> None:
     """No landed file contains the id or address of an erased person."""
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"type": "identify", "userId": "u_1", "traits": {"email": "one@example.invalid"}},
         {"userId": "u_1", "properties": {"project_id": "p_1", "note": "by u_1"}},
         {"userId": "u_1", "event": "Account Deleted"},
