@@ -162,6 +162,7 @@ def main(ctx: click.Context) -> None:
     \b
     Get started:
       monstera run                    Compute all tables from the example data in seeds/.
+      monstera init EXPORTS           Prepare the import of analytics tools' exports.
       monstera check FOLDER           Check your own data before a run.
       monstera run --source FOLDER --database FILE
                                       Compute all tables from your own data.
@@ -249,8 +250,13 @@ def run(
                 f"{flag} determines the days to compute. Remove {' and '.join(others)}."
             )
     # Delay slow imports until the source and the requested days have been checked.
-    discover_source(settings.source)
     console = _console()
+    if settings.imports:
+        from monstera_assets.imports.importer import run_import
+        from monstera_assets.imports.report import print_import
+
+        print_import(console, settings, run_import(settings))
+    discover_source(settings.source)
     from monstera_assets.definitions import table_assets
     from monstera_assets.operations import run_plan
     from monstera_assets.operations.jobs import local_day
@@ -306,6 +312,42 @@ def run(
     if is_source_error:
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@click.argument("exports", type=_FOLDER)
+def init(exports: Path) -> None:
+    """Write monstera.toml and a product catalog for a folder of exports.
+
+    EXPORTS is the folder that contains the exports. The tools are recognized by their columns. The
+    command prints the event types, and proposes which ones qualify and activate. Existing files are
+    never overwritten. Edit the proposals, then run `monstera run`, which imports the exports first.
+    """
+    from monstera_assets.imports.proposal import propose
+    from monstera_assets.imports.report import print_proposal
+
+    print_proposal(_console(), propose(exports))
+
+
+@main.command(name="import", epilog=_SETTINGS_HINT)
+@_source_option
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Read every file again, and delete what files that no longer exist added to the source.",
+)
+def import_exports(source: Path | None, rebuild: bool) -> None:
+    """Import tools' exports into the source folder.
+
+    The [[import]] tables in monstera.toml list the exports (see docs/importing.md). Only new and
+    changed files are read, and only days whose rows differ are written. The command prints what
+    became of the rows. If it fails, the source is unchanged.
+    """
+    settings = load_settings(source=source)
+    from monstera_assets.imports.importer import run_import
+    from monstera_assets.imports.report import print_import
+
+    print_import(_console(), settings, run_import(settings, rebuild=rebuild))
 
 
 @main.command(epilog=_SETTINGS_HINT)
@@ -576,6 +618,11 @@ def forget(settings: Settings, user_id: str) -> None:
         click.echo(f"Export rewritten: {folder}")
     if done.published is not None:
         click.echo(f"Published copy rewritten: {done.published}")
+    if settings.imports:
+        from monstera_assets.imports.importer import run_import
+
+        imported = run_import(settings)
+        click.echo(f"Imported source rewritten: {len(imported.written):,} files")
     for folder in done.unreached:
         click.echo(
             f"monstera: The folder of backups {folder} does not exist, so its list of erasures was not"

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -25,6 +25,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.timezone import UTC, checked_timezone
 from monstera_assets.settings.alert_urls import parse_entries, split_entries
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED, EntityCreated
+from monstera_assets.settings.imports import ImportSettings
 
 SETTINGS_FILE = "monstera.toml"
 ENVIRONMENT_PREFIX = "MONSTERA_"
@@ -147,6 +148,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s@<>]+$",
         description="The Dagster UI's address, which is used for links in alerts.",
     )
+    imports: tuple[ImportSettings, ...] = Field(
+        (),
+        description="The exports that `monstera import` turns into the source, one [[import]] table in"
+        " monstera.toml for each (see docs/importing.md).",
+    )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="The lifecycle thresholds."
     )
@@ -160,6 +166,15 @@ class Settings(BaseSettings):
     def published(self) -> Path:
         """The copy of the database that each successful run publishes."""
         return self.database.parent / "published" / self.database.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_import(cls, values: Any) -> Any:
+        # A field cannot be called `import`, which is a keyword.
+        if isinstance(values, dict) and "import" in values:
+            values = {**values, "imports": values["import"]}
+            del values["import"]
+        return values
 
     @field_validator("timezone")
     @classmethod
@@ -272,6 +287,7 @@ def _refuse_unknown_variables() -> None:
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
     path = [str(part) for part in detail["loc"]]
+    path[:1] = ["import" if part == "imports" else part for part in path[:1]]
     name = ".".join(path)
     setting = f"{name} (from {' and '.join(_origins(path, flags, in_file))})"
     known = variables()

@@ -37,6 +37,7 @@ PAGES = {
 NOT_RUN = {
     "docs/churn.md": ["takes minutes"],
     "docs/deployment.md": ["needs a container engine", "needs systemd"],
+    "docs/importing.md": ["needs an export", "needs an export"],
     "docs/openstack.md": ["needs the OpenStack data"],
     "docs/recommendations.md": ["takes minutes", "needs the OpenStack data"],
     "docs/synthetic.md": ["takes minutes"],

@@ -217,6 +217,14 @@ def test_wrong_value_in_the_environment(
             "policy.active_days (from monstera.toml): Input should be greater than or equal to 1",
         ),
         (
+            "[[import]]\nkind = 'mystery'",
+            "import.0.kind (from monstera.toml): Input should be 'posthog', 'segment',",
+        ),
+        (
+            "[[import]]\nkind = 'posthog'",
+            "import.0 (from monstera.toml): path is missing. Set it to the folder",
+        ),
+        (
             "sauce = 'x'",
             "sauce (from monstera.toml) does not exist; did you mean source",
         ),

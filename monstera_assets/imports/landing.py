@@ -1,0 +1,187 @@
+"""Write the rows of the source, so that a reader sees either the old or the new source.
+
+New files are written to a folder in the source that no reader reads, together with the list of moves
+that puts them in place. Only then are they moved. An import that was killed while it moved files is
+completed by the next one. A day's file is written only if its rows differ from the file's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from monstera_assets.source.errors import SourceError
+from monstera_assets.source.sql import date_literal, literal
+from monstera_assets.warehouse.files import replacing_file, synchronize
+
+WORK = "_import"
+"""The folder in the source with what was read. Readers of a source skip names with an underscore."""
+
+STATE = "state.json"
+_WRITES_AT_ONCE = 8
+_INCOMING, _MOVES = "incoming", "moves.json"
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
+
+EVENT_COLUMNS = (
+    *("event_id", "entity_id", "entity_type", "event_type", "timestamp", "location", "session_id"),
+    *("product_id", "is_qualifying_event", "is_activation_event", "metadata", "received_at"),
+)
+_INPUTS = {
+    "users": "SELECT * FROM user_versions ORDER BY user_id, valid_from",
+    "accounts": "SELECT * FROM account_versions ORDER BY account_id, valid_from",
+    "subscription_events": "SELECT * FROM subscription_rows ORDER BY timestamp, event_id",
+    "imports": "SELECT * FROM ledger ORDER BY import, raw_file",
+}
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What an import changed.
+
+    Attributes:
+        digests: a digest of each landed file's rows, keyed by the file's path in the source.
+        written: the files that were written.
+        removed: the files whose rows no longer exist.
+    """
+
+    digests: Mapping[str, str]
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def finish_interrupted(source: Path) -> None:
+    """Complete the moves of an import that was killed, and delete what an earlier one left."""
+    incoming = source / WORK / _INCOMING
+    if (incoming / _MOVES).exists():
+        _move(source)
+    shutil.rmtree(incoming, ignore_errors=True)
+
+
+def write_source(
+    connection: duckdb.DuckDBPyConnection,
+    source: Path,
+    digests: Mapping[str, str],
+    state: Mapping[str, object],
+) -> Landed:
+    """Write the files whose rows differ, and move them into place together with the new state.
+
+    Args:
+        connection: a connection with the tables of `materialize` and the tables of entities.
+        source: the source folder.
+        digests: the digests of the files that lie there, by path.
+        state: what to remember, to which the new digests are added.
+
+    Raises:
+        SourceError: If the folder cannot be written.
+    """
+    incoming = source / WORK / _INCOMING
+    try:
+        incoming.mkdir(parents=True)
+        new = {**_day_digests(connection), **_input_digests(connection)}
+        written = sorted(
+            path
+            for path, digest in new.items()
+            if digests.get(path) != digest or not (source / path).exists()
+        )
+        for path in written:
+            target = incoming / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            query = _query_of(path)
+            connection.execute(f"COPY ({query}) TO {literal(str(target))} ({_PARQUET})")
+        with ThreadPoolExecutor(_WRITES_AT_ONCE) as executor:
+            list(executor.map(synchronize, (incoming / path for path in written)))
+        removed = sorted(path for path in digests if path not in new)
+        text = json.dumps({**state, "digests": new}, indent=1, sort_keys=True)
+        (incoming / STATE).write_text(text, encoding="utf-8")
+        synchronize(incoming / STATE)
+        moves = json.dumps({"written": written, "removed": removed})
+        with replacing_file(incoming / _MOVES, ".part") as part:
+            part.write_text(moves, encoding="utf-8")
+        _move(source)
+    except (OSError, duckdb.IOException) as error:
+        if not (incoming / _MOVES).exists():
+            shutil.rmtree(incoming, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise SourceError(
+            f"The source folder {source} cannot be written: {reason}. Check the folder's permissions"
+            " and the free disk space, then run the import again."
+        ) from error
+    return Landed(new, tuple(written), tuple(removed))
+
+
+def _move(source: Path) -> None:
+    """Put the incoming files in place. Repeating a move that was made changes nothing."""
+    incoming = source / WORK / _INCOMING
+    moves = json.loads((incoming / _MOVES).read_text(encoding="utf-8"))
+    for path in moves["written"]:
+        if (incoming / path).exists():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (incoming / path).replace(source / path)
+    for path in moves["removed"]:
+        (source / path).unlink(missing_ok=True)
+        folder = (source / path).parent
+        if folder != source and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    for folder in {(source / path).parent for path in moves["written"]}:
+        synchronize(folder)
+    if (incoming / STATE).exists():
+        (incoming / STATE).replace(source / WORK / STATE)
+    synchronize(source / WORK)
+    shutil.rmtree(incoming)
+
+
+def materialize(connection: duckdb.DuckDBPyConnection) -> None:
+    """Compute the rows that land, sorted by day so that each day is one part of the table."""
+    columns = ", ".join(EVENT_COLUMNS)
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE landed_events AS
+        SELECT {columns}, event_date FROM landing WHERE NOT is_deletion ORDER BY event_date""")
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE subscription_rows AS
+        SELECT {columns} FROM landing WHERE is_deletion
+        UNION ALL
+        SELECT 'deleted-' || uid, uid, 'user', 'user_deleted', min(deleted_at), 'api', NULL, NULL,
+            false, false, NULL, NULL
+        FROM deletions GROUP BY uid""")
+
+
+def _digest(columns: str) -> str:
+    """Return an expression for a digest of a group's rows that does not depend on their order."""
+    return f"concat_ws('-', count(*), sum(hash({columns})::HUGEINT), bit_xor(hash(1, {columns})))"
+
+
+def _day_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    rows = connection.execute(
+        f"SELECT event_date, {_digest(', '.join(EVENT_COLUMNS))} FROM landed_events GROUP BY event_date"
+    ).fetchall()
+    return {f"events/event_date={day.isoformat()}/events.parquet": digest for day, digest in rows}
+
+
+def _input_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    found = {}
+    for name, query in _INPUTS.items():
+        [(digest,)] = connection.execute(
+            f"SELECT {_digest('each')} FROM (SELECT to_json(rows)::VARCHAR AS each FROM ({query})"
+            " AS rows)"
+        ).fetchall()
+        found[f"{name}.parquet"] = digest
+    return found
+
+
+def _query_of(path: str) -> str:
+    name = path.removesuffix(".parquet")
+    if name in _INPUTS:
+        return _INPUTS[name]
+    day = date.fromisoformat(path.split("=")[1].split("/")[0])
+    columns = ", ".join(EVENT_COLUMNS)
+    return (
+        f"SELECT {columns} FROM landed_events WHERE event_date = {date_literal(day)}"
+        " ORDER BY timestamp, event_id"
+    )

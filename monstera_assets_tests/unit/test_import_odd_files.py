@@ -1,0 +1,262 @@
+"""Odd exports land and are counted, or are one clear error that changes nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from monstera_assets.imports.importer import ImportReport, computed, run_import
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.errors import SourceError
+from monstera_assets_tests.import_samples import SAMPLES, landed_bytes, landed_rows, settings_of
+
+NAME = "'; DROP TABLE files; --"
+
+
+def _call(number: int, **values: Any) -> dict[str, Any]:
+    """Return a Segment call: a track of u_1, a minute after the one before."""
+    return {
+        "messageId": f"m-{number}",
+        "type": "track",
+        "event": "Document Created",
+        "userId": "u_1",
+        "anonymousId": None,
+        "timestamp": f"2025-06-02T10:{number:02}:00Z",
+        "receivedAt": f"2025-06-02T10:{number:02}:01Z",
+        "properties": {},
+        "context": {},
+        **values,
+    }
+
+
+def _lines(*calls: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(call) + "\n" for call in calls).encode()
+
+
+def _settings(folder: Path, **options: Any) -> Settings:
+    (folder / "raw").mkdir(exist_ok=True)
+    table = {"kind": "segment", "path": str(folder / "raw"), **options}
+    return settings_of(folder / "source", table)
+
+
+def _imported(folder: Path, *files: bytes, **options: Any) -> tuple[Settings, ImportReport]:
+    settings = _settings(folder, **options)
+    for number, content in enumerate(files):
+        (folder / "raw" / f"{number}.gz").write_bytes(content)
+    return settings, run_import(settings)
+
+
+def test_half_a_line_is_malformed(tmp_path: Path) -> None:
+    whole = _lines(_call(1), _call(2))
+    _, report = _imported(tmp_path, whole[:-40] + b"\n" + _lines(_call(3)) + whole[:20])
+    assert report.totals["landed"] == 2
+    assert report.totals["malformed"] == 2
+    assert report.totals["rows_read"] == 4
+
+
+def test_gzip_with_a_member_for_each_row(tmp_path: Path) -> None:
+    members = b"".join(gzip.compress(_lines(_call(number))) for number in range(50))
+    _, report = _imported(tmp_path, members)
+    assert report.totals["landed"] == report.totals["rows_read"] == 50
+
+
+def test_cyclic_aliases_are_named(tmp_path: Path) -> None:
+    aliases = [
+        _call(number, type="alias", userId=new, previousId=old, event=None)
+        for number, (old, new) in enumerate(
+            [("u_a", "u_b"), ("u_b", "u_c"), ("u_c", "u_a"), ("u_d", "u_a"), ("u_e", "u_f")],
+            start=10,
+        )
+    ]
+    tracks = [_call(number, userId=f"u_{name}") for number, name in enumerate("abcdef", start=20)]
+    settings, report = _imported(tmp_path, _lines(*aliases, *tracks))
+    assert report.cycles == ("u_a", "u_b", "u_c", "u_d")
+    found = {row["event_id"]: row["entity_id"] for row in landed_rows(settings.source, "events")}
+    names = [found[f"m-{number}"] for number in range(20, 26)]
+    assert names == ["u_a", "u_b", "u_c", "u_d", "u_f", "u_f"]
+
+
+def test_sql_in_names(tmp_path: Path) -> None:
+    call = _call(
+        1, event=NAME, userId=NAME, properties={NAME: NAME, "a/b~c": 1, '"': None}, messageId=NAME
+    )
+    settings, report = _imported(tmp_path, _lines(call, _call(2)))
+    assert report.totals["landed"] == 2
+    [row] = [row for row in landed_rows(settings.source, "events") if row["event_id"] == NAME]
+    assert row["entity_id"] == NAME
+    assert row["event_type"] == "drop_table_files"
+    assert json.loads(row["metadata"]) == {NAME: NAME, "a/b~c": 1, '"': None}
+
+
+def test_sql_in_file_names(tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    for number, name in enumerate([f"{NAME}.json", "a*b?[c].json", '"x".json']):
+        (tmp_path / "raw" / name).write_bytes(_lines(_call(number)))
+    report = run_import(settings)
+    assert report.totals["landed"] == report.files == 3
+
+
+def test_property_of_a_megabyte(tmp_path: Path) -> None:
+    text = "x" * (1 << 20)
+    settings, report = _imported(tmp_path, _lines(_call(1, properties={"body": text}), _call(2)))
+    assert report.totals["landed"] == 2
+    sizes = sorted(len(row["metadata"]) for row in landed_rows(settings.source, "events"))
+    assert sizes == [0, len(text) + len('{"body":""}')]
+
+
+def test_column_changes_its_type_between_files(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    columns = "'{0}' AS uuid, 'Document Created' AS event, {1} AS distinct_id, {1} AS person_id"
+    with duckdb.connect() as connection:
+        for name, id_, properties, moment in (
+            ("text", "'7'", "'{\"a\": 1}'", "'2025-06-02 10:00:00+02:00'"),
+            ("number", "7::BIGINT", "{'a': 1}", "1748858400000000"),
+            ("typed", "7::DOUBLE::INTEGER", "'null'", "TIMESTAMPTZ '2025-06-02 10:00:00+00'"),
+        ):
+            select = f"SELECT {columns.format(name, id_)}, {properties} AS properties"
+            connection.execute(
+                f"COPY ({select}, {moment} AS timestamp) TO '{folder / name}.parquet'"
+            )
+    settings = settings_of(tmp_path / "source", {"kind": "posthog", "path": str(folder)})
+    report = run_import(settings)
+    assert report.totals["landed"] == report.totals["rows_read"] == 3
+    found = {
+        row["event_id"]: (row["entity_id"], row["timestamp"], row["metadata"])
+        for row in landed_rows(settings.source, "events")
+    }
+    assert found == {
+        "text": ("7", "2025-06-02 08:00:00", '{"a":1}'),
+        "number": ("7", "2025-06-02 10:00:00", '{"a":1}'),
+        "typed": ("7", "2025-06-02 10:00:00", ""),
+    }
+
+
+def _cut_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1/a.json.gz", gzip.compress(b'{"event_type": "x"}\n' * 500))
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+@pytest.mark.parametrize("fault", ["gzip", "zip", "parquet"])
+def test_cut_off_file_is_one_error_and_changes_nothing(tmp_path: Path, fault: str) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    before = landed_bytes(settings.source)
+    target = tmp_path / "raw" / "z.gz"
+    if fault == "gzip":
+        calls = _lines(*(_call(number % 60, messageId=f"z{number}") for number in range(5_000)))
+        content = gzip.compress(calls)
+        target.write_bytes(content[: len(content) // 2])
+    elif fault == "zip":
+        _cut_zip(target)
+    else:
+        target.write_bytes(b"PAR1" + bytes(100))
+    (tmp_path / "raw" / "0.gz").write_bytes(_lines(_call(1), _call(2)))
+    with pytest.raises(SourceError, match=r"^z\.gz is .*Nothing was landed"):
+        run_import(settings)
+    assert landed_bytes(settings.source) == before
+    target.unlink()
+    assert run_import(settings).totals["landed"] == 2
+
+
+def test_export_without_rows_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="Nothing was landed"):
+        _imported(tmp_path, b"", gzip.compress(b""))
+    assert landed_bytes(tmp_path / "source") == {}
+
+
+def test_file_without_rows_counts_nothing(tmp_path: Path) -> None:
+    _, report = _imported(tmp_path, b"", gzip.compress(b""), _lines(_call(1)))
+    assert report.files == 3
+    assert report.totals["rows_read"] == report.totals["landed"] == 1
+
+
+def test_vanished_file_stays_until_a_rebuild(tmp_path: Path) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)), _lines(_call(2)))
+    before = {row["event_id"] for row in landed_rows(settings.source, "events")}
+    (tmp_path / "raw" / "0.gz").unlink()
+    report = run_import(settings)
+    assert report.vanished == ("0.gz",)
+    assert {row["event_id"] for row in landed_rows(settings.source, "events")} == before
+    assert run_import(settings, rebuild=True).vanished == ()
+    assert [row["event_id"] for row in landed_rows(settings.source, "events")] == ["m-2"]
+
+
+def test_only_days_with_other_rows_are_written(tmp_path: Path) -> None:
+    later = _call(3, timestamp="2025-06-05T00:00:00Z")
+    settings, _ = _imported(tmp_path, _lines(_call(1)), _lines(later))
+    (tmp_path / "raw" / "2.gz").write_bytes(_lines(_call(9, timestamp="2025-06-05T01:00:00Z")))
+    report = run_import(settings)
+    assert report.written == (
+        "events/event_date=2025-06-05/events.parquet",
+        "imports.parquet",
+    )
+    (tmp_path / "raw" / "1.gz").write_bytes(_lines(_call(4)))
+    (tmp_path / "raw" / "2.gz").write_bytes(_lines(_call(5)))
+    assert run_import(settings).removed == ("events/event_date=2025-06-05/events.parquet",)
+    assert not (settings.source / "events" / "event_date=2025-06-05").exists()
+
+
+def test_import_that_was_killed_while_moving_files_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    (tmp_path / "raw" / "1.gz").write_bytes(_lines(_call(2), _call(3, userId="u_2")))
+    at_once = settings_of(tmp_path / "at_once", SAMPLES["segment"].import_table(tmp_path / "raw"))
+    run_import(at_once)
+
+    real, moved = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        moved.append(target)
+        if target.suffix == ".parquet" and len(moved) > 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(settings)
+    assert landed_bytes(settings.source) != landed_bytes(at_once.source)
+    run_import(settings)
+    assert landed_bytes(settings.source) == landed_bytes(at_once.source)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "a, b",
+        "a) FROM raw; DROP TABLE files; SELECT (b",
+        "(SELECT 1)",
+        "count(*)",
+        "a /*",
+        "nothing",
+    ],
+)
+def test_expression_must_be_one_expression(tmp_path: Path, expression: str) -> None:
+    with pytest.raises(SettingsError, match=r"import\.0\.deleted_when"):
+        _imported(tmp_path, _lines(_call(1)), deleted_when=expression)
+
+
+def test_source_of_others_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "events.csv").write_text("event_id\n")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_bytes(_lines(_call(1)))
+    table = {"kind": "segment", "path": str(tmp_path / "raw")}
+    settings = Settings(source=tmp_path / "source", imports=(table,))
+    with pytest.raises(SettingsError, match=r"events\.csv, which no import wrote"):
+        run_import(settings)
+
+
+def test_two_imports_at_once(tmp_path: Path) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    with computed(settings), pytest.raises(SourceError, match="Another import is writing"):
+        run_import(settings)
+    assert run_import(settings).written == ()
