@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules
 from monstera_assets.checks.rules import Rule
 from monstera_assets.documentation.catalog import Catalog
+from monstera_assets.documentation.metric_examples import EXAMPLES
 from monstera_assets.gold.gold_metric_catalog import catalog_rows
 from monstera_assets.lifecycle import segments, states
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -45,7 +46,9 @@ def render_pages(
             contract_descriptions=DESCRIPTIONS,
         ),
         "lineage.md": render("lineage.md", **_lineage(graph)),
-        "metric_catalog.md": render("metric_catalog.md", metrics=catalog_rows(assets, policy)),
+        "metric_catalog.md": render(
+            "metric_catalog.md", metrics=catalog_rows(assets, policy), examples=EXAMPLES
+        ),
         "qualifying_events.md": render("qualifying_events.md", catalog=catalog),
         "segments.md": render("segments.md", segments=segments, policy=policy),
         "states.md": render("states.md", states=states, policy=policy),

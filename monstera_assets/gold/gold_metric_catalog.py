@@ -9,7 +9,6 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.gold.metric_examples import EXAMPLES
 from monstera_assets.gold.metrics import NAMING_CONVENTION
 
 TABLE = ma.declare_table(
@@ -60,16 +59,6 @@ TABLE = ma.declare_table(
             source_tables="Tables from which the metric is computed, separated by commas.",
             caveats="What to consider when interpreting the metric; may be empty.",
         ),
-        *ma.columns(
-            "string",
-            nullable=True,
-            example="Calculation with figures of the seeds, rounded to four decimal places; null for"
-            " metrics that a setting adds.",
-            example_query="SQL query that selects the example's operands from the warehouse of the"
-            " seeds; null if there is no example.",
-            example_result_query="SQL query that selects the example's result from the gold table; null"
-            " if there is no example.",
-        ),
     ),
 )
 
@@ -117,20 +106,10 @@ def catalog_rows(
             ),
             "source_tables": ", ".join(sorted(asset.inputs)),
             "caveats": metric.caveats,
-            **_example(metric),
         }
         for asset, table in sorted(_metric_tables(assets), key=lambda pair: pair[1].name)
         for metric in table.metrics
     ]
-
-
-def _example(metric: ma.Metric) -> dict[str, str | None]:
-    names = ("example", "example_query", "example_result_query")
-    example = EXAMPLES.get(metric.name)
-    if example is None:
-        return dict.fromkeys(names)
-    result_query = example.result_query(metric.column_name)
-    return dict(zip(names, (example.calculation, example.query, result_query), strict=True))
 
 
 def _metric_tables(

@@ -409,9 +409,6 @@ def _upgrade_to_7(connection: duckdb.DuckDBPyConnection) -> None:
             ("lower_bound", "DOUBLE"),
             ("upper_bound", "DOUBLE"),
             ("population", "VARCHAR"),
-            ("example", "VARCHAR"),
-            ("example_query", "VARCHAR"),
-            ("example_result_query", "VARCHAR"),
         ):
             connection.execute(f"ALTER TABLE {catalog} ADD COLUMN {name} {kind}")
     if revenue in stored:

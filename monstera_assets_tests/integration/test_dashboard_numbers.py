@@ -301,8 +301,7 @@ def test_drawings_say_what_their_tables_say(site: Site, rendered: Path) -> None:
                 if not plots:  # bars: names and values
                     assert [*columns[1]] == texts[len(data.rows) :], title
                     for shown, heading in zip(texts, columns[0], strict=False):
-                        whole = heading if shown.endswith("…") else shown.partition(" (")[0]
-                        assert whole == heading, title
+                        assert heading in (shown, shown.partition(" (")[0]) or shown.endswith("…")
                         assert heading.startswith(shown.rstrip("…")[:9]), title
                 elif plots[0][3] < 50:  # sparklines: names, then latest values
                     assert len(plots) == len(latest)

@@ -267,7 +267,8 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
         assert not list(page.all("img")), name
         assert not any(key.startswith("on") for e in page.all() for key in e.attributes), name
     studio = made["product_video_studio_overall.html"]
-    assert studio.one("h1").text == f"{evil}: Overall View"
+    # Two products have this name, so that the pages also show their ids.
+    assert studio.one("h1").text == f"{evil} (video_studio): Overall View"
     listed = cards(made["accounts.html"])["Accounts, Needing Attention, Latest Day, by Account"]
     assert shown_table(listed).rows[0][0] == evil
     country = cards(made["segments.html"])["Users, Active Monthly, Last 18 Months, by Country"]

@@ -15,6 +15,7 @@ from dagster import AssetCheckSeverity
 from monstera_assets.cli import main
 from monstera_assets.definitions import build_definitions, rules, table_assets, tables
 from monstera_assets.documentation.catalog import Catalog, Node, read_catalog
+from monstera_assets.documentation.metric_examples import EXAMPLES
 from monstera_assets.documentation.pages import render, render_pages
 from monstera_assets.gold.gold_metric_catalog import catalog_rows
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -254,13 +255,15 @@ def test_the_metric_catalog_shows_each_metric_in_full() -> None:
     for row in rows:
         body = section(page, str(row["metric_name"])).body
         shown = plain(body)
-        for name in ("description", "formula", "unit", "caveats", "table_name", "example"):
+        for name in ("description", "formula", "unit", "caveats", "table_name"):
             assert str(row[name]) in shown, row["metric_name"]
         for name in ("short_name", "population"):
             label = name.replace("_", " ").capitalize()
             assert (f"- {label}: {row[name]}\n" in shown) is (row[name] is not None)
-        for name in ("example_query", "example_result_query"):
-            assert f"{row[name]};\n" in body
+        example = EXAMPLES[str(row["metric_name"])]
+        assert f"- Example: {example.calculation}\n" in shown
+        for query in (example.query, example.result_query(str(row["column_name"]))):
+            assert f"{query};\n" in body
     for name, bounds in {
         "Users Churned Share Weekly": "share, 0 to 1, or null",
         "Users Active Daily": "users, 0 or more",

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from monstera_assets.definitions import metric_tables
-from monstera_assets.gold.metric_examples import EXAMPLES
+from monstera_assets.documentation.metric_examples import EXAMPLES
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 DECIMALS = 4

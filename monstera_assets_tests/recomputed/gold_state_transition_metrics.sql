@@ -192,9 +192,9 @@ WITH RECURSIVE allowed_moves AS (
         GROUP BY account_id, subscription_facts.subscription_id
     )
 ), billing AS (
-    SELECT account_id, subscription_id, 0::BIGINT AS step, 0::BIGINT AS place,
+    SELECT account_id, subscriptions.subscription_id, 0::BIGINT AS step, 0::BIGINT AS place,
         'never_paid' AS contract,
-        CASE WHEN subscription_id = firsts.subscription_id THEN contract_renewal_date END
+        CASE WHEN subscriptions.subscription_id = firsts.subscription_id THEN contract_renewal_date END
             AS renewal_date,
         NULL::DATE AS cancelled_for, FALSE AS is_paused, NULL::DATE AS pause_ended_on,
         0 AS open_failures, NULL::DATE AS failing_since,
