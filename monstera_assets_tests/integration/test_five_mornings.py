@@ -23,7 +23,11 @@ from monstera_assets_tests.mornings.plans import (
     ("plan", "seed", "restate_days"),
     [
         pytest.param(FIVE_OF_SIXTY, FIVE_OF_SIXTY_SEED, FIVE_RESTATE_DAYS, id="beyond_the_bound"),
-        pytest.param(FIVE_OF_SEATS, FIVE_OF_SEATS_SEED, SEATS_RESTATE_DAYS, id="changing_seats"),
+        pytest.param(
+            *(FIVE_OF_SEATS, FIVE_OF_SEATS_SEED, SEATS_RESTATE_DAYS),
+            id="changing_seats",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_five_mornings(tmp_path: Path, plan: Plan, seed: int, restate_days: int) -> None:
