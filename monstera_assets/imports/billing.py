@@ -5,7 +5,7 @@ is subscribed, without discounts, taxes, refunds and disputes: price times quant
 52/12, by day times 365/12, by year divided by 12. Metered prices have no quantity and do not count.
 
 Events are facts where they are archived. Without any, objects are: invoices, charges, proration lines
-and the present subscriptions. Beside an archive, objects only give the starts and the changes of seats
+and the current subscriptions. With an archive, objects only give the starts and the changes of seats
 and tier before its first event, and such a start has the renewal date of the last period paid by then.
 """
 
@@ -113,7 +113,9 @@ def _collect(
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE archives AS
         SELECT imp, min(ts) AS since FROM billing
-        WHERE is_event AND (reason IS NULL OR reason = 'no_account') GROUP BY imp""")
+        WHERE is_event AND object IN ('invoice', 'subscription')
+            AND (reason IS NULL OR reason = 'no_account')
+        GROUP BY imp""")
 
 
 def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
@@ -270,11 +272,12 @@ def _find_changes(connection: duckdb.DuckDBPyConnection) -> None:
                     'currency': currency}}) AS line
             FROM lines WHERE is_proration GROUP BY ALL),
         known AS (
-            SELECT changes.imp, changes.subscription, changes.moment, states.* EXCLUDE (imp, subscription),
-                is_after
+            SELECT changes.imp, changes.subscription, changes.moment, is_after,
+                states.* EXCLUDE (imp, subscription)
             FROM changes CROSS JOIN (VALUES (true), (false)) AS sides(is_after)
             JOIN states ON changes.imp = states.imp AND changes.subscription = states.subscription
-                AND (states.start_at < changes.moment OR (is_after AND states.start_at = changes.moment))
+                AND (states.start_at < changes.moment
+                    OR (is_after AND states.start_at = changes.moment))
             QUALIFY row_number() OVER (PARTITION BY changes.imp, changes.subscription, changes.moment,
                 is_after, states.item ORDER BY states.start_at DESC) = 1),
         sums AS (
@@ -343,8 +346,8 @@ def _find_facts(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:
                 NULL::DATE AS grace, NULL::DATE AS effective, NULL::VARCHAR AS pause
             FROM updates WHERE is_changed
             UNION ALL
-            SELECT imp, line.file_no, line.row, false, since, line.id, account, subscription, fact, moment,
-                tier, seats, revenue, line.currency, {day("period_end")}, NULL, NULL, NULL
+            SELECT imp, line.file_no, line.row, false, since, line.id, account, subscription, fact,
+                moment, tier, seats, revenue, line.currency, {day("period_end")}, NULL, NULL, NULL
             FROM proration_changes LEFT JOIN archives USING (imp)
             WHERE fact IS NOT NULL AND (since IS NULL OR moment < since)),
         announced AS (
@@ -492,7 +495,8 @@ def revenue_differences(connection: duckdb.DuckDBPyConnection, timezone: str) ->
             FROM staged_movements WHERE ts IS NOT NULL AND amount IS NOT NULL GROUP BY ALL),
         ours AS (
             SELECT imp, subscription, day, last(revenue ORDER BY moment, event_id) AS revenue FROM (
-                SELECT imp, subscription, {local_day("moment", timezone)} AS day, moment, event_id, revenue
+                SELECT imp, subscription, {local_day("moment", timezone)} AS day, moment, event_id,
+                    revenue
                 FROM billing_values WHERE revenue IS NOT NULL
                 UNION ALL
                 SELECT imp, subscription, effective, effective + INTERVAL 1 DAY, event_id, 0
@@ -500,7 +504,7 @@ def revenue_differences(connection: duckdb.DuckDBPyConnection, timezone: str) ->
                     AND fact = 'subscription_cancelled')
             GROUP BY ALL),
         days AS (
-            SELECT imp, subscription, day FROM theirs SEMI JOIN billing USING (imp, subscription)
+            SELECT imp, subscription, day FROM theirs
             UNION
             SELECT imp, subscription, day FROM ours SEMI JOIN theirs USING (imp)),
         compared AS (
