@@ -31,8 +31,8 @@ _LINE = (
     ' "subscription_item": "VARCHAR", "period": {"start": "VARCHAR", "end": "VARCHAR"},'
     f' "price": {_PRICE}, "plan": {_PRICE},'
     ' "pricing": {"price_details": {"price": "VARCHAR", "product": "VARCHAR"}},'
-    ' "parent": {"subscription_item_details": {"proration": "BOOLEAN",'
-    ' "subscription_item": "VARCHAR"}}}]'
+    ' "parent": {"invoice_item_details": {"proration": "BOOLEAN"},'
+    ' "subscription_item_details": {"proration": "BOOLEAN", "subscription_item": "VARCHAR"}}}]'
 )
 _NO_MINOR_UNIT = (
     *("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF"),
@@ -119,7 +119,7 @@ def _collect(
 
 
 def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `parts`, items and lines with their tier and monthly revenue, and `row_values`."""
+    """Create `billing_parts`, items and lines with their tier and monthly revenue, and `row_values`."""
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE raw_parts AS
         SELECT imp, file_no, row, currency, false AS is_line, p.id AS part_id, p.id AS item,
@@ -131,10 +131,12 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
             FROM billing WHERE reason IS NULL)
         UNION ALL
         SELECT imp, file_no, row, currency, true, p.id,
-            coalesce(p.parent.subscription_item_details.subscription_item, p.subscription_item, p.id),
+            coalesce(p.parent.subscription_item_details.subscription_item, p.subscription_item,
+                p.pricing.price_details.price, p.price.id, p.plan.id),
             coalesce(p.price, p.plan), p.pricing.price_details.price,
             p.pricing.price_details.product, p.quantity, p.amount,
-            coalesce(p.parent.subscription_item_details.proration, p.proration, false),
+            coalesce(p.parent.subscription_item_details.proration,
+                p.parent.invoice_item_details.proration, p.proration, false),
             instant(p.period.start), instant(p.period.end)
         FROM (SELECT imp, file_no, row, currency,
                 unnest(from_json(lines, {literal(_LINE)})) AS p
@@ -145,7 +147,7 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
     )
     # A price's amount and interval never change in Stripe, so any copy of it can be used.
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE parts AS
+        CREATE OR REPLACE TEMP TABLE billing_parts AS
         WITH prices AS (
             SELECT imp, unit.id AS id, unit.product AS product,
                 try_cast(coalesce(unit.unit_amount_decimal, unit.unit_amount, unit.amount) AS DOUBLE)
@@ -184,7 +186,7 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE OR REPLACE TEMP TABLE row_values AS
         WITH marked AS (
             SELECT *, bool_or(is_line AND NOT is_proration)
-                OVER (PARTITION BY file_no, row) AS has_whole FROM parts)
+                OVER (PARTITION BY file_no, row) AS has_whole FROM billing_parts)
         SELECT file_no, row, {_SUMS}, max(end_at) AS period_end,
             bool_or(is_line AND NOT is_proration) AS has_whole
         FROM marked LEFT JOIN tier_ranks USING (tier)
@@ -255,7 +257,7 @@ def _find_changes(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE OR REPLACE TEMP TABLE proration_changes AS
         WITH lines AS (
             SELECT parts.*, rows.subscription, rows.account, rows.billing_reason
-            FROM parts JOIN billing AS rows USING (file_no, row)
+            FROM billing_parts AS parts JOIN billing AS rows USING (file_no, row)
             WHERE parts.is_line AND NOT rows.is_event AND rows.object = 'invoice'
                 AND rows.status IS DISTINCT FROM 'void' AND rows.subscription IS NOT NULL
                 AND rows.account IS NOT NULL AND parts.start_at IS NOT NULL),
@@ -521,7 +523,7 @@ def revenue_differences(connection: duckdb.DuckDBPyConnection, timezone: str) ->
 def free_subscriptions(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the subscriptions that a discount makes free, so that they never start."""
     rows = connection.execute("""
-        SELECT payments.subscription FROM payments JOIN parts USING (file_no, row)
+        SELECT payments.subscription FROM payments JOIN billing_parts AS parts USING (file_no, row)
         WHERE payments.is_paid GROUP BY payments.subscription
         HAVING max(payments.amount_paid) = 0 AND max(parts.amount) > 0 ORDER BY 1""").fetchall()
     return [row[0] for row in rows]

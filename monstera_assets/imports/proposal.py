@@ -211,7 +211,7 @@ def _customer_account(connection: duckdb.DuckDBPyConnection, parts: Sequence[Pie
 def _prices(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the products that are subscribed, which `[import.tiers]` must name."""
     rows = connection.execute(
-        "SELECT DISTINCT product_id FROM parts WHERE product_id IS NOT NULL ORDER BY product_id"
+        "SELECT DISTINCT product_id FROM billing_parts WHERE product_id IS NOT NULL ORDER BY product_id"
     ).fetchall()
     return [row[0] for row in rows]
 
