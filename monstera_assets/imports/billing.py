@@ -88,6 +88,7 @@ def _collect(
     rows = [[i.number, key, tier] for i in imports for key, tier in i.settings.tiers.items()]
     if rows:
         connection.executemany("INSERT INTO price_tiers VALUES (?, ?, ?)", rows)
+    # Members of one zip file may have rows of the same number, as events and as objects.
     # Of a customer, the object counts before what events show of it. Of other objects that are in
     # several files, a final state counts before one that may be older.
     connection.execute("""
@@ -97,7 +98,9 @@ def _collect(
             WHERE object = 'customer' AND NOT is_malformed AND NOT is_test
             QUALIFY row_number() OVER (PARTITION BY imp, object_id
                 ORDER BY event_id IS NULL DESC, ts DESC, file_no DESC, row DESC) = 1)
-        SELECT rows.* EXCLUDE (account_id), rows.event_id IS NOT NULL AS is_event,
+        SELECT rows.* EXCLUDE (account_id)
+                REPLACE (2 * row + (event_id IS NOT NULL)::BIGINT AS row),
+            rows.event_id IS NOT NULL AS is_event,
             coalesce(rows.ts, rows.paid_at, rows.created_at) AS moment,
             coalesce(customers.account_id, rows.account_id) AS account,
             CASE WHEN is_malformed THEN 'malformed'

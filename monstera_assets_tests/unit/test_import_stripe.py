@@ -23,16 +23,14 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets_tests.import_samples import (
     SAMPLES,
+    STRIPE,
     Rows,
-    Sample,
     expected_rows,
     landed_bytes,
     landed_rows,
     settings_of,
 )
 
-TIERS = {"prod_starter": "starter", "prod_pro": "professional", "prod_ent": "enterprise"}
-STRIPE = Sample("stripe", "", {"account": "customer.metadata.account_id", "tiers": TIERS})
 EVENTS = "events.jsonl"
 FORMS = {"events": "subscription_events", "objects": "subscription_events_from_objects"}
 FACT_FILES = {"invoices.jsonl", "charges.jsonl", "subscriptions.jsonl"}
@@ -694,7 +692,7 @@ def test_init_recognizes_stripe(tmp_path: Path) -> None:
     assert (stripe["kind"], stripe["account"]) == ("stripe", "customer.metadata.account_id")
     # The products are listed to be given a tier.
     uncommented = text.replace('# "prod', '"prod')
-    assert {*tomllib.loads(uncommented)["import"][1]["tiers"]} == {*TIERS}
+    assert {*tomllib.loads(uncommented)["import"][1]["tiers"]} == {*STRIPE.options["tiers"]}
     settings = Settings(source=tmp_path / "source", imports=(segment, stripe))
     assert run_import(settings).totals["landed"] == 11 + 20
 
