@@ -7,9 +7,9 @@ the description of the Sigma table subscription_item_change_events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from monstera_assets.imports.tools import Kind, Role, Select, Tool, extracted, json, text
+from monstera_assets.imports.tools import Role, Select, Tool, extracted, json, text
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
 
@@ -45,14 +45,13 @@ def _touched(*names: str) -> str:
     return f"coalesce(list_has_any(json_keys(previous_), [{listed}]), false)"
 
 
-def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
-    """Return the SELECT for events, or for objects.
-
-    Args:
-        settings: the import.
-        body: an expression for the object as JSON.
-        is_event: whether the raw rows are events.
-    """
+def _billing(settings: ImportSettings, columns: Iterable[str]) -> Select:
+    """Return the SELECT for events and for objects, which have the columns given."""
+    members = ", ".join(f"{literal(name)}, {name}" for name in columns)
+    body = (
+        f"CASE WHEN object = 'event' THEN json_extract(data, '/object')"
+        f" ELSE json_object({members}) END"
+    )
     account, reason = settings.account, settings.pause_reason
     fields = {
         **{f"{name}_": (name,) for name in (*_TEXTS, "pause_collection")},
@@ -64,8 +63,11 @@ def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
     }
     before = {"prior_plan_": ("plan",), "prior_quantity_": ("quantity",)}
     before["prior_period_"] = ("current_period_end",)
-    previous = "json_extract(data, '/previous_attributes')" if is_event else "NULL::JSON"
-    named = f"(SELECT *, {body} AS body_, {previous} AS previous_ FROM raw)"
+    previous = "CASE WHEN object = 'event' THEN json_extract(data, '/previous_attributes') END"
+    named = (
+        f"(SELECT *, {body} AS body_, {previous} AS previous_,"
+        " CASE WHEN object = 'event' THEN type END AS event_ FROM raw)"
+    )
     lists = f"""(SELECT *,
             coalesce(json_extract(body_, '/items/data'), json_extract(body_, '/items')) AS items_,
             coalesce(json_extract(body_, '/lines/data'), json_extract(body_, '/lines')) AS lines_,
@@ -88,7 +90,7 @@ def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
     prices = "list_transform({}, lambda i: {{'id': i.id, 'price': i.price}})"
     repriced = f"coalesce({prices.format('now_items_')} <> {prices.format('prior_items_')}, false)"
     ends = "(cancel_at_ IS NOT NULL OR cancel_at_period_end_ IS NOT DISTINCT FROM 'true')"
-    is_updated = "type = 'customer.subscription.updated'" if is_event else "false"
+    is_updated = "event_ IS NOT DISTINCT FROM 'customer.subscription.updated'"
     if account.startswith(_CUSTOMER_PROPERTY):
         account_id = "CASE WHEN object_ = 'customer' THEN account_ END"
     else:
@@ -96,17 +98,16 @@ def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
     touched_end = _touched("cancel_at", "cancel_at_period_end")
     return Select(
         {
-            "event_id": "id" if is_event else "NULL",
-            "event_type": "type" if is_event else "NULL",
-            "ts": "instant(created)" if is_event else "NULL",
+            "event_id": "CASE WHEN object = 'event' THEN id END",
+            "event_type": "event_",
+            "ts": "CASE WHEN object = 'event' THEN instant(created) END",
             "object": "object_",
             "object_id": "id_",
             "customer": f"CASE WHEN object_ = 'customer' THEN id_ ELSE {_id('customer_')} END",
             "account_id": account_id,
             "subscription": "CASE WHEN object_ = 'subscription' THEN id_ ELSE"
             f" coalesce({_id('parent_')}, {_id('subscription_')}) END",
-            "is_test": ("coalesce(livemode, livemode_)" if is_event else "livemode_")
-            + " IS NOT DISTINCT FROM 'false'",
+            "is_test": "coalesce(livemode, livemode_) IS NOT DISTINCT FROM 'false'",
             "created_at": "instant(created_)",
             "status": "status_",
             "billing_reason": "billing_reason_",
@@ -138,13 +139,12 @@ def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
             "is_paused": f"({is_updated} AND pause_collection_ IS NOT NULL"
             f" AND {_touched('pause_collection')}"
             " AND json_extract_string(previous_, '/pause_collection') IS NULL)"
-            + (" OR type = 'customer.subscription.paused'" if is_event else ""),
+            " OR event_ IS NOT DISTINCT FROM 'customer.subscription.paused'",
             "is_resumed": f"({is_updated} AND pause_collection_ IS NULL"
             f" AND {_touched('pause_collection')})"
-            + (" OR type = 'customer.subscription.resumed'" if is_event else ""),
-            "is_malformed": "id IS NULL OR type IS NULL OR instant(created) IS NULL OR object_ IS NULL"
-            if is_event
-            else "id_ IS NULL OR object_ IS NULL",
+            " OR event_ IS NOT DISTINCT FROM 'customer.subscription.resumed'",
+            "is_malformed": "id IS NULL OR object_ IS NULL OR (object = 'event'"
+            " AND (event_ IS NULL OR instant(created) IS NULL))",
         },
         source,
     )
@@ -152,21 +152,15 @@ def _billing(settings: ImportSettings, body: str, *, is_event: bool) -> Select:
 
 def roles(settings: ImportSettings) -> Sequence[Role]:
     """Return events, Sigma's movements of recurring revenue, and objects of any type."""
-    columns: dict[str, Kind] = {**text(*_TEXTS), **json(*_NESTED)}
-    members = ", ".join(f"{literal(name)}, {name}" for name in ("id", *columns) if name != "id")
+    fields = {**text(*_TEXTS), **json(*_NESTED)}
+    columns = {**fields, **text("type"), **json("data")}
+    billing = {"billing": _billing(settings, fields)}
     return (
-        Role(
-            "events",
-            frozenset({"id", "object", "type", "data", "created"}),
-            {**text("id", "object", "type", "created", "livemode"), **json("data")},
-            {"billing": _billing(settings, "json_extract(data, '/object')", is_event=True)},
-        ),
+        Role("events", frozenset({"id", "object", "type", "data", "created"}), columns, billing),
         Role(
             "movements",
             frozenset({"event_timestamp", "subscription_id", "mrr_change"}),
-            {
-                **text("event_timestamp", "subscription_id", "currency", "mrr_change"),
-            },
+            text("event_timestamp", "subscription_id", "currency", "mrr_change"),
             {
                 "movements": Select(
                     {
@@ -179,12 +173,7 @@ def roles(settings: ImportSettings) -> Sequence[Role]:
             },
             key="subscription_id",
         ),
-        Role(
-            "objects",
-            frozenset({"id", "object"}),
-            columns,
-            {"billing": _billing(settings, f"json_object('id', id, {members})", is_event=False)},
-        ),
+        Role("objects", frozenset({"id", "object"}), columns, billing),
     )
 
 

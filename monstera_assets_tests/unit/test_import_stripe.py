@@ -665,6 +665,18 @@ def test_differences_from_movements_are_named(tmp_path: Path) -> None:
     assert report.revenue_differences[0].endswith("(75.00 here, 76.00 there)")
 
 
+def test_one_file_of_events_and_objects(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    texts = [file.read_text() for file in sorted(STRIPE.raw.glob("*.jsonl"))]
+    (raw / "all.jsonl").write_text("".join(texts))
+    settings, report = _import(tmp_path, raw)
+    found = landed_rows(settings.source, "subscription_events")
+    assert _by_id(found) == _by_id(expected_rows(STRIPE, "subscription_events"))
+    # 21 events and 21 objects.
+    assert (report.totals["rows_read"], report.totals["described"]) == (42, 21)
+
+
 def test_malformed_and_unknown_rows_are_counted(tmp_path: Path) -> None:
     raw = _raw(tmp_path, "events")
     with (raw / EVENTS).open("a") as file:
