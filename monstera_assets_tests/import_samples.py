@@ -101,6 +101,16 @@ SAMPLES = {
     ),
 }
 
+STRIPE = Sample(
+    "stripe",
+    "",
+    {
+        "account": "customer.metadata.account_id",
+        "tiers": {"prod_starter": "starter", "prod_pro": "professional", "prod_ent": "enterprise"},
+    },
+)
+"""Stripe's export of the same story. It has billing facts, and no users or events."""
+
 
 def settings_of(source: Path, *tables: dict[str, Any], **others: Any) -> Settings:
     """Return settings for imports into a source folder, which gets the catalog of all samples."""

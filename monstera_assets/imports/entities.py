@@ -33,7 +33,7 @@ FREE_MAIL = (
 """Domains whose users do not share an account."""
 
 _USER_VALUES = ("account", "email", "country", "source")
-_ACCOUNT_VALUES = ("name", "tier", "seats", "first_paid_at", "revenue", "renewal")
+_ACCOUNT_VALUES = ("name", "tier", "seats", "first_paid_at", "revenue", "renewal", "is_trial")
 
 
 def local_day(moment: str, timezone: str) -> str:
@@ -210,15 +210,20 @@ def _account_facts(
         SELECT rows.* REPLACE (coalesce(tiers.tier, rows.plan) AS plan) FROM (
             SELECT account_id AS id, imp, day, ts, NULL::BIGINT AS version, 0 AS file_no, 0 AS row,
                 name, plan, NULL::VARCHAR AS seats, declared_at AS created_at, first_at,
-                NULL::VARCHAR AS first_paid_at, NULL::VARCHAR AS revenue, NULL::VARCHAR AS renewal
+                NULL::VARCHAR AS first_paid_at, NULL::VARCHAR AS revenue, NULL::VARCHAR AS renewal,
+                NULL::VARCHAR AS is_trial
             FROM event_accounts
             UNION ALL
             SELECT account_id, imp, {day}, ts, version, file_no, row, name, plan, seats, created_at,
-                ts, first_paid_at::VARCHAR, revenue, renewal
+                ts, first_paid_at::VARCHAR, revenue, renewal, NULL
             FROM staged_accounts WHERE account_id IS NOT NULL
             UNION ALL
+            SELECT account_id, imp, {local_day("created_at", timezone)}, created_at, NULL, 0, 0, name,
+                'trial', seats::VARCHAR, created_at, created_at, NULL, '0', NULL, 'true'
+            FROM billing_accounts
+            UNION ALL
             SELECT raw_id, imp, NULL, NULL, version, file_no, row, profile_name, profile_plan, NULL,
-                created_at, NULL, NULL, NULL, NULL
+                created_at, NULL, NULL, NULL, NULL, NULL
             FROM facts WHERE is_account) AS rows
         LEFT JOIN plan_tiers AS tiers ON rows.imp = tiers.imp AND rows.plan = tiers.plan""")
     columns = {"tier": "plan", **{name: name for name in _ACCOUNT_VALUES if name != "tier"}}
@@ -364,10 +369,10 @@ def _find_accounts(
         CREATE OR REPLACE TEMP TABLE account_versions AS
         WITH rows AS (
             SELECT id, created_at, day, is_dated, coalesce(name, id) AS name, tier, seats,
-                first_paid_at, revenue, renewal
+                first_paid_at, revenue, renewal, is_trial
             FROM account_values JOIN found_accounts USING (id)
             UNION ALL
-            SELECT id, created_at, created_day, true, id, NULL, NULL, NULL, NULL, NULL
+            SELECT id, created_at, created_day, true, id, NULL, NULL, NULL, NULL, NULL, NULL
             FROM created_users SEMI JOIN (SELECT DISTINCT id FROM user_values WHERE account IS NULL)
                 USING (id) ANTI JOIN found_accounts USING (id)),
         changed AS (
@@ -384,7 +389,7 @@ def _find_accounts(
         else "NULL::DATE"
     } AS contract_renewal_date,
             {revenue} AS monthly_recurring_revenue,
-            {"NULL::BOOLEAN" if has_billing else "false"} AS is_trial,
+            {"try_cast(is_trial AS BOOLEAN)" if has_billing else "false"} AS is_trial,
             CASE WHEN is_dated THEN day END AS valid_from
         FROM changed ORDER BY account_id, valid_from""")
 

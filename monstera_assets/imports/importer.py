@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from monstera_assets.imports import entities, events, identity, landing
+from monstera_assets.imports import billing, entities, events, identity, landing
 from monstera_assets.imports.catalog import read_catalog
 from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.imports.identity import Import
@@ -66,6 +66,8 @@ class ImportReport:
         cycles: ids of users whose aliases form a cycle.
         conflicts: entities for which two imports state different values.
         merged_names: event types that two or more raw names became, with the names.
+        revenue_differences: where revenue differs from the movements that Stripe reports.
+        free_subscriptions: subscriptions that a discount makes free, so that they never start.
     """
 
     totals: Mapping[str, int]
@@ -77,6 +79,8 @@ class ImportReport:
     cycles: tuple[str, ...]
     conflicts: tuple[str, ...]
     merged_names: Mapping[str, tuple[str, ...]]
+    revenue_differences: tuple[str, ...]
+    free_subscriptions: tuple[str, ...]
 
 
 def run_import(settings: Settings, *, rebuild: bool = False) -> ImportReport:
@@ -103,7 +107,7 @@ def run_import(settings: Settings, *, rebuild: bool = False) -> ImportReport:
             connection, settings.source, _digests(found.state, settings.source), _new_state(imports)
         )
         _delete_unused_batches(settings.source, imports)
-        return _report(connection, imports, landed, found.cycles)
+        return _report(connection, imports, landed, found.cycles, settings.timezone)
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,20 @@ def _compute(
     """Create the tables and views that are landed, and return the ids in a cycle of aliases.
 
     Raises:
+        SettingsError: If an import states that there is no billing, and another imports billing.
         SourceError: If there is no row at all, or the catalog cannot be read.
     """
     has_billing = any(each.settings.has_billing_facts for each in imports)
     stated = any(each.settings.billing == "none" for each in imports)
+    if stated and any(each.settings.kind is ImportKind.STRIPE for each in imports):
+        raise SettingsError(
+            'billing = "none" contradicts the import of Stripe. Remove the line from monstera.toml.'
+        )
     identity.set_options(connection, imports)
     identity.open_relations(connection, imports)
-    [(rows,)] = connection.execute("SELECT count(*) FROM staged_events").fetchall()
+    [(rows,)] = connection.execute(
+        "SELECT (SELECT count(*) FROM staged_events) + (SELECT count(*) FROM staged_billing)"
+    ).fetchall()
     if not rows:
         names = ", ".join(str(each.settings.path or "tables") for each in imports)
         raise SourceError(
@@ -171,6 +182,7 @@ def _compute(
     cycles = identity.resolve(connection)
     events.map_names(connection, imports)
     events.find_duplicates(connection)
+    billing.find_billing(connection, imports, settings.timezone, settings.policy.subscription_tiers)
     entities.find_entities(
         connection, imports, settings.timezone, has_billing=has_billing and not stated
     )
@@ -410,7 +422,9 @@ def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impor
         WITH counted AS (
             SELECT file_no, {counted}, sum(rows)::BIGINT AS rows FROM (
                 SELECT file_no, coalesce(reason, '{LANDED}') AS reason, count(*) AS rows
-                FROM classified GROUP BY ALL)
+                FROM (SELECT file_no, reason FROM classified
+                    UNION ALL SELECT file_no, reason FROM billing_reasons)
+                GROUP BY ALL)
             GROUP BY file_no)
         SELECT import, kind, raw_file, content, bytes, sha256, is_present,
             coalesce(rows, 0) + rows_described + rows_malformed + rows_excluded AS rows_read,
@@ -424,6 +438,7 @@ def _report(
     imports: Sequence[Import],
     landed: landing.Landed,
     cycles: Sequence[str],
+    timezone: str,
 ) -> ImportReport:
     names = ("rows_read", LANDED, DESCRIBED, MALFORMED, *REASONS)
     sums = ", ".join(f"sum({name})::BIGINT" for name in names)
@@ -444,4 +459,6 @@ def _report(
         cycles=tuple(cycles),
         conflicts=tuple(row[0] for row in conflicts),
         merged_names={event_type: tuple(found) for event_type, found in merged},
+        revenue_differences=tuple(billing.revenue_differences(connection, timezone)),
+        free_subscriptions=tuple(billing.free_subscriptions(connection)),
     )

@@ -147,6 +147,10 @@ def materialize(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE OR REPLACE TEMP TABLE subscription_rows AS
         SELECT {columns} FROM landing WHERE is_deletion
         UNION ALL
+        SELECT event_id, entity_id, 'account', event_type, timestamp, 'api', NULL, NULL, false, false,
+            metadata, NULL
+        FROM billing_facts
+        UNION ALL
         SELECT 'deleted-' || uid, uid, 'user', 'user_deleted', min(deleted_at), 'api', NULL, NULL,
             false, false, NULL, NULL
         FROM deletions GROUP BY uid""")

@@ -29,9 +29,10 @@ CATALOG = "product_catalog.csv"
 
 _ORDER = (
     *(ImportKind.POSTHOG, ImportKind.AMPLITUDE, ImportKind.GA4, ImportKind.SNOWPLOW),
-    *(ImportKind.SEGMENT, ImportKind.RUDDERSTACK, ImportKind.MIXPANEL),
+    *(ImportKind.SEGMENT, ImportKind.RUDDERSTACK, ImportKind.MIXPANEL, ImportKind.STRIPE),
 )
 _GROUPS = {ImportKind.POSTHOG: ("properties", "/$groups"), ImportKind.AMPLITUDE: ("groups", "")}
+_ACCOUNT_ID = re.compile(r"account|org|team|workspace|company|tenant|group", re.IGNORECASE)
 _NOT_WORK = re.compile(
     r"(^|_)(page|screen)s?_view(ed)?$|log(ged)?_?(in|out)(_|$)|sign(ed)?_(in|out|up)(_|$)"
     r"|(^|_)(session|settings?|preferences?|notifications?|password|cookie|consent|account)(_|$)"
@@ -93,8 +94,12 @@ def propose(exports: Path, folder: Path = Path()) -> Proposal:
     with computed(settings) as rows:
         accounts = _accounts(rows.connection)
         event_types = _event_types(rows.connection)
+        prices = _prices(rows.connection)
+    for table in tables:
+        if table["kind"] != ImportKind.STRIPE:
+            table["account"] = accounts
     texts = {
-        settings_file: _settings_text([{**table, "account": accounts} for table in tables]),
+        settings_file: _settings_text(tables, prices),
         catalog_file: _catalog_text(event_types),
     }
     for path, text in texts.items():
@@ -127,6 +132,8 @@ def _recognize(
                     unrecognized.append(file.name)
                 continue
             folders.setdefault(kind, []).append(file.path.parent)
+            if kind is ImportKind.STRIPE and (account := _customer_account(connection, parts)):
+                groups.setdefault(kind, {})["account"] = account
             if (
                 kind in _GROUPS
                 and kind not in groups
@@ -184,6 +191,31 @@ def _group(
     return max(sorted(counts), key=lambda key: counts[key])
 
 
+def _customer_account(connection: duckdb.DuckDBPyConnection, parts: Sequence[Piece]) -> str | None:
+    """Return the property that at least half of Stripe's customers have and that names an account."""
+    for piece in parts:
+        if piece.format is not RawFormat.JSON_LINES or "metadata" not in piece.columns:
+            continue
+        rows = connection.execute(
+            "SELECT key FROM (SELECT unnest(json_keys(metadata)) AS key, count(*) OVER () AS customers"
+            f" FROM read_json({path_literal(piece.path)}, columns = {{'object': 'VARCHAR',"
+            " 'metadata': 'JSON'}, format = 'newline_delimited', ignore_errors = true,"
+            f" compression = '{piece.compression}') WHERE object = 'customer')"
+            " GROUP BY key, customers HAVING 2 * count(*) >= customers ORDER BY count(*) DESC, key"
+        ).fetchall()
+        if found := [key for (key,) in rows if _ACCOUNT_ID.search(key)]:
+            return f"customer.metadata.{found[0]}"
+    return None
+
+
+def _prices(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the products that are subscribed, which `[import.tiers]` must name."""
+    rows = connection.execute(
+        "SELECT DISTINCT product_id FROM billing_parts WHERE product_id IS NOT NULL ORDER BY product_id"
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def _accounts(connection: duckdb.DuckDBPyConnection) -> str:
     """Return where accounts come from: groups, else e-mail domains, else users."""
     [(groups,)] = connection.execute(
@@ -221,7 +253,8 @@ def _event_types(connection: duckdb.DuckDBPyConnection) -> list[EventType]:
     ]
 
 
-def _settings_text(tables: Sequence[Mapping[str, str]]) -> str:
+def _settings_text(tables: Sequence[Mapping[str, str]], products: Sequence[str]) -> str:
+    has_billing = any(table["kind"] == ImportKind.STRIPE for table in tables)
     lines = [
         "# Written by `monstera init`. docs/importing.md describes the settings.",
         f'source = "{SOURCE}"',
@@ -229,7 +262,16 @@ def _settings_text(tables: Sequence[Mapping[str, str]]) -> str:
     for table in tables:
         lines += ["", "[[import]]"]
         lines += [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-        lines += ['billing = "none"  # accounts count as paid since their creation, at revenue 0']
+        if table["kind"] == ImportKind.STRIPE:
+            lines += [
+                "[import.tiers]  # the tier of each product: trial, starter, professional, enterprise"
+            ]
+            lines += [f'# {json.dumps(product)} = "starter"' for product in products]
+            continue
+        if not has_billing:
+            lines += [
+                'billing = "none"  # accounts count as paid since their creation, at revenue 0'
+            ]
         lines += [
             "# deleted_when = \"event = 'Account Deleted'\"  # the event that deletes its user"
         ]

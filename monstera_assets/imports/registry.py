@@ -12,6 +12,7 @@ from monstera_assets.imports import (
     rudderstack,
     segment,
     snowplow,
+    stripe,
 )
 from monstera_assets.imports.tools import Tool
 from monstera_assets.settings.imports import ImportKind
@@ -24,5 +25,6 @@ TOOLS: Mapping[ImportKind, Tool] = {
     ImportKind.MIXPANEL: mixpanel.TOOL,
     ImportKind.GA4: ga4.TOOL,
     ImportKind.SNOWPLOW: snowplow.TOOL,
+    ImportKind.STRIPE: stripe.TOOL,
 }
 """The tools with a module. Tables have a shape of their own: see `tables`."""

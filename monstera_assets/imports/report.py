@@ -34,6 +34,8 @@ def print_import(console: Console, settings: Settings, report: ImportReport) -> 
         *_listed("No longer there, but what they landed stays", report.vanished),
         *_listed("Aliases form a cycle, so these ids stay as they are", report.cycles),
         *_listed("Imports disagree, so the first one counts", report.conflicts),
+        *_listed("Revenue differs from Stripe's movements", report.revenue_differences),
+        *_listed("Free by a discount, so never started", report.free_subscriptions),
         *_listed(
             "Several names became one event type",
             [f"{name} ({', '.join(raw)})" for name, raw in report.merged_names.items()],

@@ -103,11 +103,64 @@ ID_COLUMNS: Mapping[str, str] = {
 - alias: the user `from_id` is now the user `to_id`.
 """
 
+BILLING_COLUMNS: Mapping[str, str] = {
+    "event_id": "VARCHAR",
+    "event_type": "VARCHAR",
+    "ts": "TIMESTAMP",
+    "object": "VARCHAR",
+    "object_id": "VARCHAR",
+    "customer": "VARCHAR",
+    "account_id": "VARCHAR",
+    "subscription": "VARCHAR",
+    "is_test": "BOOLEAN",
+    "created_at": "TIMESTAMP",
+    "status": "VARCHAR",
+    "billing_reason": "VARCHAR",
+    "amount_paid": "BIGINT",
+    "currency": "VARCHAR",
+    "paid_at": "TIMESTAMP",
+    "next_attempt_at": "TIMESTAMP",
+    "invoice": "VARCHAR",
+    "payment_intent": "VARCHAR",
+    "cancel_at": "TIMESTAMP",
+    "canceled_at": "TIMESTAMP",
+    "ended_at": "TIMESTAMP",
+    "period_end": "TIMESTAMP",
+    "name": "VARCHAR",
+    "pause_reason": "VARCHAR",
+    "items": "VARCHAR",
+    "lines": "VARCHAR",
+    "is_changed": "BOOLEAN",
+    "is_repriced": "BOOLEAN",
+    "is_new_period": "BOOLEAN",
+    "is_announced": "BOOLEAN",
+    "is_revoked": "BOOLEAN",
+    "is_paused": "BOOLEAN",
+    "is_resumed": "BOOLEAN",
+    "is_malformed": "BOOLEAN",
+}
+"""An object of a billing tool, as it is now, or as it was at an event of it at `ts`.
+
+Amounts are in minor units. `items` and `lines` are JSON lists: what is subscribed, and an invoice's
+lines. `cancel_at` is when a subscription that is to end will end. The flags from `is_changed` on say
+what an update of a subscription changed.
+"""
+
+MOVEMENT_COLUMNS: Mapping[str, str] = {
+    "ts": "TIMESTAMP",
+    "subscription": "VARCHAR",
+    "currency": "VARCHAR",
+    "amount": "BIGINT",
+}
+"""A change of monthly recurring revenue, in minor units, as the billing tool reports it."""
+
 RELATIONS: Mapping[str, Mapping[str, str]] = {
     "events": EVENT_COLUMNS,
     "users": USER_COLUMNS,
     "accounts": ACCOUNT_COLUMNS,
     "ids": ID_COLUMNS,
+    "billing": BILLING_COLUMNS,
+    "movements": MOVEMENT_COLUMNS,
 }
 
 OVERRIDES: Mapping[str, str] = {
@@ -168,8 +221,8 @@ class Role:
 
     @property
     def describes(self) -> bool:
-        """Whether the rows only describe, so that none of them is an event."""
-        return "events" not in self.selects
+        """Whether the rows only describe, so that none of them is an event or a billing fact."""
+        return not {"events", "billing"} & self.selects.keys()
 
     def accepts(self, columns: Iterable[str], name: str) -> bool:
         """Return whether a file with these columns has the role."""

@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from monstera_assets.lifecycle.timezone import UTC, checked_timezone
 
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 _ACCOUNT = re.compile(r"group|email_domain|user|property:.+")
+_STRIPE_ACCOUNT = re.compile(r"customer(\.metadata\..+)?")
+_PAUSE_REASON = re.compile(r"voluntary_pause|seasonal|metadata\..+")
 
 EVENT_KEYS = (
     *("event_id", "user_id", "anonymous_id", "event", "timestamp", "received_at", "location"),
@@ -38,6 +47,7 @@ class ImportKind(StrEnum):
     MIXPANEL = "mixpanel"
     GA4 = "ga4"
     SNOWPLOW = "snowplow"
+    STRIPE = "stripe"
     TABLES = "tables"
 
 
@@ -60,7 +70,13 @@ class ImportSettings(BaseModel):
     )
     account: str = Field(
         "group",
-        description="Where the account comes from: group, property:NAME, email_domain or user.",
+        description="Where the account comes from: group, property:NAME, email_domain or user. For"
+        " stripe: customer (the default) or customer.metadata.NAME.",
+    )
+    pause_reason: str = Field(
+        "voluntary_pause",
+        description="Why Stripe's subscriptions are paused: voluntary_pause, seasonal, or"
+        " metadata.NAME for a property of the subscription.",
     )
     billing: Literal["none"] | None = Field(
         None,
@@ -85,7 +101,9 @@ class ImportSettings(BaseModel):
         default_factory=dict, description="Event types, keyed by the tool's event name."
     )
     tiers: Mapping[str, str] = Field(
-        default_factory=dict, description="Subscription tiers, keyed by the tool's plan."
+        default_factory=dict,
+        description="Subscription tiers, keyed by the tool's plan. For stripe: by the id of a price or"
+        " product.",
     )
 
     @property
@@ -97,18 +115,37 @@ class ImportSettings(BaseModel):
     @property
     def has_billing_facts(self) -> bool:
         """Whether the import states what accounts pay."""
-        return any(key in self.accounts for key in ACCOUNT_KEYS[6:])
+        return self.kind is ImportKind.STRIPE or any(
+            key in self.accounts for key in ACCOUNT_KEYS[6:]
+        )
 
     @field_validator("timezone")
     @classmethod
     def _check_timezone(cls, value: str) -> str:
         return checked_timezone(value)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _set_stripe_account(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("kind") == ImportKind.STRIPE:
+            return {"account": "customer", **values}
+        return values
+
     @field_validator("account")
     @classmethod
-    def _check_account(cls, value: str) -> str:
-        if not _ACCOUNT.fullmatch(value):
+    def _check_account(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("kind") is ImportKind.STRIPE:
+            if not _STRIPE_ACCOUNT.fullmatch(value):
+                raise ValueError("is not customer or customer.metadata.NAME")
+        elif not _ACCOUNT.fullmatch(value):
             raise ValueError("is not group, property:NAME, email_domain or user")
+        return value
+
+    @field_validator("pause_reason")
+    @classmethod
+    def _check_pause_reason(cls, value: str) -> str:
+        if not _PAUSE_REASON.fullmatch(value):
+            raise ValueError("is not voluntary_pause, seasonal or metadata.NAME")
         return value
 
     @field_validator("names")
@@ -124,6 +161,10 @@ class ImportSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_tables(self) -> ImportSettings:
+        if self.kind is ImportKind.STRIPE:
+            for name in ("billing", "events", "deleted_when", "names"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} does not apply to the kind stripe")
         if self.kind is not ImportKind.TABLES:
             if other := sorted({*self.events} - {"columns"}):
                 raise ValueError(

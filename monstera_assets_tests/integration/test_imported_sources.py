@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from monstera_assets_tests.command_line import monstera
-from monstera_assets_tests.import_samples import CATALOG, SAMPLES, Sample, expected_rows
+from monstera_assets_tests.import_samples import CATALOG, SAMPLES, STRIPE, Sample, expected_rows
 
 DEFAULT = "posthog-parquet"
 
@@ -60,3 +60,56 @@ def test_no_row_is_rejected(sample: Sample, tmp_path: Path) -> None:
         for row in sorted(expected_rows(sample, "users"), key=lambda row: row["valid_from"])
     }
     assert {user_id: account_id for user_id, account_id, _ in users} == latest
+
+
+# Worked out by hand from the facts in exports/stripe/expected: the days on which an account's revenue,
+# seats, tier or freezing change. An account pays from its first payment on.
+PAID_FROM = {
+    ("acct_lumen", "2025-06-05"): (200, 10, "professional", None),
+    ("acct_lumen", "2025-07-01"): (400, 10, "enterprise", None),
+    ("acct_lumen", "2025-08-01"): (400, 10, "enterprise", "voluntary_pause"),
+    ("acct_lumen", "2025-08-20"): (400, 10, "enterprise", None),
+    ("acct_north", "2025-06-02"): (0, 3, "trial", None),
+    ("acct_north", "2025-06-09"): (45, 3, "starter", None),
+    ("acct_north", "2025-07-09"): (45, 3, "starter", "payment_dunning"),
+    ("acct_north", "2025-07-14"): (45, 3, "starter", None),
+    ("acct_north", "2025-07-20"): (75, 5, "starter", None),
+}
+
+
+@pytest.mark.slow
+def test_stripe_beside_a_product_tool(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(CATALOG, source)
+    text = "[policy]\nexchange_rates = {EUR = 1.0}\n"
+    for sample in (SAMPLES["segment"], STRIPE):
+        table = sample.import_table()
+        text += "[[import]]\n" + "".join(
+            f"{name} = {_toml(each)}\n" for name, each in table.items()
+        )
+    (tmp_path / "monstera.toml").write_text(text, encoding="utf-8")
+    done = monstera(tmp_path, "run", source=source)
+    assert done.code == 0, done.out + done.err
+    assert done.tables["bronze.bronze_rejected_events"][0] == 0
+    assert done.tables["bronze.bronze_rejected_entities"][0] == 0
+    assert done.tables["bronze.bronze_subscription_events"][0] == 11 + 1
+    with duckdb.connect(done.database, read_only=True) as connection:
+        rows = connection.execute("""
+            SELECT account_id, snapshot_date::VARCHAR, monthly_recurring_revenue, total_seats,
+                subscription_tier, frozen_reason FROM silver.silver_account_state_history
+            QUALIFY (monthly_recurring_revenue, total_seats, subscription_tier, frozen_reason)
+                IS DISTINCT FROM lag((monthly_recurring_revenue, total_seats, subscription_tier,
+                    frozen_reason)) OVER (PARTITION BY account_id ORDER BY snapshot_date)
+            ORDER BY 1, 2""").fetchall()
+        latest = connection.execute(
+            "SELECT account_id, current_state, contract_renewal_date::VARCHAR, as_of_date::VARCHAR"
+            " FROM silver.silver_account_current_state ORDER BY account_id"
+        ).fetchall()
+    assert {(row[0], row[1]): row[2:] for row in rows} == PAID_FROM
+    # The last fact is of 20 August. No one has used the product for 30 days, and Northwind has
+    # cancelled.
+    assert latest == [
+        ("acct_lumen", "at_risk", "2026-06-05", "2025-08-20"),
+        ("acct_north", "at_risk", "2025-09-09", "2025-08-20"),
+    ]
