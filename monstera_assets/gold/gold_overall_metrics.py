@@ -280,13 +280,20 @@ def means_recomputed(
     gold_overall_metrics: ir.Table,
     gold_users_active_daily: ir.Table,
     silver_account_state_history: ir.Table,
+    silver_user_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_subscription_events: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
     """Stickiness agrees with DAU on the 30 days, and mean health with the accounts that pay.
 
-    Stickiness is not compared on the first 29 stored dates, since DAU of earlier dates is not stored.
+    Stickiness is null before the range's 30th day. It is not compared on the first 29 stored dates,
+    since DAU of earlier dates is not stored.
     """
+    begins = ma.range_first_day(
+        silver_user_state_history, silver_daily_user_activity, bronze_subscription_events
+    )
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     history = ma.within(silver_account_state_history, "snapshot_date", window)
     paying = history.filter(history.is_paid)
@@ -308,7 +315,11 @@ def means_recomputed(
     monthly, stickiness, mean_health = ma.metric_columns(both, MONTHLY, STICKINESS, HEALTH)
     expected = ma.ratio(both.active_days, monthly * MONTH)
     return both.filter(
-        ((both.days == MONTH) & ~stickiness.identical_to(expected))
+        ibis.ifelse(
+            ma.day_number(both.metric_date) >= begins + MONTH - 1,
+            (both.days == MONTH) & ~stickiness.identical_to(expected),
+            stickiness.notnull(),
+        )
         | (mean_health.isnull() != both.health.isnull())
         | ((mean_health - both.health).abs() > 1e-9).fill_null(False)
     )
