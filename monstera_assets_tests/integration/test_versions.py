@@ -267,7 +267,8 @@ MORNINGS: Mapping[int, tuple[Mapping[str, Mapping[str, str]], Mapping[str, Mappi
         {"usr_05": {"account_id": "acc_09"}},
     ),
     28: ({"acc_01": {"total_seats": "5"}}, {"usr_01": {"country": "NZ", "plan_type": "free"}}),
-    29: ({"acc_04": {"subscription_tier": "unlisted"}}, {"usr_05": {"account_id": "acc_03"}}),
+    # No fact states the tier of acc_03.
+    29: ({"acc_03": {"subscription_tier": "unlisted"}}, {"usr_05": {"account_id": "acc_03"}}),
     30: ({"acc_01": {"monthly_recurring_revenue": "80.00"}}, {"usr_02": {"account_id": "acc_01"}}),
 }  # fmt: skip
 """Changes to accounts and users on each morning, by id."""
