@@ -19,15 +19,12 @@ from monstera_assets_tests.mornings.plans import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "seed", "restate_days"),
     [
         pytest.param(FIVE_OF_SIXTY, FIVE_OF_SIXTY_SEED, FIVE_RESTATE_DAYS, id="beyond_the_bound"),
-        pytest.param(
-            *(FIVE_OF_SEATS, FIVE_OF_SEATS_SEED, SEATS_RESTATE_DAYS),
-            id="changing_seats",
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(FIVE_OF_SEATS, FIVE_OF_SEATS_SEED, SEATS_RESTATE_DAYS, id="changing_seats"),
     ],
 )
 def test_five_mornings(tmp_path: Path, plan: Plan, seed: int, restate_days: int) -> None:

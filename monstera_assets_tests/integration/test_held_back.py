@@ -199,7 +199,10 @@ def test_an_event_that_moves_to_an_old_day_stays_where_it_was(company: Company) 
 
 @pytest.mark.parametrize(
     ("seed", "by_day"),
-    [pytest.param(1, True, id="by_day"), pytest.param(2, False, id="single_file")],
+    [
+        pytest.param(1, True, id="by_day", marks=pytest.mark.slow),
+        pytest.param(2, False, id="single_file"),
+    ],
 )
 def test_random_changes_are_held_back_whole_until_a_run_without_a_limit(
     tmp_path: Path, seed: int, by_day: bool

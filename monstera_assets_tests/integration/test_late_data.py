@@ -52,7 +52,13 @@ BRONZE = (*ENTITIES, *EVENTS)
 EVERYTHING = tuple(name for wave in waves() for name in wave)
 CALENDAR = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 READING = Reading(first_day=FIRST)
-LAYOUTS = pytest.mark.parametrize("by_day", [False, True], ids=["single_file", "by_day"])
+LAYOUTS = pytest.mark.parametrize(
+    "by_day",
+    [
+        pytest.param(False, id="single_file"),
+        pytest.param(True, id="by_day", marks=pytest.mark.slow),
+    ],
+)
 
 
 def nth(number: int) -> date:

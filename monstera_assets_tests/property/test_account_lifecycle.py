@@ -131,7 +131,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
         assert event_id is None or (*day, event_id) in events
 
 
-@examples(6)
+@examples(4)
 @given(scenario=scenarios)
 def test_states_recomputed_from_facts_are_those_of_the_engine(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -136,6 +137,12 @@ def fact(entity: str, kind: str, day: int | None, entity_type: str = "account") 
     }
 
 
+@cache
+def query_of(window: DateWindow, relations: tuple[Any, ...]) -> str:
+    """Return the query of the metrics, compiled once per window."""
+    return compile_duckdb(gold_state_transition_metrics(*relations, policy=POLICY, window=window))
+
+
 def rows(
     made: LifecycleWarehouse, window: DateWindow | None = None
 ) -> dict[tuple[date, str], dict[str, Any]]:
@@ -152,8 +159,8 @@ def rows(
             *(ACCOUNT_TRANSITIONS, ACCOUNTS, SUBSCRIPTION_EVENTS),
         )
     }
-    relations = [tables[name].relation for name in asset.inputs]
-    select = compile_duckdb(asset(*relations, policy=POLICY, window=window))
+    relations = tuple(tables[name].relation for name in asset.inputs)
+    select = query_of(window, relations)
     names = [column.name for column in TABLE.data_columns]
     cursor = made.connection.execute(f"SELECT {', '.join(names)} FROM ({select})")
     found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
