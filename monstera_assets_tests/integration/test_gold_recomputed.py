@@ -106,6 +106,7 @@ def test_trend_flags_follow_the_latest_date(
     assert wrong == [(0,)]
 
 
+@pytest.mark.slow
 def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> None:
     """Earlier facts count, so that the cohorts of earlier days are complete."""
     write_random_source(tmp_path / "source", seed=1)

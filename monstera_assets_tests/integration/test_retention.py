@@ -46,6 +46,7 @@ def raw_events(graph: Graph) -> dict[str, tuple[int, date]]:
         }
 
 
+@pytest.mark.slow
 def test_numbers_are_kept_and_later_days_can_be_recomputed(
     graph: Graph, seeds_run: SeedsRun
 ) -> None:

@@ -344,6 +344,7 @@ def test_the_seeds_have_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert done.code == 0, done.out
 
 
+@pytest.mark.slow
 def test_a_run_that_rejects_most_rows_starts_with_the_findings(tmp_path: Path) -> None:
     folder = source(tmp_path, events=events_of(FIRST, RUN_DAYS, entity_id="ADA"))
     run = monstera(tmp_path, "run", source=folder)

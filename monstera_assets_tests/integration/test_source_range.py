@@ -149,6 +149,7 @@ def test_without_facts_it_begins_with_the_first_creation(source: Path) -> None:
         found(source)
 
 
+@pytest.mark.slow
 def test_older_entities_have_states_from_the_first_day_on(source: Path, tmp_path: Path) -> None:
     created = "1998-02-03 10:00:00"
     add(source, "accounts", {"account_id": "acc_old", "account_created_at": created})

@@ -95,7 +95,7 @@ def warehouse() -> MemoryWarehouse:
     return made
 
 
-@examples(12)
+@examples(6)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]

@@ -123,7 +123,7 @@ class Relationship:
         ]
 
 
-@examples(12)
+@examples(6)
 @given(scenario=scenarios)
 def test_history_states_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]
