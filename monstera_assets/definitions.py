@@ -27,11 +27,11 @@ from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
-from monstera_assets.operations.last_day import warehouse_io_manager
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.publishing import build_published_copy
 from monstera_assets.operations.recorded_settings import recorded_settings
+from monstera_assets.operations.run_io_manager import run_io_manager
 from monstera_assets.operations.runs import selected_assets_job, whole_graph_job
 from monstera_assets.operations.schedules import (
     daily_job,
@@ -105,7 +105,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             source_changes_sensor(settings, table_assets(settings), first),
         ],
         resources={
-            IO_MANAGER_KEY: warehouse_io_manager(
+            IO_MANAGER_KEY: run_io_manager(
                 settings,
                 first,
                 **_warehouse(settings),

@@ -1,4 +1,4 @@
-"""Refuse runs for days after the last day of data, and record the sizes of tables after other runs.
+"""Refuse runs for days after the last day of data.
 
 The calendar ends yesterday, so days without data can be selected in the Dagster UI. The other runs do
 not need this check, because `run_plan` chooses their days.
@@ -9,65 +9,27 @@ failed, even if the partition was computed before, but does not do this for a ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import date
-from typing import Any
 
-import duckdb
-from dagster import DagsterInstance, DagsterRun, InitResourceContext
+from dagster import DagsterInstance, DagsterRun
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 from monstera_assets.bronze import bronze_loads
 from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.load_events import CHANGED_DAYS
-from monstera_assets.operations.costs import record_sizes
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.errors import WarehouseError
-from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.windows import DateWindow, window_of_run
 from monstera_assets.warehouse.writer import materialized_window
 
 
 class DaysWithoutDataError(DagsterExecutionInterruptedError):
     """A run includes days after the last day of data. Dagster cancels the run."""
-
-
-def warehouse_io_manager(
-    settings: Settings, first_partition: date, **config: Any
-) -> WarehouseIOManager:
-    """Return an IO manager that refuses runs for days without data before their first step.
-
-    After a run of the whole graph, the IO manager records the sizes of tables and files. If this
-    fails, the run is not affected.
-
-    Args:
-        settings: the configuration.
-        first_partition: the first day in the calendar.
-        config: the configuration of the IO manager.
-    """
-
-    class CheckedIOManager(WarehouseIOManager):
-        @contextmanager
-        def yield_for_execution(self, context: InitResourceContext) -> Iterator[Any]:
-            if context.run is not None and context.instance is not None:
-                require_data(context.run, context.instance, settings, first_partition)
-            with super().yield_for_execution(context) as manager:
-                yield manager
-                if context.run is not None and context.instance is not None:
-                    with (
-                        suppress(WarehouseError, duckdb.Error, OSError),
-                        connect(self.database, self.connection_config) as connection,
-                    ):
-                        record_sizes(connection, context.instance, context.run, settings)
-
-    return CheckedIOManager(**config)
 
 
 def require_data(
