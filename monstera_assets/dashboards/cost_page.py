@@ -40,7 +40,7 @@ def render_page(costs: Costs, now: datetime) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["size"] = size_text
-    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "script.js"))
+    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "site.js"))
     return environment.get_template("costs.html").render(
         style=Markup(style),  # noqa: S704  # files in this package
         script=Markup(script),  # noqa: S704

@@ -1,7 +1,4 @@
-"""The design rules: colors, sizes, limits, timeframes and titles.
-
-Sizes are in pixels. Drawings are displayed at about their native size.
-"""
+"""The design rules: colors, limits, timeframes and titles."""
 
 from __future__ import annotations
 
@@ -11,20 +8,14 @@ from typing import Any
 from monstera_assets.gold.metrics import Metric
 
 PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
-INK, MUTED, LINE, TRACK = "ink", "muted", "line", "track"
-COLORS = (PRIMARY, SECONDARY, DECLINING, RISING, INK, MUTED, LINE, TRACK)
-"""Style sheet variables, which let drawings work in light mode, dark mode and print."""
+MUTED, LINE = "muted", "line"
+"""Style sheet variables, which let charts work in light mode, dark mode and print."""
+
+LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", SECONDARY)
+"""Style sheet variables for the lines in a chart whose lines have no color of their own."""
 
 MAX_CHARTS = 20
 """Maximum number of charts per page."""
-MAX_POINTS = 1000
-"""Maximum number of points per chart. Longer series are shown by week."""
-SHADES = 9
-"""The darkest shade for a table cell, where 0 means no shade."""
-
-CARD, WIDE = (368, 190), (770, 250)
-"""Width and height of normal charts and of wide charts, which span two columns."""
-FONT_SIZE = 12
 
 
 @dataclass(frozen=True)
@@ -60,6 +51,14 @@ def words(name: str) -> str:
     """Format a value for display, such as `At risk` for `at_risk`."""
     text = name.replace("_", " ").strip()
     return "API" if text == "api" else text[:1].upper() + text[1:]
+
+
+def state_color(state: str) -> str:
+    """Return the style sheet variable of a state, which has the same color on all pages.
+
+    States of users, product relationships and accounts that mean the same share a color.
+    """
+    return f"state-{state.partition('_')[0]}"
 
 
 def count_text(value: Any) -> str:

@@ -8,57 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from functools import partial, wraps
+from functools import wraps
 from inspect import getcallargs, signature
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
-from monstera_assets.dashboards import findings
-from monstera_assets.dashboards.charts import (
-    Bar,
-    Series,
-    bar_chart,
-    column_chart,
-    line_chart,
-    resolution,
-    small_multiples,
-)
+from monstera_assets.dashboards import charts, findings
 from monstera_assets.dashboards.design import (
-    CARD,
-    WIDE,
+    LINES,
+    SECONDARY,
     Timeframe,
     count_text,
-    share_text,
-    title,
+    headline,
+    state_color,
     words,
 )
-from monstera_assets.dashboards.findings import Point, Wording
+from monstera_assets.dashboards.findings import Point
 from monstera_assets.dashboards.model import (
+    DAY,
     About,
     Cell,
-    DataTable,
+    Chart,
+    Choice,
     Definition,
-    Drawing,
+    Field,
     Figure,
     Item,
     Tile,
     Unavailable,
-    table,
 )
 from monstera_assets.dashboards.reading import NO_REST, WEEK, Daily, Frame, Rest
-from monstera_assets.gold.metrics import Metric, MetricTable
+from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
 
-MAX_PANELS = 8
-"""Maximum number of segments with a small line of their own: those with the highest values."""
-
-WEEK_TO = "Week ending"
+ON_DAY = Field("day", "Day", DAY)
+SERIES = Field("series", "Series")
+SEGMENT = Field("segment", "Segment")
+_FORMATS = {
+    **dict.fromkeys(COUNTS, ",d"),
+    **dict.fromkeys((Unit.SHARE, Unit.RETENTION), ".1%"),
+    **dict.fromkeys((Unit.RATIO, Unit.MONEY, Unit.YEARLY_MONEY), ",.2f"),
+    Unit.CHANGE: "+.1%",
+}
 _Arguments = ParamSpec("_Arguments")
 
 
+class Head(NamedTuple):
+    """An item's name in a few words, and its title by the convention."""
+
+    name: str
+    title: str
+
+
+def head(name: str, *parts: str, by: str = "") -> Head:
+    """Return an item's name and title, `[Entities], [Metric], [Timeframe], [by Segment]`."""
+    entities, what, timeframe = parts
+    return Head(name, headline(entities, what, timeframe, by))
+
+
 def item(
-    heading: str | Callable[..., str],
-) -> Callable[[Callable[Concatenate[str, _Arguments], Item]], Callable[_Arguments, Item]]:
+    heading: Head | Callable[..., Head],
+) -> Callable[[Callable[Concatenate[Head, _Arguments], Item]], Callable[_Arguments, Item]]:
     """Make a function that creates an item return a note if a table is missing.
 
     Args:
@@ -66,27 +76,28 @@ def item(
             receives the function's arguments that match the callable's parameter names.
     """
 
-    def decorate(build: Callable[Concatenate[str, _Arguments], Item]) -> Callable[_Arguments, Item]:
+    def decorate(build: Callable[Concatenate[Head, _Arguments], Item]) -> Callable[_Arguments, Item]:
         @wraps(build)
         def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Item:
             made_heading = heading
-            if callable(made_heading):
-                given = getcallargs(build, "", *args, **kwargs)
+            if not isinstance(made_heading, Head):
+                given = getcallargs(build, Head("", ""), *args, **kwargs)
                 named = {name: given[name] for name in signature(made_heading).parameters}
                 made_heading = made_heading(**named)
             try:
                 return build(made_heading, *args, **kwargs)
             except MissingTableError as error:
-                return Unavailable(made_heading, str(error))
+                return Unavailable(*made_heading, str(error))
 
         return made
 
     return decorate
 
 
-@item(lambda metrics, timeframe, what: title(next(iter(metrics)), timeframe.name, what=what))
+@item(lambda name, metrics, timeframe, what: Head(name, _title(metrics, timeframe, what)))
 def trend(
-    heading: str,
+    heading: Head,
+    name: str,
     daily: Daily,
     metrics: Mapping[Metric, str],
     timeframe: Timeframe,
@@ -94,213 +105,146 @@ def trend(
     what: str = "",
     wide: bool = False,
 ) -> Item:
-    """Create a line chart of up to three metrics by day, or by week if there are too many points.
+    """Create a line chart of metrics with the same unit by day.
 
-    `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title. A
-    `wide` chart spans two columns.
+    `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title.
     """
     days = daily.reader.frame(timeframe).days
-    frame = daily.reader.frame(timeframe, resolution(len(days), len(metrics)))
-    values = daily.by_day(metrics, frame)
+    values = daily.by_day(metrics, daily.reader.frame(timeframe))
     if all(value is None for one in values.values() for value in one):
-        return Unavailable(heading, _nothing_known(metrics))
+        return Unavailable(*heading, nothing_known(metrics))
+    wording = daily.reader.wording
     found = [
-        daily.reader.wording.trend_summary(metric, points(frame.days, one), brief=number > 0)
+        wording.trend_summary(metric, points(days, one), brief=number > 0)
         for number, (metric, one) in enumerate(values.items())
     ]
-    by_week = ", by Week" if frame.step == WEEK and "by" not in heading else ""
-    return line_figure(
-        heading + by_week, " ".join(found), frame.days, metrics, values, daily, wide=wide
-    )
-
-
-def line_figure(
-    heading: str,
-    finding: str,
-    days: Sequence[date],
-    labels: Mapping[Metric, str],
-    values: Mapping[Metric, Sequence[Any]],
-    daily: Daily,
-    *,
-    first_heading: str = "Day",
-    wide: bool = False,
-) -> Figure:
-    """Create a line chart of metrics with the same unit, by day or week."""
-    wording = daily.reader.wording
-    series = [
-        Series(label, numbers(values[metric]), wording.text(metric, _last(values[metric])))
-        for metric, label in labels.items()
+    value = metric_field(next(iter(metrics)), wording.currency)
+    colors = dict(zip(metrics.values(), LINES, strict=False))
+    rows = [
+        (day, label, values[metric][place])
+        for place, day in enumerate(days)
+        for metric, label in metrics.items()
     ]
-    draw = partial(line_chart, days, series, next(iter(labels)).unit)
-    data = day_table(wording, days, values, first_heading)
-    described = about(labels, daily.table)
-    return charted(heading, finding, draw, data, described, wide=wide)
+    chart = Chart(
+        (ON_DAY, SERIES, value),
+        rows,
+        charts.lines(ON_DAY, value, colors),
+        day=ON_DAY.name,
+        series=SERIES.name,
+        colors=colors,
+    )
+    return Figure(*heading, " ".join(found), chart, about(metrics, daily.table), wide)
 
 
-@item(lambda metric, timeframe, weekly: title(metric, timeframe.name, "Week" if weekly else ""))
-def column_chart_figure(
-    heading: str,
+@item(lambda name, metrics, timeframe, what: Head(name, _title(metrics, timeframe, what)))
+def totals(
+    heading: Head,
+    name: str,
     daily: Daily,
-    metric: Metric,
+    metrics: Mapping[Metric, str],
     timeframe: Timeframe,
     *,
-    weekly: bool,
+    what: str = "",
+    colors: Mapping[str, str] | None = None,
     wide: bool = False,
 ) -> Item:
-    """Create a column chart with one column per day, or one per week with the sum of its days."""
+    """Create a column chart of counts or amounts that add up over days: by day or by week.
+
+    `metrics` maps each metric to the name of its part of the columns. Weeks are complete.
+    """
     frame, wording = daily.reader.frame(timeframe), daily.reader.wording
-    days = frame.whole_weeks if weekly else frame.days
-    values = (daily.by_week if weekly else daily.by_day)([metric], frame)
-    if all(value is None for value in values[metric]):
-        return Unavailable(heading, _nothing_known([metric]))
-    if not any(values[metric]):
-        return Unavailable(
-            heading, f"{metric.name} was {wording.text(metric, 0)} on every day in this period."
-        )
-    finding = wording.total(metric, points(days, values[metric]), "week" if weekly else "day")
-    draw = partial(
-        column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
+    by_grain = {
+        "Week": (frame.whole_weeks, daily.by_week(metrics, frame)),
+        "Day": (frame.days, daily.by_day(metrics, frame)),
+    }
+    values = by_grain["Day"][1]
+    if not any(value for one in values.values() for value in one):
+        return Unavailable(*heading, nothing_known(metrics))
+    found = [
+        wording.total(metric, points(frame.days, one), "day")
+        for metric, one in [*values.items()][:2]
+    ]
+    value = metric_field(next(iter(metrics)), wording.currency)
+    colors = colors or dict(zip(metrics.values(), LINES, strict=False))
+    grain = Field("grain", "Grain")
+    rows = [
+        (each, day, label, one[metric][place])
+        for each, (days, one) in by_grain.items()
+        for place, day in enumerate(days)
+        for metric, label in metrics.items()
+    ]
+    chart = Chart(
+        (grain, ON_DAY, SERIES, value),
+        rows,
+        charts.columns(ON_DAY, value, colors),
+        day=ON_DAY.name,
+        series=SERIES.name,
+        colors=colors,
+        choices=(Choice.of(grain, by_grain),),
     )
-    data = day_table(wording, days, values, WEEK_TO if weekly else "Day")
-    return charted(heading, finding, draw, data, about([metric], daily.table), wide=wide)
-
-
-@item(
-    lambda metric, timeframe, by, added_up: title(
-        metric, timeframe.name, f"{by} and Week" if added_up else by
-    )
-)
-def small_multiples_figure(
-    heading: str,
-    daily: Daily,
-    metric: Metric,
-    timeframe: Timeframe,
-    dimension: str,
-    by: str,
-    *,
-    order: Sequence[str] = (),
-    top: int = MAX_PANELS,
-    name: Callable[[str], str] = str,
-    added_up: bool = False,
-    without: str | None = None,
-) -> Item:
-    """Create one small line per segment, by week, and one for the sum of all other segments.
-
-    Args:
-        heading: the title, composed of the metric, the timeframe and `by`.
-        daily: the rows to show.
-        metric: the count to plot, which the segments divide.
-        timeframe: the chart's timeframe.
-        dimension: the column that contains the segments.
-        by: the dimension's name in the title.
-        order: all segments in display order, by default the `top` segments with the highest values.
-        top: number of segments to show.
-        name: a function that returns a segment's display name, which must be unique.
-        added_up: whether to sum each week's days instead of showing the last day.
-        without: a value of the dimension that is not a segment, such as a total.
-    """
-    frame = daily.reader.frame(timeframe, WEEK)
-    found = daily.by_segment(
-        metric, dimension, frame, top=len(order) or top, added_up=added_up, without=without
-    )
-    values = [(name(one), found.shown[one]) for one in order or found.shown if one in found.shown]
-    if found.others:
-        values.append((other(found.others), found.rest))
-    days = frame.whole_weeks if added_up else frame.days
-    return small_lines(
-        heading,
-        days,
-        metric.unit.value,
-        values,
-        about([metric], daily.table),
-        others=found.others,
-        added_up=added_up,
-    )
-
-
-def small_lines(
-    heading: str,
-    days: Sequence[date],
-    what: str,
-    values: Sequence[tuple[str, Sequence[Any]]],
-    described: About,
-    *,
-    others: int = 0,
-    added_up: bool = False,
-) -> Item:
-    """Create small multiples of weekly counts (`what`, such as `users`) by segment.
-
-    Args:
-        heading: the title.
-        days: the last day of each week.
-        what: plural noun for what is counted.
-        values: each segment's name and counts. The segments are parts of a whole.
-        described: the definitions and the source.
-        others: the number of segments that the last entry of `values` sums up, if any.
-        added_up: whether the counts are sums over the weeks instead of counts on the days.
-    """
-    known = [line for line in values if any(value is not None for value in line[1])]
-    if not days or not known:
-        return Unavailable(heading, f"There are no {what} to show.")
-    latest = [(name, float(one[-1] or 0), count_text(one[-1])) for name, one in known]
-    named = latest[:-1] if others and known[-1] is values[-1] else latest
-    series = [Series(name, numbers(one), count_text(one[-1])) for name, one in known]
-    rows = (
-        [Cell(str(day)), *(_cell(value, count_text) for value in row)]
-        for day, *row in reversed([*zip(days, *(one for _, one in known), strict=True)])
-    )
-    return Figure(
-        title=heading,
-        finding=findings.ranking(
-            what,
-            named,
-            whole=sum(value for _, value, _ in latest),
-            when=f"{'in the week ending' if added_up else 'on'} {days[-1]}",
-        ),
-        drawing=small_multiples(days, series),
-        table=table([WEEK_TO if added_up else "Day", *(name for name, _ in known)], rows),
-        about=described,
-    )
+    return Figure(*heading, " ".join(found), chart, about(metrics, daily.table), wide)
 
 
 def bars(
-    heading: str,
+    heading: Head,
     what: str,
     rows: Iterable[tuple[str, Any]],
     described: About,
     *,
     name: str,
-    share: bool = False,
+    whole: bool = False,
     rest: Rest = NO_REST,
 ) -> Item:
     """Create a bar chart of counts (`what`, such as `users`) by category.
 
-    `name` is the category column's heading. If `share` is set, the counts and the `rest` are the parts
-    of a whole, and the table shows each part's share.
+    `name` is the category field's title. If `whole` is set, the counts and the `rest` are the parts of a
+    whole, and the table shows each part's share.
     """
-    rows = [*rows]
-    known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]
+    known = [(label, count, count_text(count)) for label, count in rows if count is not None]
     if not any(count for _, count, _ in known):
-        return Unavailable(heading, f"There are no {what} to show.")
-    drawn = known
+        return Unavailable(*heading, f"There are no {what} to show.")
+    drawn = [(label, count) for label, count, _ in known]
     if rest.categories:
-        rows.append((other(rest.categories), rest.total))
-        drawn = [*known, (other(rest.categories), float(rest.total), count_text(rest.total))]
-    whole = sum(count for _, count, _ in drawn)
-
-    def part(count: Any) -> list[Cell]:
-        return [_cell(None if count is None else count / whole, share_text)] if share else []
-
-    return Figure(
-        title=heading,
-        finding=findings.ranking(what, known, whole=whole if share else None),
-        drawing=bar_chart([Bar(*row) for row in drawn]),
-        table=table(
-            [name, words(what.split()[-1]), *(["Share"] if share else [])],
-            ([Cell(label), _cell(count, count_text), *part(count)] for label, count in rows),
-        ),
-        about=described,
+        drawn.append((other(rest.categories), rest.total))
+    total = sum(count for _, count in drawn)
+    fields = (Field("name", name), Field("count", words(what.split()[-1]), ",d"))
+    finding = findings.ranking(what, known, whole=total if whole else None)
+    chart = Chart(
+        (*fields, Field("share", "Share", ".1%")) if whole else fields,
+        [(*row, row[1] / total) for row in drawn] if whole else drawn,
+        charts.bars(*fields),
     )
+    return Figure(*heading, finding, chart, described)
+
+
+def stacked_areas(
+    heading: Head,
+    rows: Sequence[tuple[Any, ...]],
+    value: Field,
+    order: Sequence[str],
+    finding: str,
+    described: About,
+    *,
+    colors: Mapping[str, str] | None = None,
+    segment: bool = False,
+    wide: bool = True,
+) -> Item:
+    """Create a chart of stacked areas from rows of day, series, segment (if any) and value."""
+    if not rows:
+        return Unavailable(*heading, f"There are no {value.title.lower()} to show.")
+    colors = colors or {words(state): state_color(state) for state in order}
+    fields = (ON_DAY, *([SEGMENT] if segment else []), SERIES, value)
+    chart = Chart(
+        fields,
+        rows,
+        charts.areas(ON_DAY, value, colors),
+        day=ON_DAY.name,
+        series=SERIES.name,
+        colors=colors,
+        segment=SEGMENT.name if segment else "",
+        height=260,
+    )
+    return Figure(*heading, finding, chart, described, wide)
 
 
 def other(categories: int) -> str:
@@ -308,35 +252,9 @@ def other(categories: int) -> str:
     return f"Other ({categories:,})"
 
 
-def metric_bars(
-    heading: str,
-    what: str,
-    metrics: Mapping[Any, Metric],
-    values: Iterable[Any],
-    source: Table,
-    name: str = "",
-) -> Item:
-    """Create a bar chart with one metric per category.
-
-    The categories are states unless `name` is set.
-    """
-    rows = zip(map(words, metrics), values, strict=True)
-    described = about(metrics.values(), source)
-    return bars(heading, what, rows, described, name=name or "State", share=not name)
-
-
-def charted(
-    heading: str,
-    finding: str,
-    draw: Callable[..., Drawing],
-    data: DataTable,
-    described: About,
-    *,
-    wide: bool = False,
-) -> Figure:
-    """Create a figure, with an additional wide drawing if `wide` is set."""
-    in_full = draw(size=WIDE) if wide else None
-    return Figure(heading, finding, draw(size=CARD), data, described, in_full)
+def line_colors(names: Sequence[str]) -> dict[str, str]:
+    """Return a style sheet variable for each line, gray for all lines after the first eight."""
+    return {name: LINES[n] if n < len(LINES) else SECONDARY for n, name in enumerate(names)}
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
@@ -358,6 +276,13 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
         )
         for metric, (then, now) in values.items()
     )
+
+
+def metric_field(metric: Metric, currency: str = "", title: str = "") -> Field:
+    """Return the field that contains a metric."""
+    text = title or metric.short_name or metric.name
+    text = f"{text} ({currency})" if metric.unit.is_money and currency else text
+    return Field(metric.column_name, text, _FORMATS.get(metric.unit, ",.1f"))
 
 
 def definition(metric: Metric) -> Definition:
@@ -387,45 +312,25 @@ def owners(source: Table) -> str:
     return computed
 
 
-def day_table(
-    wording: Wording,
-    days: Sequence[date],
-    values: Mapping[Metric, Sequence[Any]],
-    heading: str = "Day",
-) -> DataTable:
-    """Create a table of metrics by day, with the latest day first."""
-    rows = (
-        [
-            Cell(str(day)),
-            *(
-                _cell(value, partial(wording.text, metric))
-                for metric, value in zip(values, row, strict=True)
-            ),
-        ]
-        for day, *row in reversed([*zip(days, *values.values(), strict=True)])
-    )
-    return table([heading, *(metric.name for metric in values)], rows)
-
-
-def numbers(values: Iterable[Any]) -> list[float | None]:
-    """Convert values to floats for a chart."""
-    return [None if value is None else float(value) for value in values]
-
-
 def points(days: Sequence[date], values: Sequence[Any]) -> list[Point]:
     """Combine values with their days for a finding."""
     return [Point(day, value) for day, value in zip(days, values, strict=True)]
 
 
-def _cell(value: Any, shown: Callable[[Any], str]) -> Cell:
-    return Cell(shown(value), None if value is None else float(value))
+def cell(value: Any, field: Field, link: str = "") -> Cell:
+    """Return a table cell for a value, formatted like the field's values."""
+    order = None if value is None or field.format in ("", DAY) else float(value)
+    if field.format == DAY and value is not None:
+        order = float(value.toordinal())
+    return Cell(field.text(value), order, link)
 
 
-def _last(values: Sequence[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return known[-1] if known else None
+def nothing_known(metrics: Iterable[Metric]) -> str:
+    """Return the reason why a figure is unavailable."""
+    named = " and ".join(metric.name for metric in metrics)
+    return f"There are no values to show for {named} in this period."
 
 
-def _nothing_known(metrics: Iterable[Metric]) -> str:
-    names = " and ".join(metric.name for metric in metrics)
-    return f"{names}: no known values in this period."
+def _title(metrics: Iterable[Metric], timeframe: Timeframe, what: str) -> str:
+    entities, _, rest = next(iter(metrics)).name.partition(" by ")[0].partition(" ")
+    return headline(entities, what or rest, timeframe.name)

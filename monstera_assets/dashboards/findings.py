@@ -14,6 +14,7 @@ from typing import Any
 from monstera_assets.dashboards.design import count_text, plural
 from monstera_assets.dashboards.model import Change, Direction
 from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
+from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.settings import Settings
 
 _IN_POINTS = (Unit.SHARE, Unit.RETENTION)
@@ -175,3 +176,19 @@ def ranking(
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
+
+
+def anomaly_name(measure: str, dimension: str, value: str, state: str) -> str:
+    """Return what an anomaly was found in, such as `Share of churned users with country US`."""
+    what = {
+        "state_share": f"Share of {state.replace('_', ' ')} members",
+        "active_share": "Share of monthly users who were active",
+        "events_per_active_user": "Events per active user",
+    }[measure]
+    return what if dimension == TOTAL else f"{what} with {dimension.replace('_', ' ')} {value}"
+
+
+def anomaly_text(measure: str, observed: float, expected: float) -> str:
+    """Return an anomaly's observed and expected values."""
+    form = ",.1f" if measure == "events_per_active_user" else ".1%"
+    return f"{observed:{form}}, expected {expected:{form}}."

@@ -1,83 +1,144 @@
-"""The home page: key figures and links to all pages."""
+"""The home page: what changed, key figures, and what needs attention."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from datetime import timedelta
 
 from monstera_assets.dashboards import authoring as ma
-from monstera_assets.dashboards.platform_pages import active_users, states_now
+from monstera_assets.dashboards.lifecycle_page import active_users, states_over_time
+from monstera_assets.dashboards.revenue_page import at_risk, needing_attention
+from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
-from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold import gold_revenue_metrics as revenue
-from monstera_assets.gold.metrics import Metric
+from monstera_assets.gold import gold_state_distribution_anomalies as anomalies
+from monstera_assets.gold import gold_state_transition_metrics as moves
+from monstera_assets.warehouse.errors import MissingTableError
 
 _TILES = (
     *(overall.MONTHLY, overall.DAILY, overall.STICKINESS, overall.ACCOUNTS_ACTIVE),
-    *(revenue.REVENUE_CLOSING, overall.HEALTH),
+    *(revenue.REVENUE_CLOSING, revenue.REVENUE_RETAINED_NET, overall.HEALTH),
 )
-_COLUMNS = (
-    *(adoption.USERS_IN_USE, adoption.USERS_TRIED),
-    *(adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE),
-)
-_BELOW = {
-    ma.OVERALL: "Headline figures, 90 days",
-    ma.SEGMENTS: "Users by segment, 18 months",
-    ma.ACTIVITY: "User activity, 18 months",
-}
+_LISTED = 5
+_ANOMALIES = 3
 
 
-def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
+def home_page(reader: ma.Reader) -> ma.Page:
     """Create the home page."""
+    news: list[ma.Link] = []
+    for find in (_growth, _revenue, _moves, _anomalies):
+        with suppress(MissingTableError):
+            news += find(reader)
     return ma.Page(
         file=ma.HOME,
         title="The Company at a Glance",
-        lead="Key figures for the latest day, and links to all views.",
-        up=(),
-        below=(
-            *(ma.Link(ma.VIEWS[v], ma.view_file(v, None), note) for v, note in _BELOW.items()),
-            ma.Link("Accounts", ma.ACCOUNTS, "Health, risk and revenue"),
-            ma.Link("Cross-Product", ma.CROSS_PRODUCT, "Affinity, adoption paths and breadth"),
-        ),
-        below_heading="All views",
-        tiles=ma.tiles(reader.daily(overall.TABLE), _TILES),
+        lead="What changed since last week, the key figures, and what needs attention.",
+        news=tuple(news),
+        tiles=(*ma.tiles(reader.daily(overall.TABLE), _TILES), *at_risk(reader)),
         sections=(
-            ma.section("Users", [active_users(reader), states_now(reader, "Users")]),
-            ma.section("Products", [products(reader, catalog)]),
+            ma.section("Needing attention", [needing_attention(reader, _LISTED)]),
+            ma.section("Users", [active_users(reader), states_over_time(reader, "Users")]),
         ),
+        below=ma.MAIN_PAGES,
+        below_heading="All pages",
     )
 
 
-@ma.item(ma.headline("Products", "Adopted by Users", "to Date", "Product"))
-def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the active products with their adoption metrics and links to their pages."""
-    found = reader.by_key(adoption.TABLE, "product_id")
-    if not catalog.products:
-        return ma.Unavailable(heading, "The product catalog has no active products.")
-    unknown: dict[Metric, Any] = dict.fromkeys(_COLUMNS)
-    values = {product: found.get(product.id, unknown) for product in catalog.products}
-    in_order = sorted(values, key=lambda product: -(values[product][_COLUMNS[0]] or 0))
-    in_use = ma.count_text(values[in_order[0]][adoption.USERS_IN_USE])
-    headings = (metric.name.removesuffix(" to Date") for metric in _COLUMNS)
+def _growth(reader: ma.Reader) -> list[ma.Link]:
+    """Compare the users gained and lost in the latest week with those of the week before."""
+    columns = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
+    values = reader.daily(growth.TABLE, window_days=ma.WEEK).by_day(columns, _two_weeks(reader))
+    (new_before, new), (back_before, back), (lost_before, lost) = values.values()
+    if new is None:
+        return []
+    before = (
+        f" The week before: {new_before:,}, {back_before:,} and {lost_before:,}."
+        if new_before is not None
+        else ""
+    )
+    source = "new" if new > back else "returning"
+    verdict = (
+        "More users left than came."
+        if lost > new + back
+        else f"Growth came mostly from {source} users."
+        if new + back > lost and new != back
+        else "Gains and losses were equal."
+        if new + back == lost
+        else "Growth came equally from new and returning users."
+    )
+    text = f"{new:,} users were new, {back:,} came back and {lost:,} left.{before}"
+    return [ma.Link(text, ma.LIFECYCLE, verdict)]
 
-    def row(product: ma.Product) -> list[ma.Cell]:
-        views = (
-            ma.Link(name.removesuffix(" View"), product.file(view))
-            for view, name in ma.VIEWS.items()
+
+def _revenue(reader: ma.Reader) -> list[ma.Link]:
+    """Sum the MRR movements of the latest week."""
+    frame = reader.frame(ma.Timeframe(ma.WEEK, ""))
+    sums = ", ".join(f"sum({metric.column_name})" for metric in revenue.MOVEMENTS.values())
+    [moved] = reader.rows(
+        [revenue.TABLE],
+        f"SELECT {sums} FROM {revenue.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ?",
+        [frame.first, frame.last],
+    )
+    known = [(kind, amount) for kind, amount in zip(revenue.MOVEMENTS, moved, strict=True) if amount]
+    if not known:
+        return [ma.Link("No account changed its revenue.", ma.REVENUE, "MRR is unchanged.")]
+    money, total = reader.wording.money, sum(amount for _, amount in known)
+    parts = ", ".join(f"{money(amount)} {kind}" for kind, amount in known)
+    verb = "rose by" if total > 0 else "fell by" if total < 0 else "ended where it began:"
+    return [ma.Link(f"{parts}.", ma.REVENUE, f"MRR {verb} {money(abs(total))}.")]
+
+
+def _moves(reader: ma.Reader) -> list[ma.Link]:
+    """Name the move between states whose number changed most from the week before."""
+    last = reader.as_of
+    made = moves.MOVES.column_name
+    recent = f"sum({made}) FILTER (metric_date > $middle)"
+    earlier = f"sum({made}) FILTER (metric_date <= $middle)"
+    rows = reader.rows(
+        [moves.TABLE],
+        f"SELECT from_state, to_state, CAST(coalesce({recent}, 0) AS BIGINT) AS recent,"
+        f" CAST(coalesce({earlier}, 0) AS BIGINT) AS earlier FROM {moves.TABLE.qualified_name}"
+        f" WHERE metric_date BETWEEN $first AND $last AND scope = $scope AND from_state <> '{ma.TOTAL}'"
+        " GROUP BY ALL HAVING recent <> earlier ORDER BY abs(recent - earlier) DESC, 1, 2 LIMIT 1",
+        {
+            "first": last - timedelta(days=2 * ma.WEEK - 1),
+            "middle": last - timedelta(days=ma.WEEK),
+            "last": last,
+            "scope": moves.PLATFORM,
+        },
+    )
+    return [
+        ma.Link(
+            f"{ma.plural(recent, 'user')} this week, {earlier:,} the week before.",
+            ma.LIFECYCLE,
+            f"{'More' if recent > earlier else 'Fewer'} moves from {ma.words(left).lower()} to"
+            f" {ma.words(to).lower()}.",
         )
-        return [
-            ma.Cell(product.name, link=product.file(ma.OVERALL)),
-            *(
-                ma.Cell(reader.wording.text(metric, value), value)
-                for metric in _COLUMNS
-                for value in [values[product][metric]]
-            ),
-            ma.Cell("", links=tuple(views)),
-        ]
+        for left, to, recent, earlier in rows
+    ]
 
-    return ma.Listing(
-        title=heading,
-        finding=f"Most used product: {in_order[0].name}, with {in_use} users.",
-        table=ma.table(["Product", *headings, "Pages"], map(row, in_order)),
-        about=ma.about(_COLUMNS, adoption.TABLE),
-        searchable=True,
+
+def _anomalies(reader: ma.Reader) -> list[ma.Link]:
+    """Describe the latest week's most severe anomalies."""
+    frame = reader.frame(ma.Timeframe(ma.WEEK, ""))
+    rows = reader.rows(
+        [anomalies.TABLE],
+        "SELECT metric_date, measure, segment_dimension, segment_value, state, direction, observed,"
+        f" expected FROM {anomalies.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ?"
+        " ORDER BY CASE severity WHEN 'high' THEN 0 WHEN 'medium' THEN 1 ELSE 2 END,"
+        " abs(score) DESC, metric_date DESC, segment_dimension, segment_value, state LIMIT ?",
+        [frame.first, frame.last, _ANOMALIES],
     )
+    return [
+        ma.Link(
+            ma.anomaly_text(measure, observed, expected),
+            ma.RISK,
+            f"{ma.anomaly_name(measure, dimension, value, state)} was unusually"
+            f" {'high' if direction == 'up' else 'low'} on {day}.",
+        )
+        for day, measure, dimension, value, state, direction, observed, expected in rows
+    ]
+
+
+def _two_weeks(reader: ma.Reader) -> ma.Frame:
+    return ma.Frame(reader.as_of - timedelta(days=ma.WEEK), reader.as_of, ma.WEEK)

@@ -5,12 +5,20 @@ Text is not escaped here because the templates escape all text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monstera_assets.dashboards.design import MAX_CHARTS
+from monstera_assets.gold.published_ids import TOTAL
+
+DAY, TEXT = "day", ""
+"""Formats of fields that contain days and text. All other formats are format specifications for numbers,
+which have the same meaning in Python and in d3-format."""
+_EPOCH = date(1970, 1, 1)
 
 
 class Direction(StrEnum):
@@ -43,15 +51,11 @@ class About:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a page on the site.
-
-    `current` is true if the link points to the page being shown.
-    """
+    """A link to a page on the site."""
 
     text: str
     href: str
     note: str = ""
-    current: bool = False
 
 
 class Cell(NamedTuple):
@@ -60,18 +64,12 @@ class Cell(NamedTuple):
     Attributes:
         text: the displayed text.
         order: the sort key, or None to sort by the text.
-        shade: the shade from 0 (none) to 9 (darkest), or None in a table without shading.
-        quiet: whether the cell looks empty and only screen readers read its text.
         link: the page that the text links to.
-        links: links to display instead of the text.
     """
 
     text: str
     order: float | None = None
-    shade: int | None = None
-    quiet: bool = False
     link: str = ""
-    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,6 @@ class DataTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
-    shaded: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -107,55 +104,157 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A drawing's area that reacts to the pointer, with positions in pixels.
+class Field:
+    """A column of a chart's data.
 
     Attributes:
-        left: position of the first point, or of the first bar's left edge.
-        width: distance to the last point, or to the last bar's right edge.
-        top: upper edge.
-        height: distance to the lower edge.
-        columns: zero-based positions of the figure table's columns that the area shows.
+        name: the name that the chart's specification uses.
+        title: the heading in tables, tooltips and downloads.
+        format: `DAY`, `TEXT`, or the format of a number, such as `,d`.
     """
 
-    left: float
-    width: float
-    top: float
-    height: float
-    columns: tuple[int, ...]
+    name: str
+    title: str
+    format: str = TEXT
+
+    def text(self, value: Any) -> str:
+        """Format a value for display."""
+        if value is None:
+            return "not known"
+        return format(value, self.format) if self.format not in (DAY, TEXT) else str(value)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A chart as SVG markup with escaped text.
+class Choice:
+    """A field of which a chart shows the rows with one value, which readers choose.
 
     Attributes:
-        values: the drawn series, each with its name and its values. A bar is a series of one value.
+        field: the field's name.
+        title: the control's label.
+        options: the values in display order.
+        default: the value that is chosen first.
     """
 
-    svg: str
-    width: int
-    height: int
-    values: tuple[tuple[str, tuple[float | None, ...]], ...]
-    plots: tuple[Plot, ...] = ()
-    bands: bool = False
+    field: str
+    title: str
+    options: tuple[str, ...]
+    default: str
 
-    @property
-    def points(self) -> int:
-        """The number of drawn values."""
-        return sum(len(values) for _, values in self.values)
+    @classmethod
+    def of(cls, chosen: Field, options: Iterable[str], default: str = "") -> Choice:
+        """Return the choice of a field's value, with the first option as the default."""
+        listed = tuple(options)
+        return cls(chosen.name, chosen.title, listed, default or listed[0])
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart's data and its Vega-Lite or Vega specification without data.
+
+    Attributes:
+        fields: the columns of `rows`.
+        rows: the data, ordered for display in a table.
+        spec: the specification. It reads the data set `rows`, and colors can be style sheet variables,
+            such as `var(--primary)`.
+        day: the field that the page's date range filters, if any.
+        series: the field whose values readers can hide, if any. The last field then contains the value.
+        colors: the style sheet variable of each value of `series`, in display order.
+        segment: the field that the page's segment filter applies to, if any. The rows for everybody have
+            the value `TOTAL`, and others have values such as `country:US`.
+        choices: the fields of which one value is shown.
+        height: height in pixels, or 0 if the specification sets it.
+        below: whether the table shows the rows in the reverse order: the latest day first.
+    """
+
+    fields: tuple[Field, ...]
+    rows: Sequence[Sequence[Any]]
+    spec: Mapping[str, Any]
+    day: str = ""
+    series: str = ""
+    colors: Mapping[str, str] = field(default_factory=dict)
+    segment: str = ""
+    choices: tuple[Choice, ...] = ()
+    height: int = 220
+
+    def payload(self) -> dict[str, Any]:
+        """Return what the page's script needs, with the rows by column and days since 1970-01-01."""
+        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.fields)
+        return {
+            "fields": [[one.name, one.title, one.format] for one in self.fields],
+            "columns": [
+                _packed(one.format, list(values))
+                for one, values in zip(self.fields, columns, strict=True)
+            ],
+            "spec": self.spec,
+            "day": self.day,
+            "series": self.series,
+            "colors": self.colors,
+            "segment": self.segment,
+            "choices": [[one.field, one.title, one.options, one.default] for one in self.choices],
+            "height": self.height,
+        }
+
+    def table(self) -> DataTable:
+        """Return the rows that the page shows first, with a column for each series."""
+        names = [one.name for one in self.fields]
+        fixed = {one.field: one.default for one in self.choices}
+        if self.segment:
+            fixed[self.segment] = TOTAL
+        wanted = [(names.index(name), value) for name, value in fixed.items()]
+        rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
+        keys = [n for n, name in enumerate(names) if name not in {*fixed, self.series}]
+        if not self.series:
+            shown = [self.fields[n] for n in keys]
+            body = [[row[n] for n in keys] for row in rows]
+        else:
+            series, value = names.index(self.series), self.fields[-1]
+            found: dict[tuple[Any, ...], dict[str, Any]] = {}
+            for row in rows:
+                found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
+            shown = [self.fields[n] for n in keys[:-1]]
+            shown += [Field(one, one, value.format) for one in self.colors]
+            body = [[*key, *map(row.get, self.colors)] for key, row in found.items()]
+        cells = (
+            [
+                Cell(one.text(value), _number(value, one.format))
+                for one, value in zip(shown, row, strict=True)
+            ]
+            for row in body
+        )
+        return table([one.title for one in shown], cells)
+
+
+def day_number(day: date | None) -> int | None:
+    """Return the number of days since 1970-01-01."""
+    return None if day is None else (day - _EPOCH).days
+
+
+def _packed(form: str, values: list[Any]) -> Any:
+    if form == DAY:
+        return [day_number(value) for value in values]
+    if form == TEXT:
+        texts = list(dict.fromkeys(values))
+        codes = {text: code for code, text in enumerate(texts)}
+        return {"texts": texts, "codes": [codes[value] for value in values]}
+    return [float(value) if isinstance(value, Decimal) else value for value in values]
+
+
+def _number(value: Any, form: str) -> float | None:
+    if value is None or form == TEXT:
+        return None
+    return float((value - _EPOCH).days if form == DAY else value)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its finding, its data and the definitions of its numbers."""
+    """A chart with its name, its title by the convention, its finding and its definitions."""
 
+    name: str
     title: str
     finding: str
-    drawing: Drawing
-    table: DataTable
+    chart: Chart
     about: About
-    wide: Drawing | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,9 +263,10 @@ class Listing:
 
     Attributes:
         searchable: whether readers can filter the rows.
-        footnote: text that explains marks and shades or mentions omitted rows.
+        footnote: text that explains marks or mentions omitted rows.
     """
 
+    name: str
     title: str
     finding: str
     table: DataTable
@@ -179,6 +279,7 @@ class Listing:
 class Unavailable:
     """A note shown in place of an unavailable item, with the reason and what to do."""
 
+    name: str
     title: str
     reason: str
 
@@ -204,8 +305,8 @@ class Page:
         title: heading.
         lead: a sentence about the content.
         up: breadcrumbs, from the home page to the parent.
-        siblings: links to the pages on the same level, including this page.
         below: links to lower-level pages, shown under `below_heading`.
+        news: sentences about what changed, each with the page that shows it.
         tiles: big numbers.
         sections: all content below the big numbers.
 
@@ -216,21 +317,25 @@ class Page:
     file: str
     title: str
     lead: str
-    up: tuple[Link, ...]
+    up: tuple[Link, ...] = ()
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...] = ()
-    siblings: tuple[Link, ...] = ()
     below: tuple[Link, ...] = ()
     below_heading: str = ""
+    news: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
-        charts = sum(isinstance(item, Figure) for item in self.items())
+        charts = len(self.figures())
         if charts > MAX_CHARTS:
             raise ValueError(f"{self.file} has {charts} charts. The limit is {MAX_CHARTS}.")
 
     def items(self) -> Iterator[Item]:
         """Return the items in all sections."""
         return (item for section in self.sections for item in section.items)
+
+    def figures(self) -> list[Figure]:
+        """Return the charts in all sections."""
+        return [item for item in self.items() if isinstance(item, Figure)]
 
 
 def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Section:
@@ -241,10 +346,5 @@ def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Secti
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
     """Create a table in which a column is numeric if any of its cells has a sort key."""
     body = tuple(tuple(row) for row in rows)
-    columns = range(len(headings))
-    return DataTable(
-        tuple(headings),
-        body,
-        numeric=tuple(any(row[n].order is not None for row in body) for n in columns),
-        shaded=tuple(any(row[n].shade is not None for row in body) for n in columns),
-    )
+    numeric = tuple(any(row[n].order is not None for row in body) for n in range(len(headings)))
+    return DataTable(tuple(headings), body, numeric)

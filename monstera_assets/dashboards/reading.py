@@ -18,6 +18,7 @@ import duckdb
 
 from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
 from monstera_assets.dashboards.findings import Wording
+from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import MissingTableError
@@ -25,6 +26,11 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
+SEGMENT_SQL = (
+    f"CASE segment_dimension WHEN '{TOTAL}' THEN '{TOTAL}'"
+    " ELSE segment_dimension || ':' || segment_value END"
+)
+"""The value of the page's segment filter for a row, such as `country:US`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Reader:
     ) -> None:
         """Read from a connection, with the latest day in the `daily` tables as the as-of date."""
         self.wording = wording
+        self.accounts: Mapping[str, str] = {}
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
@@ -95,7 +102,10 @@ class Reader:
         self._daily_rows: dict[tuple[Any, ...], Daily] = {}
 
     def rows(
-        self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
+        self,
+        tables: Iterable[Table],
+        select: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
     ) -> list[tuple[Any, ...]]:
         """Run a query over `tables`, cache its rows and return them.
 
@@ -109,9 +119,11 @@ class Reader:
             if table.name not in self._verified:
                 require_table(self._connection, table)
                 self._verified.add(table.name)
-        asked = (select, *parameters)
+        by_name = isinstance(parameters, Mapping)
+        asked = (select, *(parameters.items() if by_name else parameters))
         if asked not in self._answers:
-            self._answers[asked] = self._connection.execute(select, list(parameters)).fetchall()
+            given = parameters if by_name else list(parameters)
+            self._answers[asked] = self._connection.execute(select, given).fetchall()
         return self._answers[asked]
 
     @cached_property

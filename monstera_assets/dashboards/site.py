@@ -1,38 +1,44 @@
 """Render all pages and replace the site's folder in one step.
 
-Each page is a single file that can be opened from disk, copied and sent by email. The page contains
-its own style and script, and a content security policy blocks network connections. The same tables
-always produce the same bytes.
+The folder can be opened from disk and copied. Its pages load only the folder's own style sheet, script
+and chart library, and a content security policy blocks everything else. The same tables always produce
+the same bytes.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monstera_assets.dashboards import platform_pages, product_pages
-from monstera_assets.dashboards.account_page import accounts_page
-from monstera_assets.dashboards.cross_product_page import cross_product_page
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
-from monstera_assets.dashboards.model import Drawing, Figure, Listing, Page
+from monstera_assets.dashboards.library import chart_library
+from monstera_assets.dashboards.lifecycle_page import lifecycle_page
+from monstera_assets.dashboards.model import Figure, Listing, Page, day_number
 from monstera_assets.dashboards.reading import Reader
-from monstera_assets.dashboards.structure import HOME, main_pages, read_catalog
+from monstera_assets.dashboards.retention_page import retention_page
+from monstera_assets.dashboards.revenue_page import revenue_page
+from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
+
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
+    " form-action 'none'"
+)
 
 
 @dataclass(frozen=True)
@@ -91,60 +97,40 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
-    """Return each page's HTML by file name, with all text escaped."""
+    """Return the text of each file in the site by file name, with all data escaped."""
     loader = PackageLoader("monstera_assets.dashboards")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update({"plots": _plots, "svg": _svg, "day": day_in_words})
+    environment.filters.update({"json": _json, "day": day_in_words})
     environment.tests.update(
         {
             "figure": lambda item: isinstance(item, Figure),
             "listing": lambda item: isinstance(item, Listing),
         }
     )
-    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "script.js"))
     first, last = reader.days or (None, None)
     template = environment.get_template(
         "page.html",
         globals={
-            "style": Markup(style),  # noqa: S704  # files in this package
-            "script": Markup(script),  # noqa: S704
-            "policy": content_policy(style, script),
+            "policy": POLICY,
             "as_of": last,
             "first_day": first,
-            "main_pages": main_pages(),
+            "bounds": {"first": day_number(first), "last": day_number(last)},
+            "main_pages": MAIN_PAGES,
         },
     )
-    return {page.file: template.render(page=page) for page in make_pages(reader, tables)}
+    pages = {page.file: template.render(page=page) for page in make_pages(reader, tables)}
+    own = {name: loader.get_source(environment, name)[0] for name in ("style.css", "site.js")}
+    return {**pages, **own, "vega.js": chart_library()}
 
 
 def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
     """Yield all pages, starting with the home page."""
-    catalog = read_catalog(reader)
-    created = [
-        table
-        for table in tables
-        if table.name.endswith("_created_daily") and table.name != "gold_users_created_daily"
-    ]
-    yield home_page(reader, catalog)
-    yield platform_pages.overall_page(reader, catalog)
-    yield platform_pages.segments_page(reader, catalog)
-    yield platform_pages.activity_page(reader, catalog, created)
-    yield accounts_page(reader)
-    yield cross_product_page(reader, catalog)
-    for product in catalog.products:
-        yield product_pages.overall_page(reader, catalog, product)
-        yield product_pages.segments_page(reader, catalog, product)
-        yield product_pages.activity_page(reader, catalog, product)
-
-
-def content_policy(style: str, script: str) -> str:
-    """Return a content security policy that allows only the page's own style and script."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
-        " img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    yield home_page(reader)
+    yield lifecycle_page(reader)
+    yield retention_page(reader)
+    yield revenue_page(reader)
 
 
 def day_in_words(day: date) -> str:
@@ -152,22 +138,7 @@ def day_in_words(day: date) -> str:
     return f"{day.day} {day:%B} {day.year}"
 
 
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _plots(drawing: Drawing) -> str:
-    places = [
-        [
-            *(round(place, 1) for place in (plot.left, plot.width, plot.top, plot.height)),
-            plot.columns,
-        ]
-        for plot in drawing.plots
-    ]
-    return json.dumps(places, separators=(",", ":"))
-
-
-def _svg(drawing: Drawing, figure: str) -> Markup:
-    """Return a drawing's SVG, with the figure's title and finding as its accessible name."""
-    named = f'<svg role="img" aria-labelledby="{figure}-title {figure}-finding" '
-    return Markup(drawing.svg.replace("<svg ", named, 1))  # noqa: S704  # the text is escaped
+def _json(value: Any) -> Markup:
+    """Return JSON that cannot end the element that contains it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # escaped

@@ -8,17 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
-from monstera_assets.dashboards.model import Link, Page, Section, Tile
+from monstera_assets.dashboards.model import Link
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.gold.published_ids import NONE, own_id
 from monstera_assets.warehouse.errors import MissingTableError
 
-HOME = "index.html"
+HOME, LIFECYCLE, RETENTION = "index.html", "lifecycle.html", "retention.html"
+REVENUE, PRODUCTS, ACTIVITY = "revenue.html", "products.html", "activity.html"
+RISK, ACCOUNTS = "risk.html", "accounts.html"
 HOME_LINK = Link("Home", HOME)
-OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
-ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
-VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""Titles of the platform and product views, keyed by the view's name in file names."""
+MAIN_PAGES = (
+    Link("Lifecycle", LIFECYCLE, "Who joins, stays, leaves and comes back"),
+    Link("Retention", RETENTION, "Which cohorts stay"),
+    Link("Revenue", REVENUE, "What MRR gained and lost"),
+    Link("Products", PRODUCTS, "What people adopt, and together with what"),
+    Link("Activity", ACTIVITY, "What people do"),
+    Link("Risk", RISK, "Who may leave, and what is unusual"),
+    Link("Accounts", ACCOUNTS, "Each account's health and history"),
+)
+"""The links in the navigation bar."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,10 @@ class Product:
     name: str
     slug: str
 
-    def file(self, view: str) -> str:
-        """Return the file name of a view."""
-        return f"product_{self.slug}_{view}.html"
+    @property
+    def file(self) -> str:
+        """The file name of the product's page."""
+        return f"product_{self.slug}.html"
 
 
 @dataclass(frozen=True)
@@ -80,43 +89,3 @@ def file_names(ids: Sequence[str]) -> dict[str, str]:
             name, number = f"{plain}_{number}", number + 1
         names[node] = name
     return names
-
-
-def view_file(view: str, product: Product | None) -> str:
-    """Return the file name of a product or platform view."""
-    return product.file(view) if product else f"{view}.html"
-
-
-def view_page(
-    view: str,
-    catalog: Catalog,
-    product: Product | None,
-    lead: str,
-    sections: Sequence[Section],
-    tiles: Sequence[Tile] = (),
-) -> Page:
-    """Create a product or platform view with links to related views."""
-    others = (other for other in catalog.products if other is not product)
-    return Page(
-        file=view_file(view, product),
-        title=f"{product.name}: {VIEWS[view]}" if product else VIEWS[view],
-        lead=lead,
-        up=(HOME_LINK, Link(VIEWS[view], view_file(view, None))) if product else (HOME_LINK,),
-        siblings=tuple(
-            Link(text.removesuffix(" View"), view_file(one, product), current=one == view)
-            for one, text in VIEWS.items()
-        ),
-        below=tuple(Link(other.name, other.file(view)) for other in others),
-        below_heading=f"This view for {'other products' if product else 'each product'}",
-        tiles=tuple(tiles),
-        sections=tuple(sections),
-    )
-
-
-def main_pages() -> tuple[Link, ...]:
-    """Return the navigation bar's links."""
-    return (
-        *(Link(text, view_file(view, None)) for view, text in VIEWS.items()),
-        Link("Accounts", ACCOUNTS),
-        Link("Cross-Product", CROSS_PRODUCT),
-    )

@@ -61,7 +61,7 @@ class QueryCache:
             with gc_disabled():
                 query = compile_it()
             if path:
-                _write(path, query)
+                write_privately(path, json.dumps(asdict(query)))
         self._queries[name] = query
         return query
 
@@ -92,21 +92,21 @@ def open_cache(*depends_on: str) -> QueryCache:
         if folder.exists():
             os.utime(folder)  # the folders used least recently are deleted first
         else:
-            _make_private(root)
+            make_private(root)
             _prune(root)
-            _make_private(folder)
+            make_private(folder)
     except OSError:
         return QueryCache()
-    return QueryCache(folder if _is_private(root) and _is_private(folder) else None)
+    return QueryCache(folder if is_private(root) and is_private(folder) else None)
 
 
-def cache_folder() -> Path | None:
-    """Return the user's folder for compiled queries, or None if the user has no home folder."""
+def cache_folder(name: str = "queries") -> Path | None:
+    """Return a folder in the user's cache folder, or None if the user has no home folder."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         return None
-    return base / "monstera" / "queries" if base.is_absolute() else None
+    return base / "monstera" / name if base.is_absolute() else None
 
 
 @cache
@@ -139,7 +139,7 @@ def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
 def _read(path: Path) -> Query | None:
     """Return the query in a file, or None if the file is missing, damaged or not private."""
     try:
-        if not _is_private(path):
+        if not is_private(path):
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
         return Query(**{**found, "parameters": tuple(found["parameters"])})
@@ -147,25 +147,26 @@ def _read(path: Path) -> Query | None:
         return None
 
 
-def _write(path: Path, query: Query) -> None:
+def write_privately(path: Path, text: str) -> None:
     """Write a file atomically. Errors are ignored, since the cache only saves time."""
     with suppress(OSError):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(query), file)
+                file.write(text)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Create a folder that only this user can use."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _is_private(path: Path) -> bool:
+def is_private(path: Path) -> bool:
     """Return whether a path belongs to this user, is writable only by this user and is not a link."""
     found = path.lstat()
     return (
