@@ -1,7 +1,7 @@
 """Chart specifications: Vega-Lite, and Vega for flows, which Vega-Lite cannot draw.
 
-A specification refers to fields by name and contains no data, size or theme. The page's script adds
-the rows that the reader chose, the size and the theme. Colors are variables in the style sheet.
+A specification refers to fields by name and contains no data, width or theme. The page's script adds
+them, and replaces a height of `step` pixels per value of the field `of`. Colors are variables in the style sheet.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ def var(color: str) -> str:
     return f"var(--{color})"
 
 
-def lines(x: Field, y: Field, colors: Mapping[str, str], *, dots: bool = False) -> Spec:
-    """Draw one line per series. Days without a value are gaps."""
+def lines(
+    x: Field, y: Field, colors: Mapping[str, str], *, dots: bool = False, most: float | None = None
+) -> Spec:
+    """Draw one line per series. Days without a value are gaps, and values above `most` are cut off."""
     base = {
         "x": _along(x),
-        "y": _up(y),
+        "y": {**_up(y), **({} if most is None else {"scale": {"domainMax": most}})},
         "color": _color("series", colors),
         "strokeDash": _dashes(colors),
     }
@@ -37,15 +39,23 @@ def lines(x: Field, y: Field, colors: Mapping[str, str], *, dots: bool = False) 
         "data": _DATA,
         "layer": [
             {
-                "mark": {"type": "line", "point": dots, "invalid": "break-paths-show-domains"},
+                "mark": {
+                    "type": "line",
+                    "point": dots,
+                    "clip": most is not None,
+                    "invalid": "break-paths-show-domains",
+                },
                 "encoding": base,
                 **({"params": [BRUSH]} if x.format == DAY else {}),
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 45},
+                "mark": {"type": "point", "filled": True, "size": 45, "clip": most is not None},
                 "encoding": {
                     **{channel: base[channel] for channel in ("x", "y", "color")},
-                    "opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0},
+                    "opacity": {
+                        "condition": {"param": "near", "empty": False, "value": 1},
+                        "value": 0,
+                    },
                     "tooltip": tooltip([x, Field("series", "Line"), y]),
                 },
                 "params": [near],
@@ -54,23 +64,25 @@ def lines(x: Field, y: Field, colors: Mapping[str, str], *, dots: bool = False) 
     }
 
 
-def columns(x: Field, y: Field, colors: Mapping[str, str], *, step: str = "") -> Spec:
-    """Draw stacked columns, with negative values below zero.
-
-    `step` is the time unit between two columns if it is always the same, such as `yearmonth`.
-    """
-    along = {**_along(x), "timeUnit": f"utc{step}"} if step else _along(x)
+def columns(x: Field, y: Field, colors: Mapping[str, str]) -> Spec:
+    """Draw stacked columns over days, with negative values below zero."""
+    axis = {"title": None, "format": "%-d %b %y", "labelAngle": 0, "labelOverlap": "greedy"}
     return {
         "data": _DATA,
         "mark": {"type": "bar", "width": {"band": 0.85}},
         "encoding": {
-            "x": along,
+            "x": {
+                "field": x.name,
+                "type": "ordinal",
+                "timeUnit": "utcyearmonthdate",
+                "axis": {**axis, "labelSeparation": 14, "ticks": False},
+            },
             "y": _up(y),
             "color": _color("series", colors),
             "order": {"field": "series", "sort": "ascending"},
             "tooltip": tooltip([x, Field("series", "Part"), y]),
         },
-        **({"params": [BRUSH]} if x.format == DAY else {}),
+        "params": [BRUSH],
     }
 
 
@@ -112,7 +124,7 @@ def bars(name: Field, value: Field, *, color: str = PRIMARY) -> Spec:
     label = {"field": value.name, "type": "quantitative", "format": value.format}
     return {
         "data": _DATA,
-        "height": {"step": 26},
+        "height": {"step": 26, "of": name.name},
         "layer": [
             {"mark": {"type": "bar", "color": var(color), "height": 12}, "encoding": base},
             {
@@ -130,9 +142,13 @@ def heatmap(
 
     If `middle` is set, values below and above it have different colors, such as 1 for a lift.
     """
-    scale: Spec = {"range": [var("surface"), var("shade")], "domainMin": 0}
+    scale: Spec = {"range": [var("surface"), var("shade")], "domainMin": 0, "interpolate": "rgb"}
     if middle is not None:
-        scale = {"range": [var("shade-below"), var("surface"), var("shade")], "domainMid": middle}
+        scale = {
+            "range": [var("shade-below"), var("surface"), var("shade")],
+            "domainMid": middle,
+            "interpolate": "rgb",
+        }
     if most is not None:
         scale["domainMax"] = most
     axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 150}
@@ -141,14 +157,19 @@ def heatmap(
             "field": x.name,
             "type": "ordinal",
             "sort": None,
-            "axis": {**axis, "orient": "top", "title": x.title, "labelAngle": 0 if x.format else -35},
+            "axis": {
+                **axis,
+                "orient": "top",
+                "title": x.title,
+                "labelAngle": 0 if x.format else -35,
+            },
         },
         "y": {"field": y.name, "type": "ordinal", "sort": None, "axis": axis},
         "tooltip": tooltip([y, x, value]),
     }
     return {
         "data": _DATA,
-        "height": {"step": 24},
+        "height": {"step": 24, "of": y.name},
         "layer": [
             {
                 "mark": {"type": "rect", "cornerRadius": 2, "stroke": var("surface")},
@@ -286,7 +307,7 @@ def timeline(lane: Field, start: Field, end: Field, what: Field, colors: Mapping
     """Draw intervals of days as bars, with one row per lane."""
     return {
         "data": _DATA,
-        "height": {"step": 26},
+        "height": {"step": 26, "of": lane.name},
         "mark": {"type": "bar", "height": 16},
         "encoding": {
             "y": {
@@ -405,7 +426,10 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
         "signals": [
             {"name": "gap", "value": 14},
             {"name": "edge", "update": "min(150, width * 0.3)"},
-            {"name": "gaps", "update": "max(data('left_nodes').length, data('right_nodes').length, 1)"},
+            {
+                "name": "gaps",
+                "update": "max(data('left_nodes').length, data('right_nodes').length, 1)",
+            },
         ],
         "data": [
             {
@@ -481,7 +505,9 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                         "path": {"field": "path"},
                         "stroke": {"scale": "color", "field": source.name},
                         "strokeOpacity": {"value": 0.4},
-                        "strokeWidth": {"signal": "max(scale('y', datum.amount) - scale('y', 0), 1)"},
+                        "strokeWidth": {
+                            "signal": "max(scale('y', datum.amount) - scale('y', 0), 1)"
+                        },
                         "tooltip": {
                             "signal": f"{{'From': datum.{source.name}, 'To': datum.{target.name},"
                             f" '{amount.title}': format(datum.amount, '{amount.format}')}}"
@@ -559,4 +585,3 @@ def _dashes(colors: Mapping[str, str]) -> Spec:
         },
         "legend": None,
     }
-

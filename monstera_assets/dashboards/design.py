@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from monstera_assets.gold.metrics import Metric
@@ -69,6 +70,11 @@ def count_text(value: Any) -> str:
 def share_text(value: Any) -> str:
     """Format a share for display."""
     return "not known" if value is None else f"{value:.1%}"
+
+
+def day_text(day: date) -> str:
+    """Format a day for display, such as 30 Jun 2025."""
+    return f"{day.day} {day:%b %Y}"
 
 
 def plural(count: int, thing: str) -> str:

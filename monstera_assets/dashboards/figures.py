@@ -76,7 +76,9 @@ def item(
             receives the function's arguments that match the callable's parameter names.
     """
 
-    def decorate(build: Callable[Concatenate[Head, _Arguments], Item]) -> Callable[_Arguments, Item]:
+    def decorate(
+        build: Callable[Concatenate[Head, _Arguments], Item],
+    ) -> Callable[_Arguments, Item]:
         @wraps(build)
         def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Item:
             made_heading = heading
@@ -103,11 +105,13 @@ def trend(
     timeframe: Timeframe,
     *,
     what: str = "",
+    most: float | None = None,
     wide: bool = False,
 ) -> Item:
     """Create a line chart of metrics with the same unit by day.
 
     `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title.
+    Values above `most` are cut off.
     """
     days = daily.reader.frame(timeframe).days
     values = daily.by_day(metrics, daily.reader.frame(timeframe))
@@ -128,7 +132,7 @@ def trend(
     chart = Chart(
         (ON_DAY, SERIES, value),
         rows,
-        charts.lines(ON_DAY, value, colors),
+        charts.lines(ON_DAY, value, colors, most=most),
         day=ON_DAY.name,
         series=SERIES.name,
         colors=colors,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from monstera_assets.dashboards.design import count_text, plural
+from monstera_assets.dashboards.design import count_text, day_text, plural
 from monstera_assets.dashboards.model import Change, Direction
 from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
 from monstera_assets.gold.published_ids import TOTAL
@@ -20,6 +20,8 @@ from monstera_assets.settings import Settings
 _IN_POINTS = (Unit.SHARE, Unit.RETENTION)
 _ABSOLUTE = {Unit.SCORE: "{:+.1f}", Unit.RATIO: "{:+.2f}"}
 """Formats of the differences of units whose changes are shown as differences."""
+_LARGE_AMOUNT = 100
+"""Amount of money from which pages show whole units of the currency."""
 _NAMED = 3
 """Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
@@ -57,10 +59,14 @@ class Wording:
 
     def text(self, metric: Metric, value: Any) -> str:
         """Format a metric's value."""
+        if metric.unit.is_money and value is not None:
+            return self.money(value)
         return metric.format(value, self.currency)
 
     def money(self, amount: Any) -> str:
-        """Format an amount of money."""
+        """Format an amount of money, without decimal places if it is large."""
+        if abs(amount) >= _LARGE_AMOUNT:
+            return f"{amount:,.0f} {self.currency}"
         return money_text(amount, self.currency)
 
     def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
@@ -74,7 +80,7 @@ class Wording:
         first, last = known[0], known[-1]
         old, new = self.text(metric, first.value), self.text(metric, last.value)
         if len(known) == 1:
-            return f"{metric.name} was {old} on {first.day}, the only day with a value."
+            return f"{metric.name} was {old} on {day_text(first.day)}, the only day with a value."
         highest = max(known, key=lambda point: point.value)
         days = (last.day - first.day).days
         if new == old:
@@ -86,11 +92,11 @@ class Wording:
             by = self._difference(metric, first.value, last.value, "points")
             part = f" ({by})" if by else ""
             change = f"{metric.name} {verb} from {old} to {new}{part} in {plural(days, 'day')}"
-        unknown = "" if last == points[-1] else f" No value is known after {last.day}."
+        unknown = "" if last == points[-1] else f" No value is known after {day_text(last.day)}."
         if brief:
             return f"{change}.{unknown}"
         most = self.text(metric, highest.value)
-        return f"{change}. The highest value was {most} on {highest.day}.{unknown}"
+        return f"{change}. The highest value was {most} on {day_text(highest.day)}.{unknown}"
 
     def total(self, metric: Metric, points: Sequence[Point], period: str) -> str:
         """Describe a daily metric's total and the day or week (`period`) with the highest value."""
@@ -103,7 +109,11 @@ class Wording:
         if not added:
             return f"{sentence}."
         highest = max(known, key=lambda point: point.value)
-        when = f"in the week ending {highest.day}" if period == "week" else f"on {highest.day}"
+        when = (
+            f"in the week ending {day_text(highest.day)}"
+            if period == "week"
+            else f"on {day_text(highest.day)}"
+        )
         most = self.text(metric, highest.value)
         return f"{sentence}. The highest value was {most} {when}."
 

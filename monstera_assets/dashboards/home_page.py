@@ -79,7 +79,9 @@ def _revenue(reader: ma.Reader) -> list[ma.Link]:
         f"SELECT {sums} FROM {revenue.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ?",
         [frame.first, frame.last],
     )
-    known = [(kind, amount) for kind, amount in zip(revenue.MOVEMENTS, moved, strict=True) if amount]
+    known = [
+        (kind, amount) for kind, amount in zip(revenue.MOVEMENTS, moved, strict=True) if amount
+    ]
     if not known:
         return [ma.Link("No account changed its revenue.", ma.REVENUE, "MRR is unchanged.")]
     money, total = reader.wording.money, sum(amount for _, amount in known)
@@ -134,7 +136,7 @@ def _anomalies(reader: ma.Reader) -> list[ma.Link]:
             ma.anomaly_text(measure, observed, expected),
             ma.RISK,
             f"{ma.anomaly_name(measure, dimension, value, state)} was unusually"
-            f" {'high' if direction == 'up' else 'low'} on {day}.",
+            f" {'high' if direction == 'up' else 'low'} on {ma.day_text(day)}.",
         )
         for day, measure, dimension, value, state, direction, observed, expected in rows
     ]

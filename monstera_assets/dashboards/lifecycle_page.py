@@ -45,31 +45,42 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
             (overall.MONTHLY, overall.WEEKLY, overall.DAILY, overall.STICKINESS, overall.CREATED),
         ),
         sections=(
-            ma.section("Growth", [growth_figure(reader), active_users(reader), quick_ratio(reader)]),
-            ma.section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
-            ma.section("Moves", [moves_figure(reader, "Users"), dwell_times(reader)]),
             ma.section(
-                "Rates",
+                "Growth", [growth_figure(reader), active_users(reader), quick_ratio(reader)]
+            ),
+            ma.section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
+            ma.section("Moves", [moves_figure(reader, "Users")]),
+            ma.section(
+                "Rates and times",
                 [
-                    ma.trend(
-                        name,
-                        rates,
-                        {rate.share: label for rate, label in shown.items()},
-                        _PERIOD,
-                        what=f"{' and '.join(shown.values())} Share Weekly",
-                    )
-                    for name, shown in (
-                        ("Leaving", {moves.CHURN: "Churned", moves.DORMANCY: "Dormant"}),
-                        ("Coming back", {moves.WIN_BACK: "Won Back", moves.REACTIVATION: "Reactivated"}),
-                        ("Never activated", {moves.NEVER_ACTIVATED: "Never Activated"}),
-                    )
+                    *(
+                        ma.trend(
+                            name,
+                            rates,
+                            {rate.share: label for rate, label in shown.items()},
+                            _PERIOD,
+                            what=f"{' and '.join(shown.values())} Share Weekly",
+                        )
+                        for name, shown in (
+                            ("Leaving", {moves.CHURN: "Churned", moves.DORMANCY: "Dormant"}),
+                            (
+                                "Coming back",
+                                {moves.WIN_BACK: "Won Back", moves.REACTIVATION: "Reactivated"},
+                            ),
+                            ("Never activated", {moves.NEVER_ACTIVATED: "Never Activated"}),
+                        )
+                    ),
+                    dwell_times(reader),
                 ],
             ),
             ma.section(
                 "Engagement",
                 [
                     ma.trend(
-                        "Activated within 7 days", daily, {overall.ACTIVATION.share: "Activated"}, _PERIOD
+                        "Activated within 7 days",
+                        daily,
+                        {overall.ACTIVATION.share: "Activated"},
+                        _PERIOD,
                     ),
                     ma.trend("Stickiness", daily, {overall.STICKINESS: "DAU / MAU"}, _PERIOD),
                     power(reader),
@@ -165,10 +176,16 @@ def active_users(heading: ma.Head, reader: ma.Reader) -> ma.Item:
 def quick_ratio(reader: ma.Reader) -> ma.Item:
     """Plot users gained per user lost over 30 days."""
     daily = reader.daily(growth.TABLE, window_days=30)
-    return ma.trend("Gained per lost user", daily, {growth.QUICK_RATIO: "Quick ratio"}, _PERIOD)
+    return ma.trend(
+        "Gained per lost user", daily, {growth.QUICK_RATIO: "Quick ratio"}, _PERIOD, most=10
+    )
 
 
-@ma.item(lambda entities: ma.head("States over time", entities, "in State Daily", _PERIOD.name, by="State"))
+@ma.item(
+    lambda entities: ma.head(
+        "States over time", entities, "in State Daily", _PERIOD.name, by="State"
+    )
+)
 def states_over_time(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
     """Plot users or accounts by state, in total and by segment, on the last day of each week."""
     frame = reader.frame(_PERIOD)
@@ -183,13 +200,19 @@ def states_over_time(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.I
     rows = [(day, segment, ma.words(state), users) for day, segment, state, users in found]
     latest = {row[2]: row[3] for row in rows if row[0] == frame.last and row[1] == ma.TOTAL}
     known = [(name, users, ma.count_text(users)) for name, users in latest.items()]
-    finding = ma.ranking(entities.lower(), known, whole=sum(latest.values()), when=f"on {frame.last}")
+    finding = ma.ranking(
+        entities.lower(), known, whole=sum(latest.values()), when=f"on {ma.day_text(frame.last)}"
+    )
     described = ma.about([distribution.MEMBERS], distribution.TABLE)
     states = STATES[entities]
     return ma.stacked_areas(heading, rows, members, states, finding, described, segment=True)
 
 
-@ma.item(lambda entities: ma.head("States now", entities, "in State Daily", ma.LATEST_DAY.name, by="State"))
+@ma.item(
+    lambda entities: ma.head(
+        "States now", entities, "in State Daily", ma.LATEST_DAY.name, by="State"
+    )
+)
 def states_now(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
     """Chart users or accounts by state on the as-of date."""
     metrics = overall.USERS_IN_STATE if entities == "Users" else overall.ACCOUNTS_IN_STATE
@@ -199,7 +222,11 @@ def states_now(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
     return ma.bars(heading, entities.lower(), rows, described, name="State", whole=True)
 
 
-@ma.item(lambda entities: ma.head("Moves between states", entities, "Moves Daily", _PERIOD.name, by="Transition"))
+@ma.item(
+    lambda entities: ma.head(
+        "Moves between states", entities, "Moves Daily", _PERIOD.name, by="Transition"
+    )
+)
 def moves_figure(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
     """Draw the sums of moves between states over the chosen days as a Sankey diagram."""
     frame = reader.frame(_PERIOD)
@@ -211,7 +238,9 @@ def moves_figure(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
         [frame.first, frame.last, _SCOPES[entities]],
     )
     if not found:
-        return ma.Unavailable(*heading, f"No {entities.lower()} changed their state in this period.")
+        return ma.Unavailable(
+            *heading, f"No {entities.lower()} changed their state in this period."
+        )
     rows = [(day, ma.words(left), ma.words(to), count) for day, left, to, count in found]
     sums: dict[str, int] = {}
     for _, left, to, count in rows:
@@ -234,7 +263,11 @@ def moves_figure(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
     return ma.Figure(*heading, finding, chart, ma.about([moves.MOVES], moves.TABLE), wide=True)
 
 
-@ma.item(ma.head("Days in a state before leaving it", "Users", "Days in State Mean", _PERIOD.name, by="State"))
+@ma.item(
+    ma.head(
+        "Days in a state before leaving it", "Users", "Days in State Mean", _PERIOD.name, by="State"
+    )
+)
 def dwell_times(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """Chart the mean number of days that users were in the state that they left."""
     frame = reader.frame(_PERIOD)
@@ -249,17 +282,27 @@ def dwell_times(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
     if not rows:
         return ma.Unavailable(*heading, "No users changed their state in this period.")
-    fields = (ma.Field("state", "State"), ma.Field("days", "Mean days", ",.1f"), ma.Field("moves", "Moves", ",d"))
+    fields = (
+        ma.Field("state", "State"),
+        ma.Field("days", "Mean days", ",.1f"),
+        ma.Field("moves", "Moves", ",d"),
+    )
     shown = [(ma.words(state), mean, count) for state, mean, count in rows]
     finding = (
         f"Users who left a state had been in it longest in {shown[0][0].lower()}:"
         f" {shown[0][1]:,.1f} days on average."
     )
     chart = ma.Chart(fields, shown, ma.charts.bars(*fields[:2]))
-    return ma.Figure(*heading, finding, chart, ma.about([moves.DAYS_IN_STATE, moves.MOVES], moves.TABLE))
+    return ma.Figure(
+        *heading, finding, chart, ma.about([moves.DAYS_IN_STATE, moves.MOVES], moves.TABLE)
+    )
 
 
-@ma.item(ma.head("Days active", "Users", "Active per Window", f"Last {_POWER_WINDOW} Days", by="Active Days"))
+@ma.item(
+    ma.head(
+        "Days active", "Users", "Active per Window", f"Last {_POWER_WINDOW} Days", by="Active Days"
+    )
+)
 def power(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """Chart users by their number of active days, in steps of four."""
     metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from monstera_assets.dashboards.design import MAX_CHARTS
+from monstera_assets.dashboards.design import MAX_CHARTS, day_text
 from monstera_assets.gold.published_ids import TOTAL
 
 DAY, TEXT = "day", ""
@@ -111,17 +111,21 @@ class Field:
         name: the name that the chart's specification uses.
         title: the heading in tables, tooltips and downloads.
         format: `DAY`, `TEXT`, or the format of a number, such as `,d`.
+        missing: the text for missing values.
     """
 
     name: str
     title: str
     format: str = TEXT
+    missing: str = "not known"
 
     def text(self, value: Any) -> str:
         """Format a value for display."""
         if value is None:
-            return "not known"
-        return format(value, self.format) if self.format not in (DAY, TEXT) else str(value)
+            return self.missing
+        if self.format == DAY:
+            return day_text(value)
+        return format(value, self.format) if self.format else str(value)
 
 
 @dataclass(frozen=True)

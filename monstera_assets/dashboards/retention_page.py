@@ -15,7 +15,10 @@ _COUNTED = {
     "Active in it or later": (cohorts.USERS_RETAINED_UNBOUNDED, cohorts.RETENTION_UNBOUNDED),
 }
 _KIND, _COUNTING = ma.Field("kind", "Periods"), ma.Field("series", "Counting")
-_COHORT, _NUMBER = ma.Field("cohort", "Signed up in"), ma.Field("period", "Periods since signup", ",d")
+_COHORT, _NUMBER = (
+    ma.Field("cohort", "Signed up in"),
+    ma.Field("period", "Periods since signup", ",d"),
+)
 _SHARE = ma.Field("share", "Retained", ".1%")
 
 
@@ -31,7 +34,9 @@ def retention_page(reader: ma.Reader) -> ma.Page:
     )
 
 
-@ma.item(ma.head("Retention by cohort", "Users", "Retained Share per Period", _PERIOD.name, by="Cohort"))
+@ma.item(
+    ma.head("Retention by cohort", "Users", "Retained Share per Period", _PERIOD.name, by="Cohort")
+)
 def triangle(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """Draw the share of each cohort that is retained in each period, with the average of all."""
     rows = [
@@ -43,12 +48,13 @@ def triangle(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         return ma.Unavailable(*heading, "No cohort has completed a period.")
     found = [
         (share, start)
-        for kind, counting, segment, start, _, period, share in _shares(reader)
+        for kind, counting, segment, start, users, period, share in _shares(reader)
         if (kind, counting, segment) == (_KINDS["month"], next(iter(_COUNTED)), ma.TOTAL)
         and start is not None
         and period == 1
+        and users >= reader.wording.minimum_base
     ]
-    finding = "No monthly cohort has completed its second period."
+    finding = "No monthly cohort that is large enough to compare has completed its second period."
     if found:
         best, worst = max(found), min(found)
         finding = (
@@ -108,13 +114,15 @@ def sizes(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
     if not rows:
         return ma.Unavailable(*heading, "No users have signed up.")
-    totals = [(f"{day:%B %Y}", users, f"{users:,}") for day, segment, users in rows if segment == ma.TOTAL]
+    totals = [
+        (f"{day:%B %Y}", users, f"{users:,}") for day, segment, users in rows if segment == ma.TOTAL
+    ]
     month, users = ma.Field("day", "Month of signup", ma.DAY), ma.Field("users", "Users", ",d")
     label = {"Users": "primary"}
     chart = ma.Chart(
         (month, ma.SEGMENT, ma.SERIES, users),
         [(day, segment, "Users", count) for day, segment, count in rows],
-        ma.charts.columns(month, users, label, step="yearmonth"),
+        ma.charts.columns(month, users, label),
         day=month.name,
         series=ma.SERIES.name,
         colors=label,
@@ -131,8 +139,12 @@ def _shares(reader: ma.Reader) -> list[tuple]:
     for kind, most in _COHORTS.items():
         for counting, (retained, share) in _COUNTED.items():
             size, kept = cohorts.USERS_IN_COHORT.column_name, retained.column_name
-            where = f"WHERE cohort_type = '{kind}' AND {kept} IS NOT NULL AND period_number < {most}"
-            chosen = f"'{_KINDS[kind]}' AS kind, '{counting}' AS counting, {ma.SEGMENT_SQL} AS segment"
+            where = (
+                f"WHERE cohort_type = '{kind}' AND {kept} IS NOT NULL AND period_number < {most}"
+            )
+            chosen = (
+                f"'{_KINDS[kind]}' AS kind, '{counting}' AS counting, {ma.SEGMENT_SQL} AS segment"
+            )
             parts += [
                 f"SELECT {chosen}, NULL AS cohort, CAST(sum({size}) AS BIGINT) AS users, period_number,"
                 f" sum({kept}) / sum({size}) AS share FROM {table} {where} GROUP BY ALL",

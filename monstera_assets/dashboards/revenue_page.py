@@ -7,7 +7,6 @@ from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_accounts_needing_attention as attention
-from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_by_tier as by_tier
 from monstera_assets.gold import gold_revenue_metrics as revenue
 from monstera_assets.warehouse.errors import MissingTableError
@@ -52,8 +51,11 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
                         retained,
                         _PERIOD,
                         what="Retained Net and Gross Monthly",
+                        most=2,
                     ),
-                    ma.trend("Paying accounts", daily, {revenue.ACCOUNTS_PAYING: "Paying"}, _PERIOD),
+                    ma.trend(
+                        "Paying accounts", daily, {revenue.ACCOUNTS_PAYING: "Paying"}, _PERIOD
+                    ),
                 ],
             ),
             ma.section("Needing attention", [needing_attention(reader, _LISTED)]),
@@ -72,7 +74,11 @@ def waterfall(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     rows = [
         (name, label, value)
         for name, opening, moved, closing in months
-        for label, value in [("Opening", opening), *zip(_MOVED, moved, strict=True), ("Closing", closing)]
+        for label, value in [
+            ("Opening", opening),
+            *zip(_MOVED, moved, strict=True),
+            ("Closing", closing),
+        ]
     ]
     chart = ma.Chart(
         (month, step, amount),
@@ -87,7 +93,9 @@ def waterfall(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     finding = f"{name}: MRR went from {money(opening)} to {money(closing)}."
     if largest[1]:
         finding += f" The largest movement was {largest[0].lower()} ({money(largest[1])})."
-    described = ma.about((revenue.REVENUE_OPENING, *_MOVED.values(), revenue.REVENUE_CLOSING), revenue.TABLE)
+    described = ma.about(
+        (revenue.REVENUE_OPENING, *_MOVED.values(), revenue.REVENUE_CLOSING), revenue.TABLE
+    )
     return ma.Figure(*heading, finding, chart, described, wide=True)
 
 
@@ -137,9 +145,7 @@ def movements(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     won = sum(row[3] for row in rows if row[0] == "Day" and row[3] > 0)
     lost = sum(row[3] for row in rows if row[0] == "Day" and row[3] < 0)
     money = reader.wording.money
-    finding = (
-        f"From {frame.first} to {frame.last}, {money(won)} was won and {money(-lost)} was lost."
-    )
+    finding = f"From {ma.day_text(frame.first)} to {ma.day_text(frame.last)}, {money(won)} was won and {money(-lost)} was lost."
     return ma.Figure(*heading, finding, chart, ma.about(_MOVED.values(), revenue.TABLE), wide=True)
 
 
@@ -155,16 +161,30 @@ def tiers(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         [frame.first, frame.last, frame.last],
     )
     amount = ma.metric_field(revenue.REVENUE_CLOSING, reader.wording.currency)
-    latest = [(tier, float(mrr), reader.wording.money(mrr)) for day, tier, mrr in rows if day == frame.last]
+    latest = [
+        (tier, float(mrr), reader.wording.money(mrr))
+        for day, tier, mrr in rows
+        if day == frame.last
+    ]
     names = [tier for tier, _, _ in sorted(latest, key=lambda one: (-one[1], one[0]))]
     names += sorted({tier for _, tier, _ in rows} - {*names})
-    finding = ma.ranking("MRR", latest, when=f"on {frame.last}")
+    finding = ma.ranking("MRR", latest, when=f"on {ma.day_text(frame.last)}")
     described = ma.about([revenue.REVENUE_CLOSING], by_tier.TABLE)
     colors = ma.line_colors(names)
-    return ma.stacked_areas(heading, rows, amount, names, finding, described, colors=colors, wide=False)
+    return ma.stacked_areas(
+        heading, rows, amount, names, finding, described, colors=colors, wide=False
+    )
 
 
-@ma.item(ma.head("Accounts needing attention", "Accounts", "Needing Attention", ma.LATEST_DAY.name, by="Account"))
+@ma.item(
+    ma.head(
+        "Accounts needing attention",
+        "Accounts",
+        "Needing Attention",
+        ma.LATEST_DAY.name,
+        by="Account",
+    )
+)
 def needing_attention(heading: ma.Head, reader: ma.Reader, most: int) -> ma.Item:
     """List the accounts that need attention, highest revenue first."""
     count, total, nearest = _attention(reader)
@@ -176,7 +196,7 @@ def needing_attention(heading: ma.Head, reader: ma.Reader, most: int) -> ma.Item
         "why": ma.Field("why", "Why"),
         "monthly_recurring_revenue": ma.Field("mrr", f"MRR at risk ({money})", ",.2f"),
         "churn_probability": ma.Field("risk", "Churn risk", ".0%"),
-        "days_to_renewal": ma.Field("renewal", "Days to renewal", ",d"),
+        "days_to_renewal": ma.Field("renewal", "Days to renewal", ",d", "not set"),
         "health_score": ma.Field("health", "Health", ",.0f"),
         "health_change_30": ma.Field("change", "in 30 days", "+,.0f"),
         "active_seats": ma.Field("active", "Active seats", ",d"),
@@ -228,7 +248,9 @@ def at_risk(reader: ma.Reader) -> tuple[ma.Tile, ...]:
         "The last revenue of lapsed accounts has churned already, so it is not included.",
     )
     money, source = reader.wording.money, attention.TABLE.qualified_name
-    return (ma.Tile(described.name, money(total), described, source, note=ma.plural(count, "account")),)
+    return (
+        ma.Tile(described.name, money(total), described, source, note=ma.plural(count, "account")),
+    )
 
 
 def _attention(reader: ma.Reader) -> tuple[int, Any, int | None]:
@@ -267,6 +289,3 @@ def _month(month: date, first: date, last: date) -> str:
     begins = "" if first == month else f", from {first.day} {first:%b}"
     ends = "" if (following - last).days == 1 else f", through {last.day} {last:%b}"
     return f"{month:%b %Y}{begins}{ends}"
-
-
-_ = overall

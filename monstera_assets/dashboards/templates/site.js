@@ -118,7 +118,7 @@
     }
     format(value, form) {
       if (value === null || value === undefined) return "not known";
-      return form === "day" ? dayText(value) : form === "" ? value : this.view.locale?.().format?.(form)(value) ?? number(value, form);
+      return form === "day" ? longDay(value) : form === "" ? value : number(value, form);
     }
     /** Fill the table below the chart: a row per day or category, a column per series. */
     table() {
@@ -151,6 +151,8 @@
       delete spec.$schema;
       const brush = matchMedia("(pointer: fine)").matches && JSON.stringify(spec).includes('"brush"');
       if (!brush) spec.params = (spec.params ?? []).filter((one) => one.name !== "brush");
+      this.step = spec.height;
+      if (this.step?.of) spec.height = this.steps();
       const size = isVega ? { width: this.host.clientWidth - 6, height: this.height } : { width: "container", ...(spec.height ? {} : { height: this.height }), autosize: { type: "fit-x", contains: "padding" } };
       if (isVega) spec.data[0].values = this.shown();
       const result = await vegaEmbed(this.host, { ...size, ...spec, ...(isVega ? {} : { datasets: { rows: this.shown() } }) }, {
@@ -160,6 +162,7 @@
       if (brush) this.brushed();
       this.decorate();
     }
+    steps() { return this.step.step * Math.max(1, new Set(this.shown().map((row) => row[this.step.of])).size); }
     brushed() {
       let timer;
       try {
@@ -177,6 +180,7 @@
     async update() {
       this.decorate();
       if (this.spec.$schema === "vega") return this.draw();
+      if (this.step?.of) this.view?.height(this.steps());
       this.view?.data("rows", this.shown());
       await this.view?.resize().runAsync();
     }
