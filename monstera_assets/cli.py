@@ -368,8 +368,12 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.status import read_status
 
-    report = write_site(settings, output or settings.dashboards, metric_tables(settings))
+    with open_instance(settings) as instance:
+        status = read_status(instance, settings, datetime.now(UTC))
+    report = write_site(settings, output or settings.dashboards, metric_tables(settings), status)
     until = (
         f"data through {report.as_of}" if report.as_of else "no data (start with `monstera run`)"
     )

@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from dagster import AssetKey, AssetsDefinition, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 
-from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards import OWNERS
-from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
+from monstera_assets.dashboards.extract import extract
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.settings import Settings
-from monstera_assets.silver.silver_account_current_state import TABLE as ACCOUNTS
-from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
-from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
-from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
-from monstera_assets.silver.silver_user_product_state_history import TABLE as PRODUCT_HISTORY
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 
 KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
-OTHER_TABLES = (CATALOG, ACCOUNTS, ATTENTION, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
-"""Other tables, from which pages read product names and facts that gold tables do not aggregate."""
-
 
 def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site from all declared metric tables."""
+    """Return the asset that builds the site, which depends on the tables in the extract."""
 
     @asset(
         key=KEY,
-        deps=[asset_key(table.name) for table in (*tables, *OTHER_TABLES)],
+        deps=[asset_key(table.name) for table in extract(tables).values()],
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},
         description="How are the platform, each product and the accounts performing? This static site"
         " shows the metrics and can be opened from disk, without a network connection or a server."
         " Each build replaces all pages."
-        "\n\nGrain: one page per view, for the platform and for each active product.",
+        "\n\nGrain: one page per subject, active product, account and person that a page names.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
         # Imported here because only this step needs the module.
         from monstera_assets.dashboards.findings import Wording
         from monstera_assets.dashboards.site import build_site
+        from monstera_assets.operations.status import read_status
 
+        instance = AssetExecutionContext.get().instance
+        status = read_status(instance, settings, datetime.now(UTC))
         with warehouse.connect() as connection:
             wording = Wording.of(settings)
-            report = build_site(connection, settings.dashboards, tables, wording)
+            report = build_site(connection, settings.dashboards, tables, wording, status)
         return MaterializeResult(
             metadata={
                 "path": MetadataValue.path(report.index.absolute()),

@@ -1,7 +1,8 @@
 """Chart specifications: Vega-Lite, and Vega for flows, which Vega-Lite cannot draw.
 
 A specification refers to fields by name and contains no data, width or theme. The page's script adds
-them, and replaces a height of `step` pixels per value of the field `of`. Colors are variables in the style sheet.
+them, and replaces a height of `step` pixels per value of the field `of`. Colors are variables in the
+style sheet.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def columns(x: Field, y: Field, colors: Mapping[str, str]) -> Spec:
                 "field": x.name,
                 "type": "ordinal",
                 "timeUnit": "utcyearmonthdate",
-                "axis": {**axis, "labelSeparation": 14, "ticks": False},
+                "axis": {**axis, "labelSeparation": 14, "labelFlush": True, "ticks": False},
             },
             "y": _up(y),
             "color": _color("series", colors),

@@ -201,8 +201,8 @@ def bars(
 ) -> Item:
     """Create a bar chart of counts (`what`, such as `users`) by category.
 
-    `name` is the category field's title. If `whole` is set, the counts and the `rest` are the parts of a
-    whole, and the table shows each part's share.
+    `name` is the category field's title. If `whole` is set, the counts and the `rest` are the parts of
+    a whole, and the table shows each part's share.
     """
     known = [(label, count, count_text(count)) for label, count in rows if count is not None]
     if not any(count for _, count, _ in known):

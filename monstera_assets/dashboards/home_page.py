@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.dashboards.lifecycle_page import active_users, states_over_time
@@ -15,17 +16,22 @@ from monstera_assets.gold import gold_state_distribution_anomalies as anomalies
 from monstera_assets.gold import gold_state_transition_metrics as moves
 from monstera_assets.warehouse.errors import MissingTableError
 
+if TYPE_CHECKING:
+    from monstera_assets.operations.status import Status
+
 _TILES = (
     *(overall.MONTHLY, overall.DAILY, overall.STICKINESS, overall.ACCOUNTS_ACTIVE),
     *(revenue.REVENUE_CLOSING, revenue.REVENUE_RETAINED_NET, overall.HEALTH),
 )
 _LISTED = 5
 _ANOMALIES = 3
+_CHECKS_NAMED = 3
+_LATE_DAYS = 30
 
 
-def home_page(reader: ma.Reader) -> ma.Page:
-    """Create the home page."""
-    news: list[ma.Link] = []
+def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
+    """Create the home page. The status, if it is known, adds failing checks and lateness."""
+    news = _operations(status) if status else []
     for find in (_growth, _revenue, _moves, _anomalies):
         with suppress(MissingTableError):
             news += find(reader)
@@ -42,6 +48,25 @@ def home_page(reader: ma.Reader) -> ma.Page:
         below=ma.MAIN_PAGES,
         below_heading="All pages",
     )
+
+
+def _operations(status: Status) -> list[ma.Link]:
+    """Describe lateness and failing checks."""
+    found = []
+    due, latest = status.due.day, status.latest_day
+    # Data that ends long ago is history, such as the example data, and not late.
+    if status.late and latest and (due - latest).days <= _LATE_DAYS:
+        text = f"{ma.day_text(due)} was due by {status.due.deadline:%-d %b %Y %H:%M %Z}."
+        found.append(ma.Link(text, "", "The data is late."))
+    failing = [
+        f"{count} of level {level}" for level, count in status.failing_checks.items() if count
+    ]
+    if failing:
+        names = [f"{one.table}.{name}" for one in status.tables for name in one.failing_checks]
+        more = f" and {len(names) - _CHECKS_NAMED} more" if len(names) > _CHECKS_NAMED else ""
+        text = f"{', '.join(names[:_CHECKS_NAMED])}{more}. `monstera status` lists them."
+        found.append(ma.Link(text, "", f"Checks fail: {', '.join(failing)}."))
+    return found
 
 
 def _growth(reader: ma.Reader) -> list[ma.Link]:

@@ -16,8 +16,8 @@ from monstera_assets.dashboards.design import MAX_CHARTS, day_text
 from monstera_assets.gold.published_ids import TOTAL
 
 DAY, TEXT = "day", ""
-"""Formats of fields that contain days and text. All other formats are format specifications for numbers,
-which have the same meaning in Python and in d3-format."""
+"""Formats of fields that contain days and text. All other formats are format specifications for
+numbers, which have the same meaning in Python and in d3-format."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -163,8 +163,8 @@ class Chart:
         day: the field that the page's date range filters, if any.
         series: the field whose values readers can hide, if any. The last field then contains the value.
         colors: the style sheet variable of each value of `series`, in display order.
-        segment: the field that the page's segment filter applies to, if any. The rows for everybody have
-            the value `TOTAL`, and others have values such as `country:US`.
+        segment: the field that the page's segment filter applies to, if any. The rows for everybody
+            have the value `TOTAL`, and others have values such as `country:US`.
         choices: the fields of which one value is shown.
         height: height in pixels, or 0 if the specification sets it.
         below: whether the table shows the rows in the reverse order: the latest day first.

@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 
 from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
+from monstera_assets.dashboards.extract import extract
 from monstera_assets.dashboards.findings import Wording
-from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.gold.metrics import Metric, MetricTable
+from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
@@ -89,14 +90,18 @@ class Reader:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        daily: Sequence[MetricTable],
+        metric_tables: Sequence[MetricTable],
         wording: Wording,
     ) -> None:
-        """Read from a connection, with the latest day in the `daily` tables as the as-of date."""
+        """Read the tables in the extract from a connection.
+
+        The as-of date is the latest day in the daily metric tables.
+        """
         self.wording = wording
         self.accounts: Mapping[str, str] = {}
         self._connection = connection
-        self._daily = daily
+        self._extract = extract(metric_tables)
+        self._daily = [table for table in metric_tables if table.partition_column]
         self._verified: set[str] = set()
         self._answers: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         self._daily_rows: dict[tuple[Any, ...], Daily] = {}
@@ -113,11 +118,12 @@ class Reader:
 
         Raises:
             MissingTableError: If a table was never materialized.
-            SchemaMismatchError: If a stored table differs from its declaration.
+            SchemaMismatchError: If a column of a stored table differs from its declaration.
+            KeyError: If the extract does not contain a table.
         """
         for table in tables:
             if table.name not in self._verified:
-                require_table(self._connection, table)
+                require_table(self._connection, self._extract[table.name], whole=False)
                 self._verified.add(table.name)
         by_name = isinstance(parameters, Mapping)
         asked = (select, *(parameters.items() if by_name else parameters))

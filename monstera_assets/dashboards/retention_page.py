@@ -149,7 +149,8 @@ def _shares(reader: ma.Reader) -> list[tuple]:
                 f"SELECT {chosen}, NULL AS cohort, CAST(sum({size}) AS BIGINT) AS users, period_number,"
                 f" sum({kept}) / sum({size}) AS share FROM {table} {where} GROUP BY ALL",
                 f"SELECT {chosen}, cohort_start, {size}, period_number, {share.column_name}"
-                f" FROM {table} {where} QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {most}",
+                f" FROM {table} {where}"
+                f" QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {most}",
             ]
     select = " UNION ALL ".join(f"({part})" for part in parts)
     order = " ORDER BY kind, counting, segment, cohort DESC NULLS FIRST, period_number"

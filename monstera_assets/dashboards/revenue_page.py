@@ -104,7 +104,6 @@ def movements(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """Chart MRR movements by month, week and day, losses below zero."""
     frame = reader.frame(_PERIOD)
     grains = {"Month": "month", "Week": "week", "Day": "day"}
-    columns = ", ".join(metric.column_name for metric in _MOVED.values())
     sums = ", ".join(f"sum({metric.column_name})" for metric in _MOVED.values())
     # Weeks end on the weekday of the as-of date, as on all pages.
     start = {
@@ -115,8 +114,8 @@ def movements(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     found = reader.rows(
         [revenue.TABLE],
         " UNION ALL ".join(
-            f"(SELECT '{name}' AS grain, {start[unit]} AS day, {sums} FROM (SELECT metric_date, {columns}"
-            f" FROM {revenue.TABLE.qualified_name} WHERE metric_date BETWEEN $first AND $last)"
+            f"(SELECT '{name}' AS grain, {start[unit]} AS day, {sums}"
+            f" FROM {revenue.TABLE.qualified_name} WHERE metric_date BETWEEN $first AND $last"
             " GROUP BY ALL ORDER BY day)"
             for name, unit in grains.items()
         ),
@@ -145,7 +144,10 @@ def movements(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     won = sum(row[3] for row in rows if row[0] == "Day" and row[3] > 0)
     lost = sum(row[3] for row in rows if row[0] == "Day" and row[3] < 0)
     money = reader.wording.money
-    finding = f"From {ma.day_text(frame.first)} to {ma.day_text(frame.last)}, {money(won)} was won and {money(-lost)} was lost."
+    finding = (
+        f"From {ma.day_text(frame.first)} to {ma.day_text(frame.last)}, {money(won)} was won and"
+        f" {money(-lost)} was lost."
+    )
     return ma.Figure(*heading, finding, chart, ma.about(_MOVED.values(), revenue.TABLE), wide=True)
 
 
@@ -194,18 +196,19 @@ def needing_attention(heading: ma.Head, reader: ma.Reader, most: int) -> ma.Item
     fields = {
         "account_id": ma.Field("account_id", "Account"),
         "why": ma.Field("why", "Why"),
-        "monthly_recurring_revenue": ma.Field("mrr", f"MRR at risk ({money})", ",.2f"),
+        "monthly_recurring_revenue": ma.Field("mrr", f"MRR ({money})", ",.2f"),
         "churn_probability": ma.Field("risk", "Churn risk", ".0%"),
-        "days_to_renewal": ma.Field("renewal", "Days to renewal", ",d", "not set"),
+        "days_to_renewal": ma.Field("renewal", "Renewal in days", ",d", "not set"),
         "health_score": ma.Field("health", "Health", ",.0f"),
         "health_change_30": ma.Field("change", "in 30 days", "+,.0f"),
-        "active_seats": ma.Field("active", "Active seats", ",d"),
+        "active_seats": ma.Field("active", "Active", ",d"),
         "total_seats": ma.Field("seats", "of seats", ",d"),
         "state_since": ma.Field("since", "State since", ma.DAY),
     }
     rows = reader.rows(
         [attention.TABLE],
-        f"SELECT {', '.join(fields)} FROM {attention.TABLE.qualified_name} ORDER BY attention_rank LIMIT ?",
+        f"SELECT {', '.join(fields)} FROM {attention.TABLE.qualified_name}"
+        " ORDER BY attention_rank LIMIT ?",
         [most],
     )
     renewal = "" if nearest is None else f" The next renewal is in {ma.plural(nearest, 'day')}."

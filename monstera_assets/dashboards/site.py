@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,13 +27,15 @@ from monstera_assets.dashboards.model import Figure, Listing, Page, day_number
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
-from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
+from monstera_assets.dashboards.structure import HOME, MAIN_PAGES
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
 
+if TYPE_CHECKING:
+    from monstera_assets.operations.status import Status
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
@@ -59,28 +61,35 @@ def build_site(
     output: Path,
     tables: Sequence[MetricTable],
     wording: Wording,
+    status: Status | None = None,
 ) -> SiteReport:
     """Build all pages and replace all previous pages in `output` in one step.
 
-    The connection must not have an open transaction.
+    The connection must not have an open transaction. The home page shows the status, if it is given.
 
     Raises:
         SiteError: If the folder cannot be written to.
         SchemaMismatchError: If a stored table differs from its declaration.
     """
     with writer.transaction(connection):
-        reader = Reader(connection, [table for table in tables if table.partition_column], wording)
-        pages = render_site(reader, tables)
+        reader = Reader(connection, tables, wording)
+        files = render_site(reader, tables, status)
         as_of = reader.days[1] if reader.days else None
     snapshots = Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
     with snapshots.replacing() as folder:
-        for name, text in pages.items():
+        for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
-    size = sum(len(text.encode()) for text in pages.values())
-    return SiteReport(output / CURRENT / HOME, len(pages), size, as_of)
+    size = sum(len(text.encode()) for text in files.values())
+    count = sum(name.endswith(".html") for name in files)
+    return SiteReport(output / CURRENT / HOME, count, size, as_of)
 
 
-def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) -> SiteReport:
+def write_site(
+    settings: Settings,
+    output: Path,
+    tables: Sequence[MetricTable],
+    status: Status | None = None,
+) -> SiteReport:
     """Build the site from a warehouse that is opened in read-only mode.
 
     Raises:
@@ -93,10 +102,12 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
         lock_timeout_seconds=settings.lock_timeout_seconds,
         read_only=True,
     ) as connection:
-        return build_site(connection, output, tables, Wording.of(settings))
+        return build_site(connection, output, tables, Wording.of(settings), status)
 
 
-def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
+def render_site(
+    reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
+) -> dict[str, str]:
     """Return the text of each file in the site by file name, with all data escaped."""
     loader = PackageLoader("monstera_assets.dashboards")
     environment = Environment(
@@ -120,14 +131,16 @@ def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]
             "main_pages": MAIN_PAGES,
         },
     )
-    pages = {page.file: template.render(page=page) for page in make_pages(reader, tables)}
+    pages = {page.file: template.render(page=page) for page in make_pages(reader, tables, status)}
     own = {name: loader.get_source(environment, name)[0] for name in ("style.css", "site.js")}
     return {**pages, **own, "vega.js": chart_library()}
 
 
-def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
+def make_pages(
+    reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
+) -> Iterator[Page]:
     """Yield all pages, starting with the home page."""
-    yield home_page(reader)
+    yield home_page(reader, status)
     yield lifecycle_page(reader)
     yield retention_page(reader)
     yield revenue_page(reader)

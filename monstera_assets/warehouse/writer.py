@@ -96,8 +96,12 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     _verify_stored(table, stored)
 
 
-def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+def require_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, *, whole: bool = True
+) -> None:
     """Verify that the table exists and matches its declaration.
+
+    If `whole` is false, the stored table can have other columns too.
 
     Raises:
         SchemaMismatchError: If the stored table has different columns or types.
@@ -109,7 +113,10 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
             f"{table.qualified_name} is required but was never materialized. Materialize the table"
             " first, for example with: monstera run"
         )
-    _verify_stored(table, stored)
+    declared = {column.name for column in table.columns}
+    _verify_stored(
+        table, {name: kind for name, kind in stored.items() if whole or name in declared}
+    )
 
 
 def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
