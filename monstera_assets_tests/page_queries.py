@@ -1,6 +1,6 @@
-"""The numbers that dashboard pages should show, each from an SQL query on the tables.
+"""The rows that the charts and tables of the dashboard pages should contain, each from an SQL query.
 
-Each item title on each page has an entry, which was written from the definition of the item. Nothing is
+Each item on each page has an entry, which was written from the definition of the item. Nothing is
 read with the code of the dashboards.
 """
 
@@ -18,9 +18,7 @@ import duckdb
 
 MIN_BASE = 30
 """Counts and amounts below this number are too small for a change in percent."""
-MAX_POINTS = 1000
-DAY, WEEK = "Day", "Week ending"
-Row = list[Any]
+Row = tuple[Any, ...]
 Form = Callable[[Any], str]
 
 
@@ -35,12 +33,10 @@ def percent(value: Any) -> str:
     return "not known" if value is None else f"{value * 100:.1f}%"
 
 
-def whole_percent(value: Any) -> str:
-    return "not known" if value is None else f"{value * 100:.0f}%"
-
-
 def money(value: Any) -> str:
-    return "not known" if value is None else f"{value:,.2f} USD"
+    if value is None:
+        return "not known"
+    return f"{value:,.0f} USD" if abs(value) >= 100 else f"{value:,.2f} USD"
 
 
 def number(value: Any) -> str:
@@ -53,6 +49,10 @@ def hours(value: Any) -> str:
 
 def ratio(value: Any) -> str:
     return "not known" if value is None else f"{value:,.2f}"
+
+
+def day_text(day: date) -> str:
+    return f"{day.day} {day:%b %Y}"
 
 
 def label(name: str) -> str:
@@ -78,33 +78,17 @@ def difference(then: Any, now: Any, form: Form, points: str) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """What an item should show.
+    """What an item should contain.
 
     Attributes:
-        rows: the raw values of its table, where the first column has the row headings.
-        forms: how the values of each column but the first are written.
+        rows: the rows of a chart, or the raw values of a table.
         finding: the names and numbers in its finding, in order.
-        headings: the headings of the columns after the first, or None if they are not compared.
-        drawn: the drawn series, if they are not the columns of the table. Each bar is a series.
         footnote: the numbers in its footnote.
-        dated: how its rows are dated, if by day or by week.
     """
 
-    rows: list[Row]
-    forms: Sequence[Form]
+    rows: Sequence[Row]
     finding: Sequence[str]
-    headings: Sequence[str] | None = None
-    drawn: list[list[float | None]] | None = None
     footnote: Sequence[str] = ()
-    dated: str = ""
-
-    @property
-    def texts(self) -> list[list[str]]:
-        """The rows as displayed."""
-        return [
-            [row[0], *(form(value) for form, value in zip(self.forms, row[1:], strict=True))]
-            for row in self.rows
-        ]
 
 
 @dataclass(frozen=True)
@@ -166,7 +150,7 @@ class Company:
 
 Entry = Callable[[Company], Expected]
 Entries = dict[str, Entry]
-"""By title."""
+"""By the item's name."""
 
 
 # ---------------------------------------------------------------- findings
@@ -179,7 +163,7 @@ def trend_finding(points: Sequence[tuple[date, Any]], form: Form, *, brief: bool
         return []
     (first, old), (last, new) = known[0], known[-1]
     if len(known) == 1:
-        return [form(old), str(first)]
+        return [form(old), day_text(first)]
     span = (last - first).days
     if all(value == new for _, value in known):
         return [form(new), f"{span + 1:,}"]
@@ -189,8 +173,8 @@ def trend_finding(points: Sequence[tuple[date, Any]], form: Form, *, brief: bool
     parts.append(f"{span:,} day")
     if not brief:
         highest = max(value for _, value in known)
-        parts += [form(highest), str(next(day for day, value in known if value == highest))]
-    return parts if last == points[-1][0] else [*parts, str(last)]
+        parts += [form(highest), day_text(next(day for day, value in known if value == highest))]
+    return parts if last == points[-1][0] else [*parts, day_text(last)]
 
 
 def total_finding(points: Sequence[tuple[date, Any]], form: Form) -> list[str]:
@@ -202,216 +186,98 @@ def total_finding(points: Sequence[tuple[date, Any]], form: Form) -> list[str]:
     if not added:
         return parts
     highest = max(value for _, value in known)
-    return [*parts, form(highest), str(next(day for day, value in known if value == highest))]
+    return [*parts, form(highest), day_text(next(day for day, value in known if value == highest))]
 
 
 def ranking_finding(
-    parts: Sequence[tuple[str, int]], whole: int | None, day: str = ""
+    parts: Sequence[tuple[str, Any]], whole: Any = None, day: str = "", form: Form = count
 ) -> list[str]:
     """Return the names and numbers that describe the categories with the highest counts."""
     when = [day] if day else []
     most = max((value for _, value in parts), default=0)
     if not most:
         return when
-    share = [f"{most / whole:.1%}", count(whole)] if whole else []
+    share = [f"{most / whole:.1%}", form(whole)] if whole else []
     first = [name for name, value in parts if value == most]
     if len(first) > 1:
         more = [f"{len(first) - 3} more"] if len(first) > 3 else []
-        return [*when, *first[:3], *more, count(most), *share]
+        return [*when, *first[:3], *more, form(most), *share]
     rest = sorted(((value, name) for name, value in parts if 0 < value < most), reverse=True)
-    second = [rest[0][1], count(rest[0][0])] if rest else []
-    return [*when, first[0], count(most), *share, *second]
+    second = [rest[0][1], form(rest[0][0])] if rest else []
+    return [*when, first[0], form(most), *share, *second]
 
 
 # ---------------------------------------------------------------- kinds of items
 
 
-def lines(
-    table: str,
-    columns: Sequence[str],
-    days: int,
-    form: Form,
-    where: str = "true",
-    *,
-    kind: str = "trend",
+def trend(
+    table: str, columns: Mapping[str, str], form: Form = count, where: str = "true", days: int = 548
 ) -> Entry:
-    """Return one row per day, latest first."""
-
-    def expected(company: Company) -> Expected:
-        # A line with too many points has one point per week.
-        many = len(company.days(days)) * len(columns) > MAX_POINTS
-        shown = company.days(days, 7 if many and kind == "trend" else 1)
-        found = {
-            day: values
-            for day, *values in company.query(
-                f"SELECT metric_date, {', '.join(columns)} FROM gold.{table} WHERE {where}"
-            )
-        }
-        rows = [[str(day), *found.get(day, [None] * len(columns))] for day in shown]
-        finding: list[str] = []
-        for place in range(1, len(columns) + 1):
-            points = [(day, row[place]) for day, row in zip(shown, rows, strict=True)][::-1]
-            finding += (
-                trend_finding(points, form, brief=place > 1)
-                if kind == "trend"
-                else total_finding(points, form)
-            )
-        return Expected(rows, [form] * len(columns), finding, dated=DAY)
-
-    return expected
-
-
-def weekly_sums(table: str, columns: Sequence[str], where: str) -> Entry:
-    """Return sums per week, latest first; None for weeks of which a day has no row."""
+    """Return a row per day and line, for columns by the name of their line."""
 
     def expected(company: Company) -> Expected:
         found = {
             day: values
             for day, *values in company.query(
-                f"SELECT metric_date, {', '.join(columns)} FROM gold.{table} WHERE {where}"
+                f"SELECT metric_date, {', '.join(columns.values())} FROM gold.{table} WHERE {where}"
             )
         }
-        rows = []
-        for week in company.weeks:
-            days = [found.get(week - timedelta(days=n)) for n in range(7)]
-            rows.append(
-                [
-                    str(week),
-                    *(
-                        None if None in days else sum(day[place] for day in days if day)
-                        for place in range(len(columns))
-                    ),
-                ]
-            )
+        shown = company.days(days)[::-1]
+        values = {day: found.get(day, [None] * len(columns)) for day in shown}
         finding: list[str] = []
-        for place in range(1, len(columns) + 1):
-            points = [(day, row[place]) for day, row in zip(company.weeks, rows, strict=True)]
-            finding += total_finding(points[::-1], count)
-        return Expected(rows, [count] * len(columns), finding, dated=WEEK)
+        for place in range(len(columns)):
+            points = [(day, values[day][place]) for day in shown]
+            finding += trend_finding(points, form, brief=place > 0)
+        rows = [
+            (day, name, value)
+            for day in shown
+            for name, value in zip(columns, values[day], strict=True)
+        ]
+        return Expected(rows, finding)
 
     return expected
 
 
-def small_lines(
-    days: Sequence[date],
-    values: Mapping[str, Mapping[date, int | None]],
-    names: Mapping[str, str],
-    whole: Mapping[date, int],
-    others: int = 0,
-    dated: str = DAY,
-) -> Expected:
-    """Return one column per segment, and check that the segments and the rest add up to the whole."""
-    shown = [one for one in values if any(values[one].get(day) is not None for day in days)]
-    rows: list[Row] = [[str(day), *(values[one].get(day) for one in shown)] for day in days]
-    for day, (_, *numbers) in zip(days, rows, strict=True):
-        if any(value is not None for value in numbers):
-            assert sum(value or 0 for value in numbers) == whole[day], day
-    latest = [(names[one], values[one].get(days[0]) or 0) for one in shown] if days else []
-    named = latest[:-1] if others else latest
-    when = f"{'In the week ending' if dated == WEEK else 'On'} {days[0]}" if days else ""
-    finding = ranking_finding(named, sum(value for _, value in latest), when)
-    headings = [names[one] for one in shown]
-    return Expected(rows, [count] * len(shown), finding, headings, dated=dated)
-
-
-def segments(
-    table: str, column: str, dimension: str, order: Sequence[str] = (), *, weekly: bool = False
-) -> Entry:
-    """Return a count by segment on the last days of weeks, or its sums over weeks.
-
-    The segments are those in `order`, or the eight largest, and one for all others.
-    """
+def totals(table: str, columns: Mapping[str, str], where: str, form: Form = count) -> Entry:
+    """Return the days' values and the sums of whole weeks; a week with a missing day has no sum."""
 
     def expected(company: Company) -> Expected:
-        found: dict[str, dict[date, int]] = {}
-        total: dict[date, int] = {}
-        for day, kind, value, users in company.query(
-            f"SELECT metric_date, segment_dimension, segment_value, {column} FROM gold.{table}"
-            " WHERE segment_dimension IN (?, 'all') AND metric_date >= ?",
-            dimension,
-            company.start(548),
-        ):
-            if kind == "all":
-                total[day] = users
-            else:
-                found.setdefault(value, {})[day] = users
-        if not total:  # the table has no total
-            total = dict(
-                company.query(
-                    "SELECT snapshot_date, count(*) FROM silver.silver_user_state_history GROUP BY 1"
-                )
+        found = {
+            day: dict(zip(columns, values, strict=True))
+            for day, *values in company.query(
+                f"SELECT metric_date, {', '.join(columns.values())} FROM gold.{table} WHERE {where}"
             )
-        if weekly:
-            days = company.weeks
-            size = {value: sum(of.values()) for value, of in found.items()}
-            found = {value: _by_week(of, days) for value, of in found.items()}
-            total = _by_week(total, days)
-        else:
-            days = company.days(548, 7)
-            size = {value: of.get(company.last, -1) for value, of in found.items()}
-        ranked = order or sorted(found, key=lambda value: (-size[value], value))[:8]
-        rest = [value for value in found if value not in ranked]
-        values: dict[str, Mapping[date, int | None]] = {one: found[one] for one in ranked}
-        names = {one: label(one) if order else one for one in ranked}
-        if rest:
-            names[""] = f"Other ({len(rest):,})"
-            values[""] = {
-                day: sum(numbers)
-                for day in days
-                if (numbers := [found[one][day] for one in rest if day in found[one]])
-            }
-        return small_lines(days, values, names, total, len(rest), WEEK if weekly else DAY)
+        }
+        shown = company.days(548)[::-1]
+        rows: list[Row] = []
+        for last in company.weeks[::-1]:
+            days = [found.get(last - timedelta(days=n)) for n in range(7)]
+            for name in columns:
+                values = [day[name] for day in days if day and day[name] is not None]
+                whole = None not in days and values
+                rows.append(("Week", last, name, sum(values) if whole else None))
+        rows += [
+            ("Day", day, name, found[day][name] if day in found else None)
+            for day in shown
+            for name in columns
+        ]
+        finding: list[str] = []
+        for name in [*columns][:2]:
+            points = [(day, found[day][name] if day in found else None) for day in shown]
+            finding += total_finding(points, form)
+        return Expected(rows, finding)
 
     return expected
-
-
-def _by_week(found: Mapping[date, int], weeks: Sequence[date]) -> dict[date, int]:
-    return {week: sum(found.get(week - timedelta(days=n), 0) for n in range(7)) for week in weeks}
 
 
 def bars(
-    parts: Sequence[tuple[str, int]],
-    *,
-    shares: bool,
-    rest: Sequence[int] = (),
-    drawn: Sequence[float] | None = None,
-    more: Sequence[str] = (),
+    parts: Sequence[tuple[str, Any]], *, whole: bool = False, rest: Sequence[int] = ()
 ) -> Expected:
-    """Return one row per category, with its share of all of them, and one for the rest."""
-    named = [*parts, *([(f"Other ({len(rest):,})", sum(rest))] if rest else [])]
-    whole = sum(value for _, value in named)
-    rows: list[Row] = [
-        [name, value, *([value / whole] if shares and whole else [])] for name, value in named
-    ]
-    if shares and whole:
-        assert abs(sum(row[2] for row in rows) - 1) < 1e-9
-    forms = [count, percent] if shares else [count]
-    return Expected(
-        rows,
-        forms,
-        [*ranking_finding(parts, whole if shares else None), *more],
-        drawn=[[float(value)] for value in (drawn or [value for _, value in named])],
-    )
-
-
-def one_row(
-    sql: str, columns: Sequence[str], names: Sequence[str], *, shares: bool = True
-) -> Entry:
-    """Return the columns of one table row as rows of name and value."""
-
-    def expected(company: Company) -> Expected:
-        [values] = company.query(f"SELECT {', '.join(columns)} {sql}")
-        return bars(list(zip(names, values, strict=True)), shares=shares)
-
-    return expected
-
-
-def top(
-    rows: Sequence[tuple[Any, ...]], most: int, name: Callable[..., str], **more: Any
-) -> Expected:
-    """Return the first rows as bars, of which the last column is the count, and the rest as one."""
-    parts = [(name(*key), int(users)) for *key, users in rows[:most]]
-    return bars(parts, shares=True, rest=[int(row[-1]) for row in rows[most:]], **more)
+    """Return a row per category, with its share if the categories are the parts of a whole."""
+    drawn = [*parts, *([(f"Other ({len(rest):,})", sum(rest))] if rest else [])]
+    total = sum(value for _, value in drawn)
+    rows = [(name, value, value / total) if whole else (name, value) for name, value in drawn]
+    return Expected(rows, ranking_finding(parts, total if whole else None))
 
 
 # ---------------------------------------------------------------- items on several pages
@@ -428,363 +294,92 @@ PRODUCT_STATES = (
     *("new_to_product", "active_in_product", "dormant_in_product", "churned_from_product"),
     "reactivated_in_product",
 )
-TOTAL = "feature_id = 'all' AND event_type = 'all' AND location = 'all'"
 PLATFORM = "scope = 'platform' AND from_state = 'all'"
+SEGMENT = (
+    "if(segment_dimension = 'all', 'all', concat(segment_dimension, ':', segment_value)) AS segment"
+)
 
 
-def overall(columns: Sequence[str], form: Form = count, days: int = 90, **how: Any) -> Entry:
-    return lines("gold_overall_metrics", columns, days, form, **how)
+def overall(columns: Mapping[str, str], form: Form = count) -> Entry:
+    return trend("gold_overall_metrics", columns, form)
 
 
-def growth(days: int, window: int) -> Entry:
-    def expected(company: Company) -> Expected:
-        columns = ("users_new", "users_resurrected", "users_churned")
-        shown = company.days(days, window)
-        found = {
-            day: values
-            for day, *values in company.query(
-                f"SELECT metric_date, {', '.join(f'{name}_per_window' for name in columns)}"
-                f" FROM gold.gold_growth_accounting WHERE window_days = {window}"
-            )
-        }
-        rows = [[str(day), *found[day]] for day in shown]
-        won = [new + back for _, new, back, _ in rows]
-        lost = [gone for *_, gone in rows]
-        finding = [
-            *(f"{len(rows):,}", f"{window}", count(sum(won)), count(sum(lost))),
-            *(count(won[0]), count(lost[0])),
-        ]
-        drawn: list[list[float | None]] = [
-            [float(n) for n in won[::-1]],
-            [-float(n) for n in lost[::-1]],
-        ]
-        return Expected(rows, [count] * 3, finding, drawn=drawn)
-
-    return expected
-
-
-def rates(period: str, days: int) -> Entries:
-    def of(*names: str) -> Entry:
-        columns = [f"users_{name}_share_weekly" for name in names]
-        return lines("gold_state_transition_metrics", columns, days, percent, PLATFORM)
-
-    return {
-        f"Users, Churned and Dormant Share Weekly, {period}": of("churned", "dormant"),
-        f"Users, Won Back and Reactivated Share Weekly, {period}": of("won_back", "reactivated"),
-        f"Users, Never Activated Share Weekly, {period}": of("never_activated"),
-    }
-
-
-STATES_NOW: Entries = {
-    "Users, in State Daily, Latest Day, by State": one_row(
-        "FROM gold.gold_overall_metrics WHERE is_current_day",
-        [f"users_in_state_{state}_daily" for state in USER_STATES],
-        [label(state) for state in USER_STATES],
-    )
-}
-ACTIVE_USERS: Entries = {
-    "Users, Active Monthly, Weekly and Daily, Last 90 Days": overall(
-        ["users_active_monthly", "users_active_weekly", "users_active_daily"]
-    )
-}
-ACCOUNTS_NOW: Entries = {
-    "Accounts, in State Daily, Latest Day, by State": one_row(
-        "FROM gold.gold_overall_metrics WHERE is_current_day",
-        [f"accounts_in_state_{state}_daily" for state in ACCOUNT_STATES],
-        [label(state) for state in ACCOUNT_STATES],
-    )
-}
-
-# ---------------------------------------------------------------- pages
-
-
-def products_adopted(company: Company) -> Expected:
-    found = {
-        product: values
-        for product, *values in company.query(
-            "SELECT product_id, users_in_use_to_date, users_tried_to_date,"
-            " users_tried_share_to_date, users_activated_share_to_date"
-            " FROM gold.gold_product_adoption"
-        )
-    }
-    in_order = sorted(company.products, key=lambda product: -found[product][0])
-    rows = [[company.names[one], *found[one], ""] for one in in_order]
-    return Expected(
-        rows,
-        [count, count, percent, percent, str],
-        [company.names[in_order[0]], count(found[in_order[0]][0])],
-    )
-
-
-HOME: Entries = {
-    **ACTIVE_USERS,
-    **STATES_NOW,
-    "Products, Adopted by Users, to Date, by Product": products_adopted,
-}
-
-OVERALL: Entries = {
-    **ACTIVE_USERS,
-    **STATES_NOW,
-    **ACCOUNTS_NOW,
-    **rates("Last 90 Days", 90),
-    "Users, Active Stickiness Monthly, Last 90 Days": overall(
-        ["users_active_stickiness_monthly"], percent
-    ),
-    "Users, Created Daily, Last 90 Days": overall(["users_created_daily"], kind="total"),
-    "Users, Activated Share Weekly, Last 90 Days": overall(
-        ["users_activated_share_weekly"], percent
-    ),
-    "Users, New and Resurrected versus Churned, Last 90 Days, by Week": growth(90, 7),
-    "Revenue, Closing Daily, Last 90 Days": overall(["revenue_closing_daily"], money),
-    "Revenue, Retained Net and Gross Monthly, Last 90 Days": overall(
-        ["revenue_retained_net_monthly", "revenue_retained_gross_monthly"], percent
-    ),
-    "Accounts, Active Monthly, Last 90 Days": overall(["accounts_active_monthly"]),
-    "Accounts, Health Mean Daily, Last 90 Days": overall(["accounts_health_mean_daily"], number),
-}
-
-DIMENSIONS = {
-    "Platform State": USER_STATES,
-    "Engagement Intensity": ("at_risk", "power", "regular", "casual", "inactive"),
-    "Value Realization": ("high", "moderate", "low", "none"),
-    "Product Breadth": ("platform_power", "multi", "explorer", "single", "none"),
-    "Journey Stage": ("reactivation", "onboarding", "adoption", "retention", "loyalty"),
-    "Feature Adoption": ("completionist", "advanced", "abandoner", "core"),
-    "Collaboration Type": ("team_leader", "collaborator", "team_member", "solo"),
-    "Temporal Pattern": ("daily", "weekly", "monthly", "seasonal", "erratic"),
-    "Composite Segment": (
-        *("struggling_new_user", "expanding_power_user", "at_risk_core_user"),
-        *("high_value_team_leader", "standard"),
-    ),
-}
-"""Title of each dimension to its segments (framework, section 7)."""
-
-
-def column_of(title: str) -> str:
-    return title.lower().replace(" ", "_")
-
-
-def cohorts(company: Company) -> Expected:
-    found: dict[date, dict[int, Any]] = {}
-    sizes = {}
-    for start, period, users, share in company.query(
-        "SELECT cohort_start, period_number, users_in_cohort_per_period,"
-        " users_retained_share_per_period FROM gold.gold_retention_cohorts"
-        " WHERE cohort_type = 'month' AND segment_dimension = 'all' AND period_number < 18"
-    ):
-        found.setdefault(start, {})[period] = share
-        sizes[start] = users
-    starts = sorted(found)[-18:]
-    periods = max(max(found[start]) for start in starts) + 1
-    finding = [f"{len(starts)}"]
-    later = [
-        (share, start, -period)
-        for start in starts
-        for period, share in found[start].items()
-        if share is not None and period > 0
-    ]
-    if later:
-        share, start, period = max(later)
-        finding += [percent(share), f"{start:%B %Y}", f"{-period}"]
-    return Expected(
-        [
-            [f"{start:%b %Y}", sizes[start], *(found[start].get(n) for n in range(periods))]
-            for start in reversed(starts)
-        ],
-        [count, *[percent] * periods],
-        finding,
-        ["Users", *map(str, range(periods))],
-        footnote=["30-day"],
-    )
-
-
-SEGMENTS: Entries = {
-    "Users, Retained Share per Period, Last 18 Months, by Month of Signup": cohorts,
-    **{
-        f"Users, in Segment Daily, Last 18 Months, by {name}": segments(
-            "gold_segment_metrics", "users_in_segment_daily", column_of(name), values
-        )
-        for name, values in DIMENSIONS.items()
-    },
-    **{
-        f"Users, Active Monthly, Last 18 Months, by {name}": segments(
-            "gold_users_active_monthly", "users_active_monthly", column_of(name)
-        )
-        for name in ("Country", "Plan Type", "Acquisition Source", "Account Tier")
-    },
-    **{
-        f"Users, Created Daily, Last 18 Months, by {name} and Week": segments(
-            "gold_users_created_daily", "users_created_daily", column_of(name), weekly=True
-        )
-        for name in ("Country", "Acquisition Source")
-    },
-}
-
-
-def recent_events(dimension: str, product: str | None = None) -> Entry:
-    def expected(company: Company) -> Expected:
-        only = "AND product_id = ?" if product else ""
-        rows = company.query(
-            f"SELECT {dimension}, sum(events_qualifying_daily) AS n FROM gold.gold_activity_metrics"
-            f" WHERE metric_date >= ? AND event_type <> 'all' AND {dimension} <> 'none' {only}"
-            f" GROUP BY 1 HAVING n > 0 ORDER BY n DESC, 1",
-            company.start(30),
-            *([published(product)] if product else []),
-        )
-        return top(rows, 10, label if dimension == "event_type" else company.published_name)
-
-    return expected
-
-
-def published(product: str) -> str:
-    return f"{product}_" if re.fullmatch("(all|none)_*", product) else product
-
-
-def places(product: str | None = None) -> Entry:
-    def expected(company: Company) -> Expected:
-        found: dict[str, dict[date, int]] = {}
-        for day, place, events in company.query(
-            "SELECT metric_date, location, sum(events_qualifying_daily)::BIGINT"
-            " FROM gold.gold_activity_metrics WHERE event_type <> 'all'"
-            f" {'AND product_id = ?' if product else ''} AND metric_date >= ? GROUP BY ALL",
-            *([published(product)] if product else []),
+def active_users(company: Company) -> Expected:
+    """Return the active users by segment on each seventh day, and all active users on each day."""
+    rows: list[Row] = []
+    monthly: list[tuple[date, int]] = []
+    for name in ("Monthly", "Weekly", "Daily"):
+        for day, segment, users in company.query(
+            f"SELECT metric_date, {SEGMENT}, users_active_{name.lower()}"
+            f" FROM gold.gold_users_active_{name.lower()} WHERE metric_date >= ?"
+            " ORDER BY metric_date",
             company.start(548),
         ):
-            found.setdefault(place, {})[day] = events
-        total = dict(
+            if segment == "all" or (company.last - day).days % 7 == 0:
+                rows.append((day, segment, name, users))
+            if segment == "all" and name == "Monthly":
+                monthly.append((day, users))
+    return Expected(rows, trend_finding(monthly, count, brief=False))
+
+
+def states_over_time(scope: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        rows = [
+            (day, segment, label(state), members)
+            for day, segment, state, members in company.query(
+                f"SELECT metric_date, {SEGMENT}, state, members_in_state_daily"
+                " FROM gold.gold_state_distribution WHERE scope = ? AND metric_date >= ?",
+                scope,
+                company.start(548),
+            )
+            if (company.last - day).days % 7 == 0
+        ]
+        # The latest states come from the history, from which the table is computed.
+        name = {"platform": "user", "account": "account"}[scope]
+        column = {"platform": "platform_state", "account": "current_state"}[scope]
+        now = dict(
             company.query(
-                "SELECT metric_date, events_qualifying_daily FROM gold.gold_activity_metrics"
-                f" WHERE {TOTAL} AND product_id = ?",
-                published(product) if product else "all",
+                f"SELECT {column}, count(*) FROM silver.silver_{name}_state_history"
+                " WHERE snapshot_date = ? GROUP BY 1",
+                company.last,
             )
         )
-        # A product has totals starting on its first day.
-        weeks = company.weeks
-        whole = [w for w in weeks if all(w - timedelta(days=n) in total for n in range(7))]
-        values: dict[str, Mapping[date, int | None]] = {
-            place: _by_week(of, whole) for place, of in sorted(found.items())
-        }
-        names = {one: label(one) for one in values}
-        return small_lines(weeks, values, names, _by_week(total, whole), dated=WEEK)
+        parts = [(label(state), users) for state, users in now.items()]
+        return Expected(rows, ranking_finding(parts, sum(now.values()), day_text(company.last)))
 
     return expected
 
 
-def products_by_week(company: Company) -> Expected:
-    found: dict[str, dict[date, int]] = {}
-    for day, product, events in company.query(
-        "SELECT metric_date, product_id, events_qualifying_daily FROM gold.gold_activity_metrics"
-        f" WHERE {TOTAL} AND metric_date >= ?",
-        company.start(548),
-    ):
-        found.setdefault(product, {})[day] = events
-    total = found.pop("all")
-    ranked = sorted(found, key=lambda product: (-sum(found[product].values()), product))
-    shown, rest = ranked[:16], ranked[16:]
-    values: dict[str, Mapping[date, int | None]] = {
-        one: _by_week(found[one], company.weeks) for one in shown
-    }
-    names = {one: company.published_name(one) for one in shown}
-    if rest:
-        names[""] = f"Other ({len(rest)})"
-        by_week = [_by_week(found[one], company.weeks) for one in rest]
-        values[""] = {week: sum(one[week] for one in by_week) for week in company.weeks}
-    whole = _by_week(total, company.weeks)
-    return small_lines(company.weeks, values, names, whole, len(rest), WEEK)
+def states_now(entities: str, states: Sequence[str]) -> Entry:
+    def expected(company: Company) -> Expected:
+        columns = ", ".join(f"{entities}_in_state_{state}_daily" for state in states)
+        [values] = company.query(
+            f"SELECT {columns} FROM gold.gold_overall_metrics WHERE metric_date = ?", company.last
+        )
+        return bars(list(zip(map(label, states), values, strict=True)), whole=True)
+
+    return expected
 
 
-def workflows(period: str, days: int, product: str) -> Entries:
-    where = f"product_id = '{product}' AND {TOTAL}"
-    table = "gold_activity_metrics"
-    return {
-        f"Workflows, Started and Completed Daily, {period}, by Week": weekly_sums(
-            table, ["workflows_started_daily", "workflows_completed_daily"], where
-        ),
-        f"Workflows, Completed Share Weekly, {period}": lines(
-            table, ["workflows_completed_share_weekly"], days, percent, where
-        ),
-        f"Workflows, Hours to Complete Median Daily, {period}": lines(
-            table, ["workflows_hours_to_complete_median_daily"], days, hours, where
-        ),
-    }
+def moves(scope: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        rows = [
+            (day, label(left), label(to), made)
+            for day, left, to, made in company.query(
+                "SELECT metric_date, from_state, to_state, moves_made_daily"
+                " FROM gold.gold_state_transition_metrics WHERE scope = ? AND from_state <> 'all'"
+                " AND moves_made_daily <> 0 AND metric_date >= ?",
+                scope,
+                company.start(548),
+            )
+        ]
+        sums: dict[str, int] = {}
+        for _, left, to, made in sorted(rows):
+            name = f"{left} to {to.lower()}"
+            sums[name] = sums.get(name, 0) + made
+        return Expected(rows, ranking_finding([*sums.items()], sum(sums.values())))
 
-
-def power(company: Company) -> Expected:
-    steps: dict[int, int] = {}
-    for days, users in company.query(
-        "SELECT active_days, users_active_per_window_by_active_days"
-        " FROM gold.gold_engagement_power_curve WHERE metric_date = ? AND window_days = 28",
-        company.last,
-    ):
-        step = (days + 3) // 4
-        steps[step] = steps.get(step, 0) + users
-    return bars(
-        [(f"{4 * n - 3} to {4 * n} days", users) for n, users in sorted(steps.items())], shares=True
-    )
-
-
-def moves(company: Company) -> Expected:
-    rows = company.query(
-        "SELECT from_state, to_state, sum(moves_made_daily) AS n"
-        " FROM gold.gold_state_transition_metrics WHERE scope = 'platform' AND from_state <> 'all'"
-        " AND metric_date >= ? GROUP BY 1, 2 HAVING n > 0 ORDER BY n DESC, 1, 2",
-        company.start(30),
-    )
-    return top(rows, 8, lambda left, to: f"{label(left)} to {to}")
-
-
-ACTIVITY: Entries = {
-    "Events, Qualifying Daily, Last 18 Months, by Week": weekly_sums(
-        "gold_activity_metrics", ["events_qualifying_daily"], f"product_id = 'all' AND {TOTAL}"
-    ),
-    "Users, Active Monthly and Weekly, Last 18 Months": overall(
-        ["users_active_monthly", "users_active_weekly"], days=548
-    ),
-    "Events, Qualifying Daily, Last 18 Months, by Product and Week": products_by_week,
-    "Events, Qualifying Daily, Last 18 Months, by Location and Week": places(),
-    "Users, Active per Window, Last 28 Days, by Active Days": power,
-    "Events, Qualifying Daily, Last 30 Days, by Event Type": recent_events("event_type"),
-    "Events, Qualifying Daily, Last 30 Days, by Feature": recent_events("feature_id"),
-    "Videos, Created Daily, Last 18 Months, by Week": weekly_sums(
-        "gold_videos_created_daily", ["videos_created_daily"], "segment_dimension = 'all'"
-    ),
-    **workflows("Last 18 Months", 548, "all"),
-    "Users, New and Resurrected versus Churned, Last 18 Months, by 30 Days": growth(548, 30),
-    "Users, Transitions Daily, Last 30 Days, by Transition": moves,
-    **rates("Last 18 Months", 548),
-    "Users, Quick Ratio per Window, Last 18 Months": lines(
-        "gold_growth_accounting", ["users_quick_ratio_per_window"], 548, ratio, "window_days = 30"
-    ),
-}
-
-
-def movements(company: Company) -> Expected:
-    columns = ("new", "expansion", "contraction", "churned", "reactivated")
-    months: dict[tuple[int, int], list[Decimal]] = {}
-    for day, *values in company.query(
-        f"SELECT metric_date, {', '.join(f'revenue_{name}_daily' for name in columns)}"
-        " FROM gold.gold_revenue_metrics WHERE metric_date >= ? ORDER BY metric_date",
-        company.start(548),
-    ):
-        sums = months.setdefault((day.year, day.month), [Decimal(0)] * len(columns))
-        months[day.year, day.month] = [a + b for a, b in zip(sums, values, strict=True)]
-    first, last = company.start(548), company.last
-    names = {month: f"{date(*month, 1):%b %Y}" for month in months}
-    if first.day > 1:
-        names[first.year, first.month] += f", from {first.day} {first:%b}"
-    if (last + timedelta(days=1)).day > 1:
-        names[last.year, last.month] += f", through {last.day} {last:%b}"
-    won = [new + more + back for new, more, _, _, back in months.values()]
-    lost = [less + gone for _, _, less, gone, _ in months.values()]
-    return Expected(
-        [[names[month], *sums] for month, sums in reversed(months.items())],
-        [money] * len(columns),
-        [
-            *(money(sum(won)), money(-sum(lost)), f"{len(months)}", f"{last:%B %Y}"),
-            *(money(won[-1]), money(-lost[-1])),
-        ],
-        drawn=[[float(n) for n in won], [float(n) for n in lost]],
-    )
+    return expected
 
 
 def revenue_at_risk(company: Company) -> dict[str, Decimal]:
@@ -800,372 +395,453 @@ def revenue_at_risk(company: Company) -> dict[str, Decimal]:
     )
 
 
-def attention(company: Company) -> Expected:
-    """Return the accounts that need attention, from the states and the churn scores."""
-    rows = company.query(
-        "SELECT account_id, current_state, monthly_recurring_revenue, revenue_before_lapse,"
-        " days_to_renewal, health_score, active_seats, total_seats, churn_probability, state_since,"
-        " why FROM gold.gold_accounts_needing_attention ORDER BY attention_rank"
-    )
-    assert {row[0]: row[2] for row in rows} == revenue_at_risk(company)
-    ahead = [row[4] for row in rows if row[4] is not None and row[4] >= 0]
-    return Expected(
-        [list(row) for row in rows[:200]],
-        [
-            label, money, lambda past: "not lapsed" if past is None else money(past),
-            lambda days: "not set" if days is None else f"{days:,}", number, count,
-            lambda seats: f"{seats:,}" if seats else "not counted", percent, str, str,
-        ],
-        [
-            count(len(rows)), money(sum(row[2] for row in rows)),
-            *([f"{min(ahead):,} day"] if ahead else []),
-        ],
-        footnote=["200", count(len(rows))] if len(rows) > 200 else [],
-    )  # fmt: skip
-
-
-def health(company: Company) -> Expected:
-    bands = {
-        "Excellent, 90 or more": (90, 101), "Good, 70 to 90": (70, 90), "Fair, 50 to 70": (50, 70),
-        "Poor, 30 to 50": (30, 50), "Critical, below 30": (0, 30),
-    }  # fmt: skip
-    scores = [s for (s,) in company.query("FROM silver.silver_account_current_state"
-                                          " SELECT health_score")]  # fmt: skip
-    return bars(
-        [(name, sum(low <= s < high for s in scores)) for name, (low, high) in bands.items()],
-        shares=True,
-    )
-
-
-def account_states(company: Company) -> Expected:
-    found = {
-        day: values
-        for day, *values in company.query(
-            "SELECT metric_date,"
-            f" {', '.join(f'accounts_in_state_{state}_daily' for state in ACCOUNT_STATES)}"
-            " FROM gold.gold_overall_metrics"
-        )
-    }
-    total = dict(
-        company.query(
-            "SELECT snapshot_date, count(*) FROM silver.silver_account_state_history GROUP BY 1"
-        )
-    )
-    days = company.days(548, 7)
-    values: dict[str, Mapping[date, int | None]] = {
-        state: {day: found[day][place] for day in days}
-        for place, state in enumerate(ACCOUNT_STATES)
-    }
-    return small_lines(days, values, {state: label(state) for state in values}, total)
-
-
-ACCOUNTS: Entries = {
-    **ACCOUNTS_NOW,
-    "Accounts, Needing Attention, Latest Day, by Account": attention,
-    "Accounts, Health, Latest Day, by Band": health,
-    "Accounts, in State Daily, Last 18 Months, by State": account_states,
-    "Revenue, Won and Lost, Last 18 Months, by Month": movements,
-    "Revenue, Closing Daily, Last 18 Months": lines(
-        "gold_revenue_metrics", ["revenue_closing_daily"], 548, money
-    ),
-    "Accounts, Paying Daily, Last 18 Months": lines(
-        "gold_revenue_metrics", ["accounts_paying_daily"], 548, count
-    ),
-    "Revenue, Retained Net and Gross Monthly, Last 18 Months": lines(
-        "gold_revenue_metrics",
-        ["revenue_retained_net_monthly", "revenue_retained_gross_monthly"],
-        548,
-        percent,
-    ),
-    "Accounts, Health Mean Daily, Last 18 Months": overall(
-        ["accounts_health_mean_daily"], number, 548
-    ),
-}
-
-
-def plural_products(products: int, most: int = 8) -> str:
-    return f"{products}{' or more' if products == most else ''} product{'s' * (products != 1)}"
-
-
-def products_of(column: str) -> Entry:
-    def expected(company: Company) -> Expected:
-        counts: dict[int, int] = {}
-        for (products,) in company.query(
-            f"SELECT {column} FROM silver.silver_cross_product_analytics"
-        ):
-            counts[min(products, 8)] = counts.get(min(products, 8), 0) + 1
-        return bars([(plural_products(n), counts[n]) for n in sorted(counts)], shares=True)
-
-    return expected
-
-
-def kept(start: int) -> Entry:
-    def expected(company: Company) -> Expected:
-        came: dict[int, int] = {}
-        users: dict[int, int] = {}
-        for length, share, mature in company.query(
-            f"SELECT path_length, retention_{start}, users_mature_{start}"
-            f" FROM silver.silver_product_adoption_sequences WHERE users_mature_{start} > 0"
-        ):
-            products = min(length, 8)
-            came[products] = came.get(products, 0) + round(share * mature)
-            users[products] = users.get(products, 0) + mature
-        rows: list[Row] = [
-            [plural_products(n), came[n] / users[n], users[n]] for n in sorted(users)
-        ]
-        finding = [part for name, share, _ in rows for part in (percent(share), name)]
-        drawn: list[list[float | None]] = [[share] for _, share, _ in rows]
-        return Expected(rows, [percent, count], finding, drawn=drawn)
-
-    return expected
-
-
-def affinity(column: str, form: Form) -> Entry:
-    def expected(company: Company) -> Expected:
-        pairs = {}
-        sizes: dict[str, int] = {}
-        for first, second, value, few, users in company.query(
-            f"SELECT first_product_id, second_product_id, {column}, is_low_support, users_first"
-            " FROM silver.silver_product_affinity"
-        ):
-            pairs[first, second] = value, few
-            sizes[first] = users
-        products = sorted(sizes, key=lambda product: (-sizes[product], product))[:14]
-
-        def cell(first: str, second: str) -> str:
-            if first == second:
-                return "the same product"
-            value, few = pairs[first, second]
-            return "not known" if value is None else form(value) + (" *" if few and value else "")
-
-        sure = [
-            (value, first, second)
-            for (first, second), (value, few) in pairs.items()
-            if value is not None and not few and first in products and second in products
-        ]
-        finding = []
-        if sure:
-            value, first, second = max(sure)
-            finding = [company.names[second], company.names[first], form(value)]
-        return Expected(
-            [[company.names[one], *(cell(one, other) for other in products)] for one in products],
-            [str] * len(products),
-            finding,
-            [company.names[product] for product in products],
-        )
-
-    return expected
-
-
-def paths(company: Company) -> Expected:
-    found = company.query(
-        "SELECT path, users, share_of_adopters, median_days_since_previous, users_ending,"
-        " retention_30, retention_90 FROM silver.silver_product_adoption_sequences"
-        " ORDER BY users DESC, path_length, path"
-    )
-
-    def named(path: str) -> str:
-        return " → ".join(company.names[product] for product in path.split(" > "))
-
-    finding = [count(len(found)), named(found[0][0])]
-    longer = next((row for row in found[:25] if " > " in row[0]), None)
-    if longer:
-        finding += [named(longer[0]), count(longer[1])]
-    return Expected(
-        [
-            [named(path), users, share, f"{days:.0f}" if " > " in path else "no previous product",
-             *rest]
-            for path, users, share, days, *rest in found[:25]
-        ],
-        [count, percent, str, count, whole_percent, whole_percent],
-        finding,
-        footnote=["25", count(len(found))] if len(found) > 25 else [],
-    )  # fmt: skip
-
-
-def by_product(column: str, *, shares: bool) -> Entry:
+def attention(most: int) -> Entry:
     def expected(company: Company) -> Expected:
         rows = company.query(
-            f"SELECT product_id, {column} FROM gold.gold_product_adoption ORDER BY 2 DESC, 1"
+            "SELECT account_id, why, monthly_recurring_revenue, churn_probability,"
+            " days_to_renewal, health_score, health_change_30, active_seats, total_seats, state_since"
+            " FROM gold.gold_accounts_needing_attention ORDER BY attention_rank"
         )
-        if shares:
-            return top(rows, 14, company.names.__getitem__)
-        more = [f"{len(rows) - 14}"] if len(rows) > 14 else []
-        parts = [(company.names[product], users) for product, users in rows[:14]]
-        return bars(parts, shares=False, more=more)
+        assert {row[0]: row[2] for row in rows} == revenue_at_risk(company)
+        ahead = [row[4] for row in rows if row[4] is not None and row[4] >= 0]
+        next_renewal = [f"{min(ahead):,} day"] if ahead else []
+        return Expected(
+            rows[:most],
+            [count(len(rows)), money(sum(row[2] for row in rows)), *next_renewal],
+            [count(most), count(len(rows))] if len(rows) > most else [],
+        )
 
     return expected
 
 
-CROSS_PRODUCT: Entries = {
-    "Users, with Products Tried, to Date, by Products": products_of("products_tried"),
-    "Users, with Products in Use, to Date, by Products": products_of("products_active"),
-    "Users, Retained Share, Days 30 to 59 after Adoption, by Products": kept(30),
-    "Users, Retained Share, Days 90 to 119 after Adoption, by Products": kept(90),
-    "Users, Started, to Date, by First Product": by_product("users_started_to_date", shares=True),
-    "Users, in Use, to Date, by Product": by_product("users_in_use_to_date", shares=False),
-    "Products, Co-Adopting Share, to Date, by Pair": affinity("co_adoption_rate", whole_percent),
-    "Products, Adopting Both, Lift, to Date, by Pair": affinity("lift", ratio),
-    "Users, Adopting, to Date, by Path": paths,
+# ---------------------------------------------------------------- lifecycle
+
+
+def growth(company: Company) -> Expected:
+    rows: list[Row] = []
+    latest: dict[date, Row] = {}
+    for day, window, new, retained, back, gone in company.query(
+        "SELECT metric_date, window_days, users_new_per_window, users_retained_per_window,"
+        " users_resurrected_per_window, users_churned_per_window FROM gold.gold_growth_accounting"
+        " WHERE metric_date >= ?",
+        company.start(548),
+    ):
+        if (company.last - day).days % window:
+            continue
+        grain = {30: "Month", 7: "Week", 1: "Day"}[window]
+        rows += [
+            (grain, day, "New", new),
+            (grain, day, "Retained", retained),
+            (grain, day, "Resurrected", back),
+            (grain, day, "Churned", None if gone is None else -gone),
+        ]
+        if window == 7 and new is not None:
+            latest[day] = (new, back, gone, retained)
+    week = latest[max(latest)] if latest else (0, 0, 0, 0)
+    return Expected(rows, ["7", f"{week[0]:,} user", *map(count, week[1:])])
+
+
+def dwell_times(company: Company) -> Expected:
+    sums: dict[str, list[float]] = {}
+    for state, made, days in company.query(
+        "SELECT from_state, moves_made_daily, moves_days_in_state_mean_daily"
+        " FROM gold.gold_state_transition_metrics WHERE scope = 'platform' AND from_state <> 'all'"
+        " AND moves_days_in_state_mean_daily IS NOT NULL AND metric_date >= ? ORDER BY metric_date",
+        company.start(548),
+    ):
+        found = sums.setdefault(state, [0, 0])
+        sums[state] = [found[0] + made * days, found[1] + made]
+    rows = sorted(
+        ((label(state), days / made, made) for state, (days, made) in sums.items()),
+        key=lambda row: (-row[1], row[0]),
+    )
+    return Expected(rows, [rows[0][0].lower(), number(rows[0][1])])
+
+
+def power(company: Company) -> Expected:
+    steps: dict[int, int] = {}
+    for days, users in company.query(
+        "SELECT active_days, users_active_per_window_by_active_days"
+        " FROM gold.gold_engagement_power_curve WHERE metric_date = ? AND window_days = 28",
+        company.last,
+    ):
+        step = (days + 3) // 4
+        steps[step] = steps.get(step, 0) + users
+    return bars(
+        [(f"{4 * n - 3} to {4 * n} days", users) for n, users in sorted(steps.items())], whole=True
+    )
+
+
+def rate(*names: str) -> Entry:
+    columns = {label(name).title(): f"users_{name}_share_weekly" for name in names}
+    return trend("gold_state_transition_metrics", columns, percent, PLATFORM)
+
+
+LIFECYCLE: Entries = {
+    "Gained and lost users": growth,
+    "Active users": active_users,
+    "Gained per lost user": trend(
+        "gold_growth_accounting",
+        {"Quick ratio": "users_quick_ratio_per_window"},
+        ratio,
+        "window_days = 30",
+    ),
+    "States over time": states_over_time("platform"),
+    "States now": states_now("users", USER_STATES),
+    "Moves between states": moves("platform"),
+    "Leaving": rate("churned", "dormant"),
+    "Coming back": rate("won_back", "reactivated"),
+    "Never activated": rate("never_activated"),
+    "Days in a state before leaving it": dwell_times,
+    "Activated within 7 days": overall({"Activated": "users_activated_share_weekly"}, percent),
+    "Stickiness": overall({"DAU / MAU": "users_active_stickiness_monthly"}, percent),
+    "Days active": power,
 }
 
 
-def product_states(product: str) -> Entry:
-    def expected(company: Company) -> Expected:
-        found: dict[str, dict[date, int]] = {state: {} for state in PRODUCT_STATES}
-        for day, state, users in company.query(
-            "SELECT snapshot_date, current_state, count(*)"
-            " FROM silver.silver_user_product_state_history WHERE product_id = ? GROUP BY ALL",
-            product,
-        ):
-            found[state][day] = users
-        days = company.days(548, 7)
-        values: dict[str, Mapping[date, int | None]] = {
-            state: {day: of.get(day, 0) for day in days} for state, of in found.items()
-        }
-        tried = company.query(
-            "SELECT users_tried_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
-            product,
-        )
-        whole = {day: sum(of.get(day, 0) for of in found.values()) for day in days}
-        assert whole[company.last] == tried[0][0]
-        return small_lines(days, values, {state: label(state) for state in values}, whole)
-
-    return expected
+# ---------------------------------------------------------------- retention
 
 
-def funnel(product: str) -> Entry:
-    def expected(company: Company) -> Expected:
-        [values] = company.query(
-            "SELECT users_eligible_to_date, users_tried_to_date, users_activated_to_date,"
-            " users_in_use_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
-            product,
-        )
-        rows = [[n, v] for n, v in zip(("Eligible", "Tried", "Activated", "In Use"), values)]  # noqa: B905
-        eligible, tried, _, in_use = map(count, values)
-        drawn: list[list[float | None]] = [[float(value)] for value in values]
-        return Expected(rows, [count], [tried, eligible, in_use], drawn=drawn)
-
-    return expected
+KINDS = {"month": ("Months (30 days)", 18), "week": ("Weeks (7 days)", 26)}
+COUNTED = {
+    "Active in the period": "users_retained",
+    "Active in it or later": "users_retained_unbounded",
+}
 
 
-def product_pages(product: str) -> dict[str, Entries]:
-    where = f"product_id = '{published(product)}' AND {TOTAL}"
-    table = "gold_activity_metrics"
-    states_now: Entries = {
-        "Users, in State to Date, Latest Day, by State": one_row(
-            f"FROM gold.gold_product_adoption WHERE product_id = '{product}'",
-            [f"users_in_state_{state}_to_date" for state in PRODUCT_STATES],
-            [label(state) for state in PRODUCT_STATES],
+def retained(company: Company) -> list[Row]:
+    """Return kind, counting, segment, cohort, its users, period and share; None for all cohorts."""
+    rows: list[Row] = []
+    for kind, (kind_name, most) in KINDS.items():
+        for counting, column in COUNTED.items():
+            found = company.query(
+                f"SELECT cohort_start, {SEGMENT}, users_in_cohort_per_period, period_number,"
+                f" {column}_per_period FROM gold.gold_retention_cohorts"
+                f" WHERE cohort_type = '{kind}' AND period_number < {most}"
+                f" AND {column}_per_period IS NOT NULL"
+            )
+            latest = sorted({row[0] for row in found}, reverse=True)[:most]
+            sums: dict[tuple[str, int], list[int]] = {}
+            for start, segment, users, period, kept in found:
+                if start in latest:
+                    rows.append((kind_name, counting, segment, start, users, period, kept / users))
+                known = sums.setdefault((segment, period), [0, 0])
+                sums[segment, period] = [known[0] + users, known[1] + kept]
+            rows += [
+                (kind_name, counting, segment, None, users, period, kept / users)
+                for (segment, period), (users, kept) in sums.items()
+            ]
+    return rows
+
+
+def triangle(company: Company) -> Expected:
+    def name(kind: str, start: date | None, users: int) -> str:
+        if start is None:
+            return "All cohorts"
+        months = kind.startswith("Months")
+        return f"{start:%b %Y} ({users:,})" if months else f"{start} ({users:,})"
+
+    rows = retained(company)
+    second = [
+        (share, start)
+        for kind, counting, segment, start, users, period, share in rows
+        if (kind, counting, segment) == ("Months (30 days)", "Active in the period", "all")
+        and start
+        and period == 1
+        and users >= MIN_BASE
+    ]
+    finding = []
+    if second:
+        best, worst = max(second), min(second)
+        finding = [
+            *(f"{best[1]:%B %Y}", percent(best[0])),
+            *(f"{worst[1]:%B %Y}", percent(worst[0])),
+        ]
+    return Expected(
+        [
+            (kind, counting, segment, name(kind, start, users), period, share)
+            for kind, counting, segment, start, users, period, share in rows
+        ],
+        finding,
+    )
+
+
+def curve(company: Company) -> Expected:
+    rows = [
+        (kind, segment, period, counting, share)
+        for kind, counting, segment, start, _, period, share in retained(company)
+        if start is None
+    ]
+    months = {
+        row[2]: row[4]
+        for row in rows
+        if row[:2] == ("Months (30 days)", "all") and row[3] == "Active in the period"
+    }
+    finding = [
+        text for n in (0, 1, 3, 6, 12) if n in months for text in (percent(months[n]), f"{n}")
+    ]
+    return Expected(rows, finding)
+
+
+def cohort_sizes(company: Company) -> Expected:
+    months = {
+        month
+        for (month,) in company.query(
+            "SELECT DISTINCT cohort_start FROM gold.gold_retention_cohorts"
+            " WHERE cohort_type = 'month' ORDER BY 1 DESC LIMIT 18"
         )
     }
-    return {
-        "overall": {
-            **states_now,
-            "Users, Active and Present Daily, Last 90 Days": lines(
-                table, ["users_active_daily", "users_present_daily"], 90, count, where
-            ),
-            "Users, Eligible, Tried, Activated and in Use, to Date": funnel(product),
-            "Events, Qualifying Daily, Last 90 Days": lines(
-                table, ["events_qualifying_daily"], 90, count, where, kind="total"
-            ),
-            "Workflows, Completed Share Weekly, Last 90 Days": lines(
-                table, ["workflows_completed_share_weekly"], 90, percent, where
-            ),
-        },
-        "segments": {
-            **states_now,
-            "Users, in State, Last 18 Months, by State": product_states(product),
-        },
-        "activity": {
-            "Events, Qualifying Daily, Last 18 Months, by Week": weekly_sums(
-                table, ["events_qualifying_daily"], where
-            ),
-            "Events, Qualifying Daily, Last 18 Months, by Location and Week": places(product),
-            "Events, Qualifying Daily, Last 30 Days, by Event Type": recent_events(
-                "event_type", product
-            ),
-            "Events, Qualifying Daily, Last 30 Days, by Feature": recent_events(
-                "feature_id", product
-            ),
-            "Users, Active Daily, Last 18 Months": lines(
-                table, ["users_active_daily"], 548, count, where
-            ),
-            **workflows("Last 18 Months", 548, published(product)),
-        },
+    rows = [
+        (start, segment, "Users", users)
+        for start, segment, users in company.query(
+            f"SELECT cohort_start, {SEGMENT}, users_in_cohort_per_period"
+            " FROM gold.gold_retention_cohorts WHERE cohort_type = 'month' AND period_number = 0"
+        )
+        if start in months
+    ]
+    parts = [(f"{row[0]:%B %Y}", row[3]) for row in sorted(rows) if row[1] == "all"]
+    return Expected(rows, ranking_finding(parts))
+
+
+RETENTION: Entries = {
+    "Retention by cohort": triangle,
+    "Retention curve": curve,
+    "Cohort sizes": cohort_sizes,
+}
+
+
+# ---------------------------------------------------------------- revenue
+
+
+MOVED = ("new", "reactivated", "expansion", "contraction", "churned")
+
+
+def months_of_revenue(company: Company) -> dict[str, tuple[Decimal, list[Decimal], Decimal]]:
+    """Return each month's opening MRR, movements and closing MRR by its name."""
+    found: dict[tuple[int, int], tuple[Decimal, list[Decimal], Decimal]] = {}
+    for day, opening, closing, *moved in company.query(
+        "SELECT metric_date, revenue_opening_daily, revenue_closing_daily,"
+        f" {', '.join(f'revenue_{kind}_daily' for kind in MOVED)} FROM gold.gold_revenue_metrics"
+        " WHERE metric_date >= ? ORDER BY metric_date",
+        company.start(548),
+    ):
+        first, sums, _ = found.get((day.year, day.month), (opening, [Decimal(0)] * 5, closing))
+        sums = [a + b for a, b in zip(sums, moved, strict=True)]
+        found[day.year, day.month] = (first, sums, closing)
+    names = {month: f"{date(*month, 1):%b %Y}" for month in found}
+    first, last = company.start(548), company.last
+    if first.day > 1:
+        names[first.year, first.month] += f", from {first.day} {first:%b}"
+    if (last + timedelta(days=1)).day > 1:
+        names[last.year, last.month] += f", through {last.day} {last:%b}"
+    return {names[month]: values for month, values in found.items()}
+
+
+def waterfall(company: Company) -> Expected:
+    rows: list[Row] = []
+    for month, (opening, sums, closing) in months_of_revenue(company).items():
+        assert opening + sum(sums) == closing
+        rows += [
+            (month, "Opening", opening),
+            *((month, label(kind), amount) for kind, amount in zip(MOVED, sums, strict=True)),
+            (month, "Closing", closing),
+        ]
+    month, (opening, sums, closing) = [*months_of_revenue(company).items()][-1]
+    largest = max(sums, key=abs)
+    finding = [month, money(opening), money(closing)]
+    finding += [MOVED[sums.index(largest)], money(largest)] if largest else []
+    return Expected(rows, finding)
+
+
+def movements(company: Company) -> Expected:
+    first = company.start(548)
+    sums: dict[tuple[str, date], list[Decimal]] = {}
+    for day, *moved in company.query(
+        f"SELECT metric_date, {', '.join(f'revenue_{kind}_daily' for kind in MOVED)}"
+        " FROM gold.gold_revenue_metrics WHERE metric_date >= ?",
+        first,
+    ):
+        week = company.last - timedelta(days=(company.last - day).days // 7 * 7)
+        for key in (("Month", day.replace(day=1)), ("Week", week), ("Day", day)):
+            before = sums.setdefault(key, [Decimal(0)] * 5)
+            sums[key] = [a + b for a, b in zip(before, moved, strict=True)]
+    rows = [
+        (grain, day, label(kind), amount)
+        for (grain, day), amounts in sums.items()
+        for kind, amount in zip(MOVED, amounts, strict=True)
+    ]
+    days = [row[3] for row in rows if row[0] == "Day"]
+    won, lost = sum(n for n in days if n > 0), sum(n for n in days if n < 0)
+    return Expected(rows, [day_text(first), day_text(company.last), money(won), money(-lost)])
+
+
+def tiers(company: Company) -> Expected:
+    rows = [
+        row
+        for row in company.query(
+            "SELECT metric_date, account_tier, revenue_closing_daily FROM gold.gold_revenue_by_tier"
+            " WHERE metric_date >= ?",
+            company.start(548),
+        )
+        if (company.last - row[0]).days % 7 == 0
+    ]
+    # The latest amounts come from the accounts.
+    now = company.query(
+        "SELECT subscription_tier, sum(monthly_recurring_revenue)"
+        " FROM silver.silver_account_state_history WHERE snapshot_date = ? GROUP BY 1",
+        company.last,
+    )
+    return Expected(rows, ranking_finding(now, day=day_text(company.last), form=money))
+
+
+def revenue(columns: Mapping[str, str], form: Form = money) -> Entry:
+    return trend("gold_revenue_metrics", columns, form)
+
+
+REVENUE: Entries = {
+    "MRR in one month": waterfall,
+    "MRR won and lost": movements,
+    "MRR": revenue({"MRR": "revenue_closing_daily"}),
+    "ARR": revenue({"ARR": "revenue_annualized_daily"}),
+    "MRR by tier": tiers,
+    "Retained revenue": revenue(
+        {"Net": "revenue_retained_net_monthly", "Gross": "revenue_retained_gross_monthly"}, percent
+    ),
+    "Paying accounts": revenue({"Paying": "accounts_paying_daily"}, count),
+    "Accounts needing attention": attention(200),
+}
+
+
+# ---------------------------------------------------------------- all pages
+
+
+HOME: Entries = {
+    "Accounts needing attention": attention(5),
+    "Active users": active_users,
+    "States over time": states_over_time("platform"),
+}
+
+
+def news(company: Company) -> list[list[str]]:
+    """Return the names and numbers in each sentence about what changed, in order."""
+    last, before = company.last, company.last - timedelta(days=7)
+    found: list[list[str]] = []
+    weeks = {
+        day: values
+        for day, *values in company.query(
+            "SELECT metric_date, users_new_per_window, users_resurrected_per_window,"
+            " users_churned_per_window FROM gold.gold_growth_accounting WHERE window_days = 7"
+        )
     }
-
-
-TWO_LINES = (
-    "Users, Active Monthly and Weekly, Last 18 Months",
-    "Users, Churned and Dormant Share Weekly, Last 18 Months",
-    "Users, Won Back and Reactivated Share Weekly, Last 18 Months",
-    "Revenue, Retained Net and Gross Monthly, Last 18 Months",
-)
-"""Titles of two lines, which have too many points for one per day in 18 months."""
+    new, back, gone = weeks.get(last, [None] * 3)
+    if new is not None:
+        verdict = (
+            "More users left than came"
+            if gone > new + back
+            else "Gains and losses were equal"
+            if gone == new + back
+            else "equally"
+            if new == back
+            else f"mostly from {'new' if new > back else 'returning'} users"
+        )
+        earlier = weeks.get(before, [None])
+        found.append([verdict, *map(count, (new, back, gone))])
+        found[-1] += map(count, earlier) if earlier[0] is not None else []
+    sums = [Decimal(0)] * 5
+    kinds = ("new", "expansion", "contraction", "churned", "reactivated")
+    days = company.query(
+        f"SELECT {', '.join(f'revenue_{kind}_daily' for kind in kinds)}"
+        " FROM gold.gold_revenue_metrics WHERE metric_date > ?",
+        before,
+    )
+    for moved in days:
+        sums = [a + b for a, b in zip(sums, moved, strict=True)]
+    if any(sums):
+        verb = (
+            "rose by" if sum(sums) > 0 else "fell by" if sum(sums) < 0 else "ended where it began"
+        )
+        found.append([verb, money(abs(sum(sums)))])
+        found[-1] += [
+            text for kind, n in zip(kinds, sums, strict=True) if n for text in (money(n), kind)
+        ]
+    else:
+        found.append(["MRR is unchanged"])
+    made: dict[tuple[str, str], list[int]] = {}
+    for day, left, to, count_ in company.query(
+        "SELECT metric_date, from_state, to_state, moves_made_daily"
+        " FROM gold.gold_state_transition_metrics WHERE scope = 'platform' AND from_state <> 'all'"
+        " AND metric_date > ?",
+        last - timedelta(days=14),
+    ):
+        made.setdefault((left, to), [0, 0])[day <= before] += count_
+    changed = [
+        (-abs(now - then), left, to, now, then)
+        for (left, to), (now, then) in made.items()
+        if now != then
+    ]
+    if changed:
+        _, left, to, now, then = min(changed)
+        more = "More" if now > then else "Fewer"
+        states = [label(left).lower(), label(to).lower()]
+        found.append([more, *states, f"{now:,} user", count(then)])
+    severity = {"high": 0, "medium": 1, "low": 2}
+    anomalies = company.query(
+        "SELECT severity, score, metric_date, measure, segment_value, state, observed, expected,"
+        " direction, segment_dimension FROM gold.gold_state_distribution_anomalies"
+        " WHERE metric_date > ?",
+        before,
+    )
+    anomalies.sort(key=lambda a: (severity[a[0]], -abs(a[1]), -a[2].toordinal(), a[9], a[4], a[5]))
+    for _, _, day, measure, value, state, observed, expected, direction, _ in anomalies[:3]:
+        form = number if measure == "events_per_active_user" else percent
+        names = [state.replace("_", " ")] if measure == "state_share" else []
+        names += [value] if value != "all" else []
+        high = "high" if direction == "up" else "low"
+        found.append([*names, high, day_text(day), form(observed), form(expected)])
+    return found
 
 
 def pages(company: Company) -> dict[str, Entries]:
-    """Return the entries of all pages by file name."""
-    slugs = [re.sub("[^a-z0-9]+", "_", product.lower()) for product in company.products]
-    is_long = len(company.days(548)) * 2 > MAX_POINTS
-
-    def titled(entries: Entries) -> Entries:
-        return {
-            f"{title}, by Week" if is_long and title in TWO_LINES else title: entry
-            for title, entry in entries.items()
-        }
-
+    """Return the entries of each page by file name."""
     return {
         "index.html": HOME,
-        "overall.html": OVERALL,
-        "segments.html": SEGMENTS,
-        "activity.html": titled(ACTIVITY),
-        "accounts.html": titled(ACCOUNTS),
-        "cross_product.html": CROSS_PRODUCT,
-        **{
-            f"product_{slug}_{view}.html": entries
-            for product, slug in zip(company.products, slugs, strict=True)
-            for view, entries in product_pages(product).items()
-        },
+        "lifecycle.html": LIFECYCLE,
+        "retention.html": RETENTION,
+        "revenue.html": REVENUE,
     }
 
 
 # ---------------------------------------------------------------- big numbers
 
-BIG_NUMBERS: dict[str, tuple[str, Form]] = {
-    "Users Active Daily": ("users_active_daily", count),
-    "Users Active Weekly": ("users_active_weekly", count),
+
+OVERALL_TILES = {
     "Users Active Monthly": ("users_active_monthly", count),
+    "Users Active Weekly": ("users_active_weekly", count),
+    "Users Active Daily": ("users_active_daily", count),
     "Users Active Stickiness Monthly": ("users_active_stickiness_monthly", percent),
     "Users Created Daily": ("users_created_daily", count),
-    "Users Activated Share Weekly": ("users_activated_share_weekly", percent),
     "Accounts Active Monthly": ("accounts_active_monthly", count),
-    "Accounts Health Mean Daily": ("accounts_health_mean_daily", number),
     "Revenue Closing Daily": ("revenue_closing_daily", money),
     "Revenue Retained Net Monthly": ("revenue_retained_net_monthly", percent),
+    "Accounts Health Mean Daily": ("accounts_health_mean_daily", number),
+}
+REVENUE_TILES = {
+    "Revenue Closing Daily": ("revenue_closing_daily", money),
+    "Revenue Annualized Daily": ("revenue_annualized_daily", money),
+    "Revenue Retained Net Monthly": ("revenue_retained_net_monthly", percent),
     "Revenue Retained Gross Monthly": ("revenue_retained_gross_monthly", percent),
+    "Accounts Paying Daily": ("accounts_paying_daily", count),
 }
 TILES = {
-    "overall.html": tuple(BIG_NUMBERS),
     "index.html": (
         *("Users Active Monthly", "Users Active Daily", "Users Active Stickiness Monthly"),
-        *("Accounts Active Monthly", "Revenue Closing Daily", "Accounts Health Mean Daily"),
+        *("Accounts Active Monthly", "Revenue Closing Daily", "Revenue Retained Net Monthly"),
+        "Accounts Health Mean Daily",
     ),
-    "accounts.html": (
-        *("Revenue Closing Daily", "Accounts Active Monthly", "Accounts Health Mean Daily"),
-        *("Revenue Retained Net Monthly", "Revenue Retained Gross Monthly"),
+    "lifecycle.html": (
+        *("Users Active Monthly", "Users Active Weekly", "Users Active Daily"),
+        *("Users Active Stickiness Monthly", "Users Created Daily"),
     ),
-}
-PRODUCT_NUMBERS = {
-    "Users Active Daily": "users_active_daily",
-    "Events Qualifying Daily": "events_qualifying_daily",
-    "Workflows Completed Daily": "workflows_completed_daily",
-}
-PRODUCT_NUMBERS_TO_DATE = {
-    "Users in Use to Date": ("users_in_use_to_date", count),
-    "Users Tried Share to Date": ("users_tried_share_to_date", percent),
-    "Users Activated Share to Date": ("users_activated_share_to_date", percent),
 }
 Tiles = dict[str, tuple[str, str]]
 """The value and the change or note by label."""
@@ -1209,27 +885,13 @@ def tiles(company: Company) -> dict[str, Tiles]:
     """Return the big numbers of all pages that have any."""
     found = {
         page: _tiles(
-            company, "gold_overall_metrics", {title: BIG_NUMBERS[title] for title in titles}
+            company, "gold_overall_metrics", {title: OVERALL_TILES[title] for title in titles}
         )
         for page, titles in TILES.items()
     }
-    at_risk = sum(revenue_at_risk(company).values(), Decimal(0))
-    found["accounts.html"]["MRR at Risk"] = (money(at_risk), "latest day")
-    for product in company.products:
-        slug = re.sub("[^a-z0-9]+", "_", product.lower())
-        where = f"product_id = '{published(product)}' AND {TOTAL}"
-        daily = {title: (column, count) for title, column in PRODUCT_NUMBERS.items()}
-        columns = ", ".join(column for column, _ in PRODUCT_NUMBERS_TO_DATE.values())
-        [values] = company.query(
-            f"SELECT {columns} FROM gold.gold_product_adoption WHERE product_id = ?", product
-        )
-        found[f"product_{slug}_overall.html"] = {
-            **_tiles(company, "gold_activity_metrics", daily, where),
-            **{
-                title: (form(value), "all time")
-                for (title, (_, form)), value in zip(
-                    PRODUCT_NUMBERS_TO_DATE.items(), values, strict=True
-                )
-            },
-        }
+    found["revenue.html"] = _tiles(company, "gold_revenue_metrics", REVENUE_TILES)
+    accounts = revenue_at_risk(company)
+    note = f"{len(accounts):,} account{'s' * (len(accounts) != 1)}"
+    for page in ("index.html", "revenue.html"):
+        found[page]["MRR at Risk"] = (money(sum(accounts.values(), Decimal(0))), note)
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 _VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -97,7 +99,7 @@ def tiles(page: Element) -> dict[str, tuple[str, str]]:
 def cards(page: Element) -> dict[str, Element]:
     found = list(page.all(css_class="card"))
     titles = [card.one("h3").text for card in found]
-    assert len(titles) == len(set(titles)), "the page has two items with one title"
+    assert len(titles) == len(set(titles)), "the page has two items with one name"
     return dict(zip(titles, found, strict=True))
 
 
@@ -110,5 +112,9 @@ def shown_table(card: Element) -> Shown:
     )
 
 
-def drawn_texts(card: Element) -> list[list[str]]:
-    return [[text.text for text in svg.all("text")] for svg in card.all("svg")]
+def payloads(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the data of each chart by the id of its figure."""
+    return {
+        figure.attributes["id"]: json.loads(figure.one("script")._raw())
+        for figure in read(path).all("figure")
+    }

@@ -7,11 +7,12 @@ style sheet.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monstera_assets.dashboards.design import DECLINING, MUTED, PRIMARY, RISING, SECONDARY
-from monstera_assets.dashboards.model import DAY, TEXT, Field
+from monstera_assets.dashboards.model import DAY, Field
 
 Spec = dict[str, Any]
 
@@ -50,14 +51,19 @@ def lines(
                 **({"params": [BRUSH]} if x.format == DAY else {}),
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 45, "clip": most is not None},
+                "mark": {
+                    "type": "point",
+                    "filled": True,
+                    "size": 45,
+                    "clip": most is not None,
+                    "tooltip": {"expr": _nearest([x, Field("series", "Line"), y])},
+                },
                 "encoding": {
                     **{channel: base[channel] for channel in ("x", "y", "color")},
                     "opacity": {
                         "condition": {"param": "near", "empty": False, "value": 1},
                         "value": 0,
                     },
-                    "tooltip": tooltip([x, Field("series", "Line"), y]),
                 },
                 "params": [near],
             },
@@ -76,7 +82,7 @@ def columns(x: Field, y: Field, colors: Mapping[str, str]) -> Spec:
                 "field": x.name,
                 "type": "ordinal",
                 "timeUnit": "utcyearmonthdate",
-                "axis": {**axis, "labelSeparation": 14, "labelFlush": True, "ticks": False},
+                "axis": {**axis, "labelSeparation": 14, "ticks": False},
             },
             "y": _up(y),
             "color": _color("series", colors),
@@ -163,6 +169,7 @@ def heatmap(
                 "orient": "top",
                 "title": x.title,
                 "labelAngle": 0 if x.format else -35,
+                "labelOverlap": bool(x.format),
             },
         },
         "y": {"field": y.name, "type": "ordinal", "sort": None, "axis": axis},
@@ -185,7 +192,11 @@ def heatmap(
                 },
             },
             {
-                "mark": {"type": "text", "fontSize": 10},
+                "mark": {
+                    "type": "text",
+                    "fontSize": 10,
+                    "opacity": {"expr": "bandwidth('x') < 27 ? 0 : 1"},
+                },
                 "encoding": {
                     **base,
                     "text": {
@@ -211,7 +222,12 @@ def waterfall(step: Field, amount: Field, totals: Sequence[str]) -> Spec:
             "field": step.name,
             "type": "ordinal",
             "sort": None,
-            "axis": {"title": None, "labelAngle": 0, "labelOverlap": False},
+            "axis": {
+                "title": None,
+                "labelOverlap": False,
+                "labelAngle": {"expr": "width < 430 ? -90 : 0"},
+                "labelAlign": {"expr": "width < 430 ? 'right' : 'center'"},
+            },
         },
         "tooltip": tooltip([step, amount]),
     }
@@ -525,18 +541,39 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
 
 def tooltip(fields: Sequence[Field]) -> list[Spec]:
     """Return the tooltip that shows the given fields."""
-    kinds = {DAY: "temporal", TEXT: "nominal"}
     return [
         {
             "field": one.name,
             "title": one.title,
-            "type": kinds.get(one.format, "quantitative"),
-            "format": "%-d %b %Y" if one.format == DAY else one.format,
+            # Formats of time units in UTC do not depend on the reader's time zone.
+            **(
+                {"type": "temporal", "timeUnit": "utcyearmonthdate", "format": "%-d %b %Y"}
+                if one.format == DAY
+                else {"type": "quantitative", "format": one.format}
+                if one.format
+                else {"type": "nominal"}
+            ),
         }
-        if one.format
-        else {"field": one.name, "title": one.title, "type": "nominal"}
         for one in fields
     ]
+
+
+def _nearest(fields: Sequence[Field]) -> str:
+    """Return the tooltip of the nearest point, whose row is nested in the area around the point.
+
+    Vega-Lite's own tooltips show the text fields of nearest points as undefined.
+    """
+    row = "(datum.datum || datum)"
+    shown = (
+        f"utcFormat({row}.{one.name}, '%-d %b %Y')"
+        if one.format == DAY
+        else f"format({row}.{one.name}, '{one.format}')"
+        if one.format
+        else f"{row}.{one.name}"
+        for one in fields
+    )
+    titles = (json.dumps(one.title) for one in fields)
+    return f"{{{', '.join(f'{title}: {text}' for title, text in zip(titles, shown, strict=True))}}}"
 
 
 def _along(x: Field) -> Spec:

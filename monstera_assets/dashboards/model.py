@@ -125,7 +125,9 @@ class Field:
             return self.missing
         if self.format == DAY:
             return day_text(value)
-        return format(value, self.format) if self.format else str(value)
+        # Browsers round the shortest decimal text of a number, not its binary value.
+        exact = Decimal(repr(value)) if isinstance(value, float) else value
+        return format(exact, self.format) if self.format else str(value)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The dashboards in headless Chromium: every page, at three widths, in light and dark mode.
+"""The dashboards in headless Chromium: all pages at three widths in light and dark mode, and controls.
 
 Requires Chromium, its driver and npm (for axe-core, pinned in axe/package.json). The tests are marked
 `browser` and run in `make test-ui`, not in `make test`. Set the environment variable SCREENSHOTS to a
@@ -8,8 +8,10 @@ folder to save a screenshot of every page.
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -17,17 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from monstera_assets.dashboards.site import write_site
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
 from monstera_assets_tests.end_to_end.chromium import chromium
-from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.site_page import cards, read, shown_table, tiles
+from monstera_assets_tests.site_page import Element, cards, payloads, read, shown_table
 
 pytestmark = pytest.mark.browser
 
@@ -41,7 +44,9 @@ for (const svg of document.querySelectorAll('.chart svg')) {
   const outer = svg.getBoundingClientRect();
   if (!outer.width) continue;
   const title = svg.closest('figure').querySelector('h3').textContent;
-  const texts = [...svg.querySelectorAll('text')].filter((text) => text.textContent);
+  const texts = [...svg.querySelectorAll('text')]
+    // Vega hides labels that would overlap.
+    .filter((text) => text.textContent && getComputedStyle(text).opacity > 0);
   const boxes = texts.map((text) => text.getBoundingClientRect());
   boxes.forEach((box, i) => {
     if (box.left < outer.left - 1 || box.right > outer.right + 1 ||
@@ -69,12 +74,13 @@ return [...document.querySelectorAll('h1,h2,h3,p,summary,a,.tile,.tile p')]
 
 @dataclass(frozen=True)
 class Browser:
-    """A Chromium browser that opens the pages from disk."""
+    """A Chromium browser that opens the pages made from a database from disk."""
 
     driver: webdriver.Chrome
     site: Path
+    database: Path
 
-    def show(self, page: str, width: str, scheme: str) -> None:
+    def show(self, page: str, width: str = "desk", scheme: str = "light", link: str = "") -> None:
         """Open a page at a width and in a color scheme."""
         self.command(
             "Emulation.setDeviceMetricsOverride",
@@ -89,7 +95,14 @@ class Browser:
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
-        self.driver.get((self.site / page).as_uri())
+        # An address that differs only after the # does not load the page again.
+        self.driver.get("about:blank")
+        self.driver.get((self.site / page).as_uri() + link)
+        self.wait("return document.body.dataset.drawn")
+
+    def wait(self, script: str) -> Any:
+        """Wait until a script returns a value that is true."""
+        return WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(script))
 
     def command(self, name: str, arguments: Mapping[str, Any]) -> Any:
         return self.driver.execute_cdp_cmd(name, dict(arguments))
@@ -125,13 +138,16 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
     """A browser with the site of the seeds, or of the database in DASHBOARD_DATABASE."""
-    database = Path(os.environ.get("DASHBOARD_DATABASE") or seeds_run.database)
+    chosen = os.environ.get("DASHBOARD_DATABASE")
+    database = Path(chosen or request.getfixturevalue("seeds_run").database)
     output = tmp_path_factory.mktemp("dashboards")
     write_site(Settings(database=database), output, metric_tables())
     with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield Browser(driver, (output / "current").resolve())
+        yield Browser(driver, (output / "current").resolve(), database)
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +163,15 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def test_no_page_sends_requests_or_logs_errors(browser: Browser) -> None:
+def test_no_page_sends_requests_or_logs_messages(browser: Browser) -> None:
     browser.requests()
     browser.console_messages()
+    files = {path.as_uri() for path in browser.site.iterdir()}
     for page in pages(browser):
-        browser.show(page, "desk", "light")
-        own = (browser.site / page).as_uri()
+        browser.show(page)
         # Chromium's first tab requests internal pages.
-        own_pages = ("data:", "chrome-untrusted://new-tab-page")
-        assert {url for url in browser.requests() if not url.startswith(own_pages)} <= {own}, page
+        own_pages = ("data:", "about:", "chrome-untrusted://new-tab-page")
+        assert {url for url in browser.requests() if not url.startswith(own_pages)} <= files, page
         assert browser.console_messages() == [], page
 
 
@@ -193,33 +209,153 @@ def test_axe_finds_no_violation(browser: Browser, axe: str, width: str, scheme: 
     assert {page: found for page, found in faults.items() if found} == {}
 
 
-def test_numbers_equal_those_of_the_html(browser: Browser) -> None:
-    """After the script has run, a page still shows the numbers of its file."""
+def test_tables_show_the_numbers_of_the_file(browser: Browser) -> None:
+    """The script fills the same table that readers without scripts see."""
     for page in pages(browser):
-        browser.show(page, "desk", "light")
-        file = read(browser.site / page)
-        shown = browser.run(
-            "return [...document.querySelectorAll('.tile')].map((tile) =>"
-            " [tile.querySelector('.label').textContent, tile.querySelector('.value').textContent]);"
-        )
-        assert dict(shown) == {label: value for label, (value, _) in tiles(file).items()}
-        for number, (title, card) in enumerate(cards(file).items(), start=1):
-            if not list(card.all("table")):
-                continue
-            rows = browser.run(
-                f"return [...document.querySelector('#f{number} table').tBodies[0].rows].map((row) =>"
-                " [...row.cells].map((cell) => cell.textContent.trim().replace(/\\s+/g, ' ')));"
+        browser.show(page)
+        for card in cards(read(browser.site / page)).values():
+            if card.tag == "figure":
+                expected = shown_table(card)
+                rows = expected.rows[::-1] if payload(browser, page, card)["day"] else expected.rows
+                assert table(browser, card.attributes["id"]) == [expected.headings, *rows], page
+
+
+def test_pages_without_scripts_show_tables(browser: Browser) -> None:
+    browser.command("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.driver.get((browser.site / "lifecycle.html").as_uri())
+        cells = browser.driver.find_elements(By.CSS_SELECTOR, "#f1 td")
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", {"value": False})
+    file = read(browser.site / "lifecycle.html")
+    [card, *_] = cards(file).values()
+    assert [cell.text for cell in cells] == [
+        text for row in shown_table(card).rows for text in row[1:]
+    ]
+
+
+def test_a_date_range_limits_all_charts_of_days_and_nothing_else(browser: Browser) -> None:
+    browser.show("lifecycle.html")
+    before = data(browser)
+    set_value(browser, "from", "2025-06-10")
+    set_value(browser, "to", "2025-06-20")
+    after = data(browser)
+    limited = 0
+    for id_, day in fields(browser, "lifecycle.html").items():
+        if day:
+            inside = [row for row in before[id_] if "2025-06-10" <= row[day] <= "2025-06-20"]
+            assert after[id_] == inside, id_
+            assert "10 Jun 2025 to 20 Jun 2025" in note(browser, id_)
+            limited += after[id_] != before[id_]
+        else:
+            assert after[id_] == before[id_], id_
+            assert "Not limited" in note(browser, id_)
+    assert limited > 5
+
+
+def test_a_segment_limits_the_charts_that_have_it(browser: Browser) -> None:
+    browser.show("lifecycle.html")
+    before = data(browser)
+    Select(browser.driver.find_element(By.NAME, "segment")).select_by_value("country:US")
+    after = data(browser)
+    changed = {id_ for id_ in before if after[id_] != before[id_]}
+    assert len(changed) == 2  # active users, and states over time
+    for id_ in before:
+        segments = {row.get("segment") for row in after[id_]}
+        assert segments == ({"country:US"} if id_ in changed else {None}), id_
+        assert ("Shows all segments." in note(browser, id_)) == (id_ not in changed)
+
+
+def test_a_grain_and_a_hidden_series_change_their_own_chart_only(browser: Browser) -> None:
+    browser.show("lifecycle.html")
+    before = data(browser)
+    Select(browser.driver.find_element(By.CSS_SELECTOR, "#f1 select")).select_by_value("Day")
+    browser.driver.find_element(By.XPATH, "//*[@id='f1']//button[text()='Churned']").click()
+    after = data(browser)
+    assert {id_ for id_ in before if after[id_] != before[id_]} == {"f1"}
+    assert {row["grain"] for row in after["f1"]} == {"Day"}
+    assert {row["series"] for row in after["f1"]} == {"New", "Retained", "Resurrected"}
+    head, *_ = table(browser, "f1")
+    assert head == ["Day", "New", "Retained", "Resurrected"]
+
+
+def test_a_link_restores_the_view(browser: Browser) -> None:
+    browser.show("lifecycle.html")
+    set_value(browser, "from", "2025-06-10")
+    Select(browser.driver.find_element(By.NAME, "segment")).select_by_value("country:US")
+    Select(browser.driver.find_element(By.CSS_SELECTOR, "#f1 select")).select_by_value("Day")
+    browser.driver.find_element(By.XPATH, "//*[@id='f1']//button[text()='New']").click()
+    chosen, link = data(browser), browser.run("return location.hash")
+    browser.show("lifecycle.html", link=link)
+    assert data(browser) == chosen
+    assert browser.run("return document.querySelector('[name=from]').value") == "2025-06-10"
+    browser.driver.find_element(By.CSS_SELECTOR, "#filters button").click()
+    browser.wait("return !location.hash && document.body.dataset.drawn")
+    assert data(browser) != chosen
+
+
+def test_dragging_over_days_sets_the_date_range(browser: Browser) -> None:
+    browser.show("lifecycle.html")
+    chart = browser.driver.find_element(By.CSS_SELECTOR, "#f2 .chart svg")
+    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    actions = webdriver.ActionChains(browser.driver)
+    actions.move_to_element_with_offset(chart, -40, 0).click_and_hold()
+    actions.move_by_offset(40, 5).move_by_offset(30, 0).release().perform()
+    browser.wait("return location.hash.includes('from=') && location.hash.includes('to=')")
+    first, last = browser.run(
+        "return [...document.querySelectorAll('[type=date]')].map((d) => d.value)"
+    )
+    assert first < last
+    assert all(first <= row["day"] <= last for row in data(browser)["f2"])
+
+
+def test_downloads_contain_the_rows_shown(browser: Browser) -> None:
+    browser.show("lifecycle.html", link="#from=2025-06-10&to=2025-06-20&segment=country:US")
+    rows = [[*row.values()] for row in data(browser)["f2"]]
+    with duckdb.connect(str(browser.database), read_only=True) as connection:
+        expected = connection.execute(
+            " UNION ALL ".join(
+                f"SELECT metric_date AS day, 'country:US' AS segment, '{name}' AS series,"
+                f" users_active_{name.lower()} AS users FROM gold.gold_users_active_{name.lower()}"
+                " WHERE segment_dimension = 'country' AND segment_value = 'US'"
+                " AND metric_date BETWEEN '2025-06-10' AND '2025-06-20'"
+                " AND (DATE '2025-06-30' - metric_date) % 7 = 0"
+                for name in ("Monthly", "Weekly", "Daily")
             )
-            assert rows == shown_table(card).rows, title
+        ).fetchall()
+    assert sorted(rows) == sorted([*map(str, row)] for row in expected)
+    assert len(rows) > 0
+    browser.run(
+        "HTMLAnchorElement.prototype.click = function () {"
+        " window.saved = [this.download, this.href]; };"
+    )
+    browser.driver.find_element(By.XPATH, "//*[@id='f2']//button[text()='PNG']").click()
+    name, image = browser.wait("return window.saved")
+    assert name == "users_active_monthly_weekly_and_daily_last_18_months.png"
+    assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
+
+
+def test_pointing_at_a_line_shows_its_value(browser: Browser) -> None:
+    browser.command("Emulation.setTimezoneOverride", {"timezoneId": "America/Los_Angeles"})
+    browser.show("lifecycle.html")
+    chart = browser.driver.find_element(By.CSS_SELECTOR, "#f2 .chart svg")
+    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    webdriver.ActionChains(browser.driver).move_to_element(chart).move_by_offset(3, 3).perform()
+    shown = browser.wait("return document.querySelector('#vg-tooltip-element.visible')?.innerText")
+    day, line, users = re.findall(r"Day\s+(.+)\s+Line\s+(.+)\s+Users\s+(.+)", shown)[0]
+    head, *rows = table(browser, "f2")
+    browser.command("Emulation.setTimezoneOverride", {"timezoneId": ""})
+    [row] = [row for row in rows if row[0] == day]
+    assert row[head.index(line)] == users
 
 
 def test_a_table_can_be_ordered_and_filtered(browser: Browser) -> None:
-    browser.show("cross_product.html", "desk", "light")
+    browser.show("products.html")
     head = browser.driver.find_element(By.XPATH, "//th[button[text()='Users']]")
     button = head.find_element(By.TAG_NAME, "button")
     column = (
         "return [...arguments[0].closest('table').tBodies[0].rows]"
-        ".map((row) => row.cells[1].textContent)"
+        ".map((row) => row.cells[arguments[0].cellIndex].textContent)"
     )
     button.send_keys(Keys.ENTER)
     assert head.get_attribute("aria-sort") == "ascending"
@@ -233,52 +369,78 @@ def test_a_table_can_be_ordered_and_filtered(browser: Browser) -> None:
     field.send_keys("team spaces")
     left = browser.run(
         "return [...document.querySelector('[data-searchable]').querySelectorAll('tbody tr')]"
-        ".filter((row) => !row.hidden).map((row) => row.cells[0].textContent)"
+        ".filter((row) => !row.hidden).map((row) => row.textContent)"
     )
     assert left
-    assert all("Team Spaces" in text for text in left)
+    assert all("team spaces" in text.lower() for text in left)
 
 
-def test_pointing_at_a_line_shows_its_row(browser: Browser) -> None:
-    browser.show("overall.html", "desk", "light")
-    browser.run(
-        "const svg = document.querySelector('#f1 .broad svg'); svg.scrollIntoView();"
-        "const box = svg.getBoundingClientRect(), chart = svg.closest('.chart');"
-        "const [left, width] = JSON.parse(chart.dataset.plots)[0];"
-        "const scale = box.width / Number(chart.dataset.size.split(' ')[0]);"
-        "chart.dispatchEvent(new PointerEvent('pointermove', {bubbles: true,"
-        " clientX: box.left + (left + width) * scale, clientY: box.top + 60}))"
-    )
-    tip = browser.driver.find_element(By.CSS_SELECTOR, "#f1 .broad .tip").text.splitlines()
-    latest = shown_table(next(iter(cards(read(browser.site / "overall.html")).values())))
-    assert tip == [
-        latest.rows[0][0],
-        *(
-            f"{name}: {value}"
-            for name, value in zip(latest.headings[1:], latest.rows[0][1:], strict=True)
-        ),
-    ]
-
-
-def test_the_keyboard_reaches_data_and_definitions(browser: Browser) -> None:
-    browser.show("overall.html", "desk", "light")
+def test_the_keyboard_reaches_controls_data_and_definitions(browser: Browser) -> None:
+    browser.show("lifecycle.html")
     reached = set()
     body = browser.driver.find_element(By.TAG_NAME, "body")
     body.send_keys(Keys.TAB)
-    for _ in range(200):
+    for _ in range(300):
         active = browser.driver.switch_to.active_element
         if active.tag_name == "body":
             break
-        reached.add(active.text)
+        reached.add(active.get_attribute("name") or active.text)
         active.send_keys(Keys.TAB)
     assert {
-        "Skip to content",
-        "Segment View",
-        "Data",
-        "About",
+        *("Skip to content", "Revenue", "from", "to", "segment", "Churned", "Data", "About", "CSV"),
         "What the big numbers mean",
     } <= reached
 
 
+# ---------------------------------------------------------------- what the browser shows
+
+
 def pages(browser: Browser) -> list[str]:
-    return sorted(path.name for path in browser.site.iterdir())
+    return sorted(path.name for path in browser.site.glob("*.html"))
+
+
+def payload(browser: Browser, page: str, card: Element) -> dict[str, Any]:
+    return payloads(browser.site / page)[card.attributes["id"]]
+
+
+def data(browser: Browser) -> dict[str, list[dict[str, str]]]:
+    """Return the rows that each chart shows, as its CSV file contains them."""
+    texts = browser.driver.execute_async_script(
+        "const done = arguments[0], make = URL.createObjectURL;"
+        "const click = HTMLAnchorElement.prototype.click, blobs = [];"
+        "URL.createObjectURL = (blob) => { blobs.push(blob); return make(blob); };"
+        "HTMLAnchorElement.prototype.click = () => {};"
+        "const figures = [...document.querySelectorAll('figure[id]')];"
+        "for (const one of figures) one.querySelector('.save').click();"
+        "URL.createObjectURL = make; HTMLAnchorElement.prototype.click = click;"
+        "Promise.all(blobs.map((blob) => blob.text())).then((texts) =>"
+        " done(texts.map((text, n) => [figures[n].id, text])));"
+    )
+    return {id_: [*csv.DictReader(text.splitlines())] for id_, text in texts}
+
+
+def table(browser: Browser, id_: str) -> list[list[str]]:
+    """Return the texts of a chart's table, with the headings first."""
+    browser.run(f"document.querySelector('#{id_} details.data').open = true")
+    browser.wait(f"return document.querySelector('#{id_} details.data table')")
+    rows: list[list[str]] = browser.run(
+        f"return [...document.querySelectorAll('#{id_} details.data tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    return rows
+
+
+def note(browser: Browser, id_: str) -> str:
+    return browser.driver.find_element(By.CSS_SELECTOR, f"#{id_} .note").text
+
+
+def set_value(browser: Browser, name: str, value: str) -> None:
+    browser.run(
+        f"const input = document.querySelector('[name={name}]'); input.value = '{value}';"
+        "input.dispatchEvent(new Event('change'))"
+    )
+
+
+def fields(browser: Browser, page: str) -> dict[str, str]:
+    """Return the field with the day of each chart, by the chart's id."""
+    return {id_: found["day"] for id_, found in payloads(browser.site / page).items()}

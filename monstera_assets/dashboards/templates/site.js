@@ -8,7 +8,10 @@
     return element;
   };
   const dayText = (time) => new Date(time).toISOString().slice(0, 10);
-  const longDay = (time) => new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  const longDay = (time) => {
+    const day = new Date(time);
+    return `${day.getUTCDate()} ${day.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })} ${day.getUTCFullYear()}`;
+  };
   const read = (script) => JSON.parse(script.textContent);
   const search = (text, word) => text.toLowerCase().includes(word.trim().toLowerCase());
 
@@ -34,7 +37,7 @@
     const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
     const text = { labelColor: color("--muted"), titleColor: color("--muted"), labelFont: font, titleFont: font, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 400 };
     return {
-      background: null, font, aria: false, view: { stroke: null },
+      background: null, padding: { left: 4, right: 24, top: 4, bottom: 8 }, font, aria: false, view: { stroke: null },
       axis: { ...text, domainColor: color("--line"), tickColor: color("--line"), gridColor: color("--line"), labelPadding: 5 },
       text: { color: color("--ink"), fontSize: 11 }, line: { strokeWidth: 1.8 },
     };
@@ -149,8 +152,10 @@
       this.view?.finalize();
       const spec = painted(this.spec), isVega = spec.$schema === "vega";
       delete spec.$schema;
-      const brush = matchMedia("(pointer: fine)").matches && JSON.stringify(spec).includes('"brush"');
-      if (!brush) spec.params = (spec.params ?? []).filter((one) => one.name !== "brush");
+      // A drag on a touch screen scrolls, so that charts have a brush for a mouse only.
+      const brushed = [spec, ...(spec.layer ?? [])].filter((one) => one.params?.some(({ name }) => name === "brush"));
+      const brush = brushed.length && !matchMedia("(pointer: coarse)").matches;
+      if (!brush) for (const one of brushed) one.params = one.params.filter(({ name }) => name !== "brush");
       this.step = spec.height;
       if (this.step?.of) spec.height = this.steps();
       const size = isVega ? { width: this.host.clientWidth - 6, height: this.height } : { width: "container", ...(spec.height ? {} : { height: this.height }), autosize: { type: "fit-x", contains: "padding" } };
@@ -165,17 +170,15 @@
     steps() { return this.step.step * Math.max(1, new Set(this.shown().map((row) => row[this.step.of])).size); }
     brushed() {
       let timer;
-      try {
-        this.view.addSignalListener("brush", (_, value) => {
-          clearTimeout(timer);
-          const days = Object.values(value)[0];
-          if (!days || days.length < 2) return;
-          timer = setTimeout(() => {
-            const [from, to] = [Math.ceil(Math.min(...days) / DAY) * DAY, Math.floor(Math.max(...days) / DAY) * DAY];
-            if (to > from) setRange(dayText(from), dayText(to));
-          }, 400);
-        });
-      } catch { /* This chart's specification has no brush on its days. */ }
+      this.view.addSignalListener("brush", (_, value) => {
+        clearTimeout(timer);
+        const days = Object.values(value)[0];
+        if (!days || days.length < 2) return;
+        timer = setTimeout(() => {
+          const [from, to] = [Math.ceil(Math.min(...days) / DAY) * DAY, Math.floor(Math.max(...days) / DAY) * DAY];
+          if (to > from) setRange(dayText(from), dayText(to));
+        }, 400);
+      });
     }
     async update() {
       this.decorate();
@@ -199,7 +202,7 @@
   const number = (value, form) => {
     const digits = Number(/\.(\d)/.exec(form)?.[1] ?? 0);
     const style = form.includes("%") ? { style: "percent" } : {};
-    return new Intl.NumberFormat("en-US", { ...style, signDisplay: form.startsWith("+") ? "always" : "auto", useGrouping: form.includes(","), minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+    return new Intl.NumberFormat("en-US", { ...style, roundingMode: "halfEven", signDisplay: form.startsWith("+") ? "always" : "auto", useGrouping: form.includes(","), minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
   };
 
   const figures = all("figure[id]").map((element) => new Figure(element));
