@@ -216,8 +216,9 @@ class Chart:
             for row in rows:
                 found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
             shown = [self.fields[n] for n in keys[:-1]]
-            shown += [Field(one, one, value.format) for one in self.colors]
-            body = [[*key, *map(row.get, self.colors)] for key, row in found.items()]
+            parts = [one for one in self.colors if any(one in row for row in found.values())]
+            shown += [Field(one, one, value.format) for one in parts]
+            body = [[*key, *map(row.get, parts)] for key, row in found.items()]
         cells = (
             [
                 Cell(one.text(value), _number(value, one.format))

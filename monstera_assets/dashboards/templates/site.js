@@ -61,15 +61,23 @@
       return options.includes(value) ? value : usual;
     }
     get hidden() { return new Set((state.get(`${this.id}.hide`) ?? "").split("~").filter(Boolean)); }
+    /** The rows that match the figure's own choices. */
+    chosenRows() {
+      const fixed = this.choices.map((one) => [one[0], this.chosen(one)]);
+      return this.rows.filter((row) => fixed.every(([field, value]) => row[field] === value));
+    }
+    /** The series that these rows have. */
+    present() {
+      const found = new Set(this.chosenRows().map((row) => row[this.series]));
+      return Object.keys(this.colors).filter((name) => found.has(name));
+    }
     /** The rows that the reader chose. */
     shown() {
       const [from, to] = range(), asked = state.get("segment") ?? TOTAL, hidden = this.hidden;
       const segment = this.segments.has(asked) ? asked : TOTAL;
-      const fixed = this.choices.map((one) => [one[0], this.chosen(one)]);
-      return this.rows.filter((row) =>
+      return this.chosenRows().filter((row) =>
         (!this.day || (row[this.day] >= from && row[this.day] <= to)) &&
         (!this.segment || row[this.segment] === segment) &&
-        fixed.every(([field, value]) => row[field] === value) &&
         (!this.series || !hidden.has(row[this.series])));
     }
     controls() {
@@ -126,7 +134,7 @@
       if (!data.open) return;
       const fixed = new Set([this.series, this.segment, ...this.choices.map(([field]) => field)]);
       const value = this.fields.at(-1), keys = this.fields.filter(([name]) => !fixed.has(name) && (!this.series || name !== value[0]));
-      const rows = this.shown(), series = Object.keys(this.colors).filter((name) => !this.hidden.has(name));
+      const rows = this.shown(), series = this.present().filter((name) => !this.hidden.has(name));
       const cells = new Map();
       for (const row of rows) {
         const key = keys.map(([name]) => row[name]), id = JSON.stringify(key);
@@ -186,7 +194,11 @@
     }
     decorate() {
       const hidden = this.hidden, asked = state.get("segment") ?? TOTAL;
-      for (const [name, button] of this.legend) button.setAttribute("aria-pressed", String(!hidden.has(name)));
+      const present = new Set(this.legend.length ? this.present() : []);
+      for (const [name, button] of this.legend) {
+        button.hidden = !present.has(name);
+        button.setAttribute("aria-pressed", String(!hidden.has(name)));
+      }
       const notes = [];
       if (asked !== TOTAL && !this.segments.has(asked)) notes.push("Shows all segments.");
       if (state.has("from") || state.has("to")) notes.push(this.day ? `Shows ${range().map(longDay).join(" to ")}.` : "Not limited to the chosen days.");
