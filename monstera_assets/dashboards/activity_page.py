@@ -102,7 +102,7 @@ def workflows(totals: ma.Daily) -> list[ma.Item]:
     what = "Started and Completed Weekly"
     return [
         ma.trend("Started and completed runs", totals, _RUNS, _PERIOD, what=what, added_up=True),
-        ma.trend("Completed within 7 days of the start", totals, rate, _PERIOD),
+        ma.trend("Completion rate", totals, rate, _PERIOD),
         ma.trend("Hours to complete", totals, hours, _PERIOD),
     ]
 
@@ -186,10 +186,9 @@ def segments(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         for name, day, value, active, _ in found
         if day == frame.last and name == chosen[0]
     ]
-    finding = (
-        f"{ma.words(chosen[0])}:"
-        f" {ma.ranking('active users', latest, whole=sum(count for _, count, _ in latest), when=f'on {frame.last}')}"
-    )
+    whole = sum(count for _, count, _ in latest)
+    ranked = ma.ranking("active users", latest, whole=whole, when=f"on {ma.day_text(frame.last)}")
+    finding = f"{ma.words(chosen[0])}: {ranked[0].lower()}{ranked[1:]}"
     return ma.Figure(*heading, finding, chart, ma.about(_COUNTED.values(), source), wide=True)
 
 

@@ -134,7 +134,7 @@ def grouped_bars(
 ) -> Spec:
     """Draw a group of horizontal bars per category, one bar per series, or one stacked bar."""
     base = _categories(name, value)
-    apart = {"yOffset": {"field": "series", "sort": list(colors)}}
+    apart = {"yOffset": {"field": "series", "sort": list(colors), "bandPosition": 0.5}}
     summed = {"aggregate": "sum", "stack": None}
     label = {"field": value.name, "type": "quantitative", "format": value.format}
     return {
@@ -196,6 +196,7 @@ def heatmap(
         scale = {
             "range": [var("shade-below"), var("surface"), var("shade")],
             "domainMid": middle,
+            "domainMin": 0,
             "interpolate": "rgb",
         }
     if most is not None:
@@ -392,7 +393,11 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                 "ops": ["sum"],
                 "as": ["amount"],
             },
-            {"type": "formula", "expr": f"indexof({json.dumps(list(colors))}, datum.{own})", "as": "place"},
+            {
+                "type": "formula",
+                "expr": f"indexof({json.dumps(list(colors))}, datum.{own})",
+                "as": "place",
+            },
             {"type": "collect", "sort": {"field": "place"}},
             {"type": "stack", "field": "amount", "as": ["low", "high"]},
             {"type": "window", "ops": ["rank"], "as": ["rank"]},

@@ -239,7 +239,7 @@ def grouped_bars(
     stacked: bool = False,
     wide: bool = False,
 ) -> Item:
-    """Create a chart of grouped or stacked bars from rows of choice (if any), name, series and value."""
+    """Create a chart of grouped or stacked bars from rows of choice, if any, name, series and value."""
     chosen = [Field(choice.field, choice.title)] if choice else []
     chart = Chart(
         (*chosen, name, SERIES, value),
@@ -317,6 +317,7 @@ def by_part(
         day=ON_DAY.name,
         series="" if ranked else SERIES.name,
         colors=series,
+        total=ranked,
     )
     finding = findings.ranking(what, shown, whole=sum(sums.values()))
     return Figure(*heading, finding, chart, about([metric], daily.table), wide)

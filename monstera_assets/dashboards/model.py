@@ -166,6 +166,7 @@ class Chart:
         segment: the field that the page's segment filter applies to, if any. The rows for everybody
             have the value `TOTAL`, and others have values such as `country:US`.
         choices: the fields of which one value is shown.
+        total: whether the chart adds up the last field over the days.
         height: height in pixels, or 0 if the specification sets it.
         below: whether the table shows the rows in the reverse order: the latest day first.
     """
@@ -178,6 +179,7 @@ class Chart:
     colors: Mapping[str, str] = field(default_factory=dict)
     segment: str = ""
     choices: tuple[Choice, ...] = ()
+    total: bool = False
     height: int = 220
 
     def payload(self) -> dict[str, Any]:
@@ -195,6 +197,7 @@ class Chart:
             "colors": self.colors,
             "segment": self.segment,
             "choices": [[one.field, one.title, one.options, one.default] for one in self.choices],
+            "total": self.total,
             "height": self.height,
         }
 
@@ -207,7 +210,15 @@ class Chart:
         wanted = [(names.index(name), value) for name, value in fixed.items()]
         rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
         keys = [n for n, name in enumerate(names) if name not in {*fixed, self.series}]
-        if not self.series:
+        if self.total:
+            keys = [n for n in keys if names[n] != self.day]
+            sums: dict[tuple[Any, ...], Any] = {}
+            for row in rows:
+                key = tuple(row[n] for n in keys[:-1])
+                sums[key] = sums.get(key, 0) + row[-1]
+            shown = [self.fields[n] for n in keys]
+            body = [[*key, total] for key, total in sums.items()]
+        elif not self.series:
             shown = [self.fields[n] for n in keys]
             body = [[row[n] for n in keys] for row in rows]
         else:

@@ -103,7 +103,7 @@ def states_over_time(heading: ma.Head, reader: ma.Reader, product: ma.Product) -
         (state, users, ma.count_text(users)) for day, state, users in rows if day == frame.last
     ]
     whole = sum(users for _, users, _ in latest)
-    finding = ma.ranking("users", latest, whole=whole, when=f"on {frame.last}")
+    finding = ma.ranking("users", latest, whole=whole, when=f"on {ma.day_text(frame.last)}")
     described = ma.about([distribution.MEMBERS], distribution.TABLE)
     return ma.stacked_areas(heading, rows, members, ADOPTED_STATES, finding, described)
 

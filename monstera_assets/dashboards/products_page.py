@@ -181,7 +181,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
         finding = f"Furthest above chance: {pairs[0]}."
         finding += f" Lowest: {pairs[1]}." if len(known) > 1 else ""
     mark = f" + (datum.{support.name} === 'few users' ? ' *' : '')"
-    form = f"(datum.{measure.name} === '{_LIFT}' ? format(datum.value, '.2f') : format(datum.value, '.0%'))"
+    form = f"format(datum.value, datum.{measure.name} === '{_LIFT}' ? '.2f' : '.0%')"
     chart = ma.Chart(
         (measure, given, other, value, lift, both, support),
         rows,
@@ -217,8 +217,8 @@ def next_products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> m
         f" SELECT first_product_id, NULL, users_ending FROM {PATHS.qualified_name}"
         " WHERE path_length = 1),"
         " most AS (SELECT id FROM (SELECT first AS id, users FROM steps UNION ALL"
-        " SELECT next, users FROM steps WHERE next IS NOT NULL) GROUP BY id ORDER BY sum(users) DESC, id"
-        " LIMIT ?)"
+        " SELECT next, users FROM steps WHERE next IS NOT NULL)"
+        " GROUP BY id ORDER BY sum(users) DESC, id LIMIT ?)"
         " SELECT CASE WHEN first IN (FROM most) THEN first ELSE '' END AS first,"
         " CASE WHEN next IS NULL OR next IN (FROM most) THEN next ELSE '' END AS next,"
         " CAST(sum(users) AS BIGINT) FROM steps WHERE users > 0 GROUP BY ALL ORDER BY ALL",
@@ -330,7 +330,7 @@ def retention(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         return ma.Unavailable(*heading, f"No users adopted a product more than {least} days ago.")
     rows = [(_products(products), label, share) for products, label, share, _ in found]
     first = [row for row in rows if row[1] == rows[0][1]]
-    finding = f"{first[0][1]} after the adoption: " + ", ".join(
+    finding = f"Active on {_lowered(first[0][1])} after the adoption: " + ", ".join(
         f"{share:.1%} of users with {name}" for name, _, share in first
     )
     share = ma.Field("share", "Retained", ".1%")
@@ -436,7 +436,7 @@ def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.
     ma.head("Why products are recommended", "Users", "with Recommendation", "to Date", by="Reason")
 )
 def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw the number of recommendations by recommended product and by the product that is the reason."""
+    """Draw the number of recommendations by recommended product and reason."""
     found = _recommendations(reader)
     if not found:
         return ma.Unavailable(*heading, "There is no user to whom a product could be recommended.")
@@ -482,14 +482,12 @@ def accuracy(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     rows = [(label, ma.words(order), rates[order][label]) for label in _RATES for order in _ORDERS]
     [published] = [predictor for _, predictor, _, is_published, *_ in found if is_published]
     [users] = {row[2] for row in found}
-    at_1, at_3 = ([rates[order][label] for order in _ORDERS] for label in [*_RATES][:2])
-    compared = ", ".join(
-        f"{share:.1%} by {order}" for order, share in zip(_ORDERS, at_1, strict=True)
-    )
-    best = dict(zip(_ORDERS, at_3, strict=True))[published]
+    at_1, at_3, _ = _RATES
+    compared = ", ".join(f"{order} {rates[order][at_1]:.1%}" for order in _ORDERS)
     finding = (
-        f"Recommendations follow {published}. Of {ma.plural(users, 'adoption')}, the first product was"
-        f" right in {compared}, and one of three by {published} in {best:.1%}."
+        f"Share of {ma.plural(users, 'adoption')} whose product was ranked first: {compared}."
+        f" Recommendations follow {published}, which ranked {rates[published][at_3]:.1%} in its first"
+        " three."
     )
     colors = {ma.words(order): color for order, color in _ORDERS.items()}
     value, name = ma.Field("rate", "Rate", ".2f"), ma.Field("measure", "Measure")

@@ -246,7 +246,8 @@ class Daily:
         # DuckDB widens integer sums to HUGEINT.
         found_rows = rows(
             [self.table],
-            f"WITH ranked AS ({ranking}) SELECT ranked.{segment} AS shown, CAST(sum({column}) AS BIGINT),"
+            f"WITH ranked AS ({ranking}) SELECT ranked.{segment} AS shown,"
+            f" CAST(sum({column}) AS BIGINT),"
             f" metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day"
             f" FROM {name} LEFT JOIN ranked USING ({segment}) {within} GROUP BY ALL ORDER BY ALL",
             [*asked, top, frame.last, *asked],

@@ -132,9 +132,9 @@
     table() {
       const data = this.element.querySelector("details.data");
       if (!data.open) return;
-      const fixed = new Set([this.series, this.segment, ...this.choices.map(([field]) => field)]);
+      const fixed = new Set([this.series, this.segment, ...(this.total ? [this.day] : []), ...this.choices.map(([field]) => field)]);
       const value = this.fields.at(-1), keys = this.fields.filter(([name]) => !fixed.has(name) && (!this.series || name !== value[0]));
-      const rows = this.shown(), series = this.present().filter((name) => !this.hidden.has(name));
+      const rows = this.total ? this.addedUp(keys, value[0]) : this.shown(), series = this.present().filter((name) => !this.hidden.has(name));
       const cells = new Map();
       for (const row of rows) {
         const key = keys.map(([name]) => row[name]), id = JSON.stringify(key);
@@ -146,12 +146,21 @@
       const body = [...cells.values()].map(([key, found]) => [
         ...key.map((one, n) => this.format(one, keys[n][2])),
         ...(this.series ? series.map((name) => this.format(found[name], value[2])) : [])]);
-      if (this.day) body.reverse();
+      if (this.day && !this.total) body.reverse();
       data.querySelector(".scroll").replaceChildren(make("table", {},
         make("caption", { className: "unseen", textContent: this.element.querySelector(".title").textContent }),
         make("thead", {}, make("tr", {}, ...titles.map((text, n) => make("th", { scope: "col", textContent: text, className: numeric[n] ? "number" : "" })))),
         make("tbody", {}, ...body.map((row) => make("tr", {}, ...row.map((text, n) =>
           make(n ? "td" : "th", { textContent: text, className: numeric[n] ? "number" : "", ...(n ? {} : { scope: "row" }) })))))));
+    }
+    /** The rows added up over the days. */
+    addedUp(keys, value) {
+      const sums = new Map();
+      for (const row of this.shown()) {
+        const id = JSON.stringify(keys.map(([name]) => name === value || row[name]));
+        sums.set(id, { ...row, [value]: (sums.get(id)?.[value] ?? 0) + row[value] });
+      }
+      return [...sums.values()];
     }
     async draw() {
       this.view?.finalize();
