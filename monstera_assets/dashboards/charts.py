@@ -134,7 +134,8 @@ def grouped_bars(
 ) -> Spec:
     """Draw a group of horizontal bars per category, one bar per series, or one stacked bar."""
     base = _categories(name, value)
-    apart = {"yOffset": {"field": "series", "sort": list(colors), "bandPosition": 0.5}}
+    order = {"sort": list(colors), "scale": {"paddingInner": 0.12}}
+    apart = {"yOffset": {"field": "series", **order}}
     summed = {"aggregate": "sum", "stack": None}
     label = {"field": value.name, "type": "quantitative", "format": value.format}
     return {
@@ -142,7 +143,7 @@ def grouped_bars(
         "height": {"step": 26 if stacked else 14 * len(colors) + 8, "of": name.name},
         "layer": [
             {
-                "mark": {"type": "bar", "height": 12 if stacked else {"band": 0.9}},
+                "mark": {"type": "bar", **({"height": 12} if stacked else {})},
                 "encoding": {
                     **base,
                     **({} if stacked else apart),
@@ -171,6 +172,7 @@ def heatmap(
     most: float | None = None,
     shade: Field | None = None,
     label: str = "",
+    faint: str = "",
 ) -> Spec:
     """Draw a matrix whose cells are shaded by value and labeled.
 
@@ -182,6 +184,7 @@ def heatmap(
         most: the value with the darkest color. By default, it is the highest value.
         shade: the field that is shaded, if it is not `value`.
         label: the expression for a cell's text. By default, it is the formatted value.
+        faint: the expression that is true for cells whose color is faint, if any.
     """
     shown = [y, x, value, *([shade] if shade else [])]
     text: Spec = {
@@ -202,6 +205,10 @@ def heatmap(
     if most is not None:
         scale["domainMax"] = most
     axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 150}
+    turned = {
+        "labelAngle": {"expr": "bandwidth('x') < 120 ? -90 : 0"},
+        "labelAlign": {"expr": "bandwidth('x') < 120 ? 'left' : 'center'"},
+    }
     base = {
         "x": {
             "field": x.name,
@@ -211,7 +218,7 @@ def heatmap(
                 **axis,
                 "orient": "top",
                 "title": x.title,
-                "labelAngle": 0 if x.format else -35,
+                **({"labelAngle": 0} if x.format else turned),
             },
         },
         "y": {"field": y.name, "type": "ordinal", "sort": None, "axis": axis},
@@ -232,6 +239,7 @@ def heatmap(
                         "scale": scale,
                         "legend": None,
                     },
+                    **({"opacity": {"condition": {"test": faint, "value": 0.3}}} if faint else {}),
                 },
             },
             {
@@ -461,6 +469,8 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                         "dx": {"value": dx},
                         "y": {"signal": middle},
                         "align": {"value": align},
+                        "limit": {"signal": "edge - 6"},
+                        "fontSize": {"signal": "width < 420 ? 9 : 11"},
                         "baseline": {"value": "middle"},
                         "fill": {"value": var("ink")},
                         "text": {
@@ -476,7 +486,7 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
         "padding": 2,
         "signals": [
             {"name": "gap", "value": 14},
-            {"name": "edge", "update": "min(150, width * 0.3)"},
+            {"name": "edge", "update": "min(150, width * 0.38)"},
             {
                 "name": "gaps",
                 "update": "max(data('left_nodes').length, data('right_nodes').length, 1)",

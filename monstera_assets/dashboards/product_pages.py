@@ -19,10 +19,7 @@ from monstera_assets.warehouse.errors import MissingTableError
 
 _PERIOD = ma.LAST_18_MONTHS
 _DAILY = (USERS_ACTIVE, activity.EVENTS_QUALIFYING, activity.WORKFLOWS_COMPLETED)
-_TO_DATE = (
-    *(adoption.USERS_IN_USE, adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE),
-    adoption.DAYS_TO_ACTIVATION,
-)
+_TO_DATE = (adoption.USERS_IN_USE, adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
 _FUNNEL = dict(zip(("Eligible", "Tried", "Activated", "In use"), adoption.FUNNEL, strict=True))
 _NO_ROW = "The adoption table has no row for this product."
 

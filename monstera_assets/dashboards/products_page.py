@@ -180,7 +180,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
         ]
         finding = f"Furthest above chance: {pairs[0]}."
         finding += f" Lowest: {pairs[1]}." if len(known) > 1 else ""
-    mark = f" + (datum.{support.name} === 'few users' ? ' *' : '')"
+    few = f"datum.{support.name} === 'few users'"
     form = f"format(datum.value, datum.{measure.name} === '{_LIFT}' ? '.2f' : '.0%')"
     chart = ma.Chart(
         (measure, given, other, value, lift, both, support),
@@ -190,7 +190,8 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
             middle=1,
             most=max(2.0, *(one[3] for one in found)),
             shade=lift,
-            label=form + mark,
+            label=f"{form} + ({few} ? ' *' : '')",
+            faint=few,
         ),
         choices=(ma.Choice.of(measure, (_LIFT, _RATE)),),
     )
