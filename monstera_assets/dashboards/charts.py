@@ -95,7 +95,7 @@ def columns(x: Field, y: Field, colors: Mapping[str, str]) -> Spec:
 
 def areas(x: Field, y: Field, colors: Mapping[str, str], *, share: bool = False) -> Spec:
     """Draw stacked areas, whose upper edge is the total."""
-    order = f"indexof({list(colors)!r}, datum.series)"
+    order = f"indexof({json.dumps(list(colors))}, datum.series)"
     return {
         "data": _DATA,
         "transform": [{"calculate": order, "as": "place"}],
@@ -105,30 +105,22 @@ def areas(x: Field, y: Field, colors: Mapping[str, str], *, share: bool = False)
             "y": {**_up(y), "stack": "normalize" if share else "zero"},
             "color": _color("series", colors),
             "order": {"field": "place"},
-            "tooltip": tooltip([x, Field("series", "State"), y]),
+            "tooltip": tooltip([x, Field("series", "Part"), y]),
         },
         "params": [BRUSH],
     }
 
 
-def bars(name: Field, value: Field, *, color: str = PRIMARY) -> Spec:
-    """Draw one horizontal bar per category, in the order of the rows, with its value."""
-    base = {
-        "y": {
-            "field": name.name,
-            "type": "nominal",
-            "sort": None,
-            "axis": {"title": None, "labelLimit": 170, "domain": False, "ticks": False},
-        },
-        "x": {
-            "field": value.name,
-            "type": "quantitative",
-            "axis": None,
-            "scale": {"nice": False, "padding": 0, "range": [0, {"expr": "width - 62"}]},
-        },
-        "tooltip": tooltip([name, value]),
-    }
-    label = {"field": value.name, "type": "quantitative", "format": value.format}
+def bars(name: Field, value: Field, *, color: str = PRIMARY, total: bool = False) -> Spec:
+    """Draw one horizontal bar per category, in the order of the rows, with its value.
+
+    If `total` is set, a category's rows are added up.
+    """
+    sum_up = {"aggregate": "sum"} if total else {}
+    base = _categories(name, value)
+    base["x"] |= sum_up
+    base["tooltip"] = [tooltip([name])[0], {**tooltip([value])[0], **sum_up}]
+    label = {"field": value.name, "type": "quantitative", "format": value.format, **sum_up}
     return {
         "data": _DATA,
         "height": {"step": 26, "of": name.name},
@@ -142,23 +134,86 @@ def bars(name: Field, value: Field, *, color: str = PRIMARY) -> Spec:
     }
 
 
+def grouped_bars(
+    name: Field, value: Field, colors: Mapping[str, str], *, stacked: bool = False
+) -> Spec:
+    """Draw a group of horizontal bars per category, one bar per series, or one stacked bar."""
+    base = _categories(name, value)
+    order = {"sort": list(colors), "scale": {"paddingInner": 0.12}}
+    apart = {"yOffset": {"field": "series", **order}}
+    summed = {"aggregate": "sum", "stack": None}
+    label = {"field": value.name, "type": "quantitative", "format": value.format}
+    return {
+        "data": _DATA,
+        "height": {"step": 26 if stacked else 14 * len(colors) + 8, "of": name.name},
+        "layer": [
+            {
+                "mark": {"type": "bar", **({"height": 12} if stacked else {})},
+                "encoding": {
+                    **base,
+                    **({} if stacked else apart),
+                    "color": _color("series", colors),
+                    "tooltip": tooltip([name, Field("series", "Part"), value]),
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 10},
+                "encoding": {
+                    **base,
+                    **({"x": {**base["x"], **summed}} if stacked else apart),
+                    "text": {**label, "aggregate": "sum"} if stacked else label,
+                },
+            },
+        ],
+    }
+
+
 def heatmap(
-    x: Field, y: Field, value: Field, *, middle: float | None = None, most: float | None = None
+    x: Field,
+    y: Field,
+    value: Field,
+    *,
+    middle: float | None = None,
+    most: float | None = None,
+    shade: Field | None = None,
+    label: str = "",
+    faint: str = "",
 ) -> Spec:
     """Draw a matrix whose cells are shaded by value and labeled.
 
-    If `middle` is set, values below and above it have different colors, such as 1 for a lift.
+    Args:
+        x: the columns.
+        y: the rows.
+        value: the value in each cell.
+        middle: the value below and above which the colors differ, such as 1 for a lift, if any.
+        most: the value with the darkest color. By default, it is the highest value.
+        shade: the field that is shaded, if it is not `value`.
+        label: the expression for a cell's text. By default, it is the formatted value.
+        faint: the expression that is true for cells whose color is faint, if any.
     """
+    shown = [y, x, value, *([shade] if shade else [])]
+    text: Spec = {
+        "field": value.name,
+        "type": "quantitative",
+        "format": value.format.replace(".1%", ".0%"),
+    }
+    if label:
+        text = {"field": "label", "type": "nominal"}
     scale: Spec = {"range": [var("surface"), var("shade")], "domainMin": 0, "interpolate": "rgb"}
     if middle is not None:
         scale = {
             "range": [var("shade-below"), var("surface"), var("shade")],
             "domainMid": middle,
+            "domainMin": 0,
             "interpolate": "rgb",
         }
     if most is not None:
         scale["domainMax"] = most
     axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 150}
+    turned = {
+        "labelAngle": {"expr": "bandwidth('x') < 120 ? -90 : 0"},
+        "labelAlign": {"expr": "bandwidth('x') < 120 ? 'left' : 'center'"},
+    }
     base = {
         "x": {
             "field": x.name,
@@ -168,15 +223,15 @@ def heatmap(
                 **axis,
                 "orient": "top",
                 "title": x.title,
-                "labelAngle": 0 if x.format else -35,
-                "labelOverlap": bool(x.format),
+                **({"labelAngle": 0, "labelOverlap": True} if x.format else turned),
             },
         },
         "y": {"field": y.name, "type": "ordinal", "sort": None, "axis": axis},
-        "tooltip": tooltip([y, x, value]),
+        "tooltip": tooltip(shown),
     }
     return {
         "data": _DATA,
+        **({"transform": [{"calculate": label, "as": "label"}]} if label else {}),
         "height": {"step": 24, "of": y.name},
         "layer": [
             {
@@ -184,11 +239,12 @@ def heatmap(
                 "encoding": {
                     **base,
                     "color": {
-                        "field": value.name,
+                        "field": (shade or value).name,
                         "type": "quantitative",
                         "scale": scale,
                         "legend": None,
                     },
+                    **({"opacity": {"condition": {"test": faint, "value": 0.3}}} if faint else {}),
                 },
             },
             {
@@ -199,11 +255,7 @@ def heatmap(
                 },
                 "encoding": {
                     **base,
-                    "text": {
-                        "field": value.name,
-                        "type": "quantitative",
-                        "format": value.format.replace(".1%", ".0%"),
-                    },
+                    "text": text,
                 },
             },
         ],
@@ -342,7 +394,7 @@ def timeline(lane: Field, start: Field, end: Field, what: Field, colors: Mapping
 
 
 def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]) -> Spec:
-    """Draw a Sankey diagram (in Vega): flows from states on the left to states on the right.
+    """Draw a Sankey diagram (in Vega): flows from the nodes on the left to those on the right.
 
     Flows with the same source and target are added up.
     """
@@ -363,7 +415,11 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                 "ops": ["sum"],
                 "as": ["amount"],
             },
-            {"type": "formula", "expr": f"indexof({list(colors)!r}, datum.{own})", "as": "place"},
+            {
+                "type": "formula",
+                "expr": f"indexof({json.dumps(list(colors))}, datum.{own})",
+                "as": "place",
+            },
             {"type": "collect", "sort": {"field": "place"}},
             {"type": "stack", "field": "amount", "as": ["low", "high"]},
             {"type": "window", "ops": ["rank"], "as": ["rank"]},
@@ -397,7 +453,7 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
             },
         ]
 
-    def bars_of(side: str, x: str, width: str, align: str, dx: int) -> list[Spec]:
+    def bars_of(side: str, title: str, x: str, width: str, align: str, dx: int) -> list[Spec]:
         top = "scale('y', datum.low) + (datum.rank - 1) * gap"
         middle = "scale('y', (datum.low + datum.high) / 2) + (datum.rank - 1) * gap"
         return [
@@ -413,7 +469,7 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                         "fill": {"scale": "color", "field": "state"},
                         "tooltip": {
                             "signal": f"{{'{amount.title}': format(datum.amount, '{amount.format}'),"
-                            " 'State': datum.state}"
+                            f" '{title}': datum.state}}"
                         },
                     }
                 },
@@ -427,6 +483,8 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                         "dx": {"value": dx},
                         "y": {"signal": middle},
                         "align": {"value": align},
+                        "limit": {"signal": "edge - 6"},
+                        "fontSize": {"signal": "width < 420 ? 9 : 11"},
                         "baseline": {"value": "middle"},
                         "fill": {"value": var("ink")},
                         "text": {
@@ -442,7 +500,7 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
         "padding": 2,
         "signals": [
             {"name": "gap", "value": 14},
-            {"name": "edge", "update": "min(150, width * 0.3)"},
+            {"name": "edge", "update": "min(150, width * 0.38)"},
             {
                 "name": "gaps",
                 "update": "max(data('left_nodes').length, data('right_nodes').length, 1)",
@@ -467,7 +525,7 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                     *(
                         {
                             "type": "formula",
-                            "expr": f"indexof({list(colors)!r}, datum.{one.name})",
+                            "expr": f"indexof({json.dumps(list(colors))}, datum.{one.name})",
                             "as": f"{one.name}_place",
                         }
                         for one in (source, target)
@@ -533,8 +591,8 @@ def flows(source: Field, target: Field, amount: Field, colors: Mapping[str, str]
                     "hover": {"strokeOpacity": {"value": 0.75}},
                 },
             },
-            *bars_of("left", "edge", "8", "right", -6),
-            *bars_of("right", "width - edge - 8", "8", "left", 14),
+            *bars_of("left", source.title, "edge", "8", "right", -6),
+            *bars_of("right", target.title, "width - edge - 8", "8", "left", 14),
         ],
     }
 
@@ -574,6 +632,24 @@ def _nearest(fields: Sequence[Field]) -> str:
     )
     titles = (json.dumps(one.title) for one in fields)
     return f"{{{', '.join(f'{title}: {text}' for title, text in zip(titles, shown, strict=True))}}}"
+
+
+def _categories(name: Field, value: Field) -> Spec:
+    """Place categories below each other and their values to the right, with space for a label."""
+    return {
+        "y": {
+            "field": name.name,
+            "type": "nominal",
+            "sort": None,
+            "axis": {"title": None, "labelLimit": 170, "domain": False, "ticks": False},
+        },
+        "x": {
+            "field": value.name,
+            "type": "quantitative",
+            "axis": None,
+            "scale": {"nice": False, "padding": 0, "range": [0, {"expr": "width - 62"}]},
+        },
+    }
 
 
 def _along(x: Field) -> Spec:

@@ -20,6 +20,7 @@ from monstera_assets.dashboards.design import (
     count_text,
     headline,
     state_color,
+    title,
     words,
 )
 from monstera_assets.dashboards.findings import Point
@@ -107,19 +108,23 @@ def trend(
     what: str = "",
     most: float | None = None,
     wide: bool = False,
+    added_up: bool = False,
 ) -> Item:
-    """Create a line chart of metrics with the same unit by day.
+    """Create a line chart of metrics with the same unit by day, or of counts added up by week.
 
     `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title.
     Values above `most` are cut off.
     """
-    days = daily.reader.frame(timeframe).days
-    values = daily.by_day(metrics, daily.reader.frame(timeframe))
-    if all(value is None for one in values.values() for value in one):
+    frame, wording = daily.reader.frame(timeframe), daily.reader.wording
+    days = frame.whole_weeks if added_up else frame.days
+    values = (daily.by_week if added_up else daily.by_day)(metrics, frame)
+    known = [value for one in values.values() for value in one if value is not None]
+    if not known or (added_up and not any(known)):
         return Unavailable(*heading, nothing_known(metrics))
-    wording = daily.reader.wording
     found = [
-        wording.trend_summary(metric, points(days, one), brief=number > 0)
+        wording.total(metric, points(days, one), "week")
+        if added_up
+        else wording.trend_summary(metric, points(days, one), brief=number > 0)
         for number, (metric, one) in enumerate(values.items())
     ]
     value = metric_field(next(iter(metrics)), wording.currency)
@@ -219,6 +224,103 @@ def bars(
         charts.bars(*fields),
     )
     return Figure(*heading, finding, chart, described)
+
+
+def grouped_bars(
+    heading: Head,
+    rows: Sequence[tuple[Any, ...]],
+    name: Field,
+    value: Field,
+    colors: Mapping[str, str],
+    finding: str,
+    described: About,
+    *,
+    choice: Choice | None = None,
+    stacked: bool = False,
+    wide: bool = False,
+) -> Item:
+    """Create a chart of grouped or stacked bars from rows of choice, if any, name, series and value."""
+    chosen = [Field(choice.field, choice.title)] if choice else []
+    chart = Chart(
+        (*chosen, name, SERIES, value),
+        rows,
+        charts.grouped_bars(name, value, colors, stacked=stacked),
+        series=SERIES.name,
+        colors=colors,
+        choices=(choice,) if choice else (),
+    )
+    return Figure(*heading, finding, chart, described, wide)
+
+
+@item(lambda name, metric, by, timeframe: Head(name, title(metric, timeframe.name, by)))
+def by_part(
+    heading: Head,
+    name: str,
+    daily: Daily,
+    metric: Metric,
+    timeframe: Timeframe,
+    *,
+    by: str,
+    dimension: str,
+    top: int,
+    without: Sequence[str] = (),
+    named: Callable[[str], str] = words,
+    ranked: bool = False,
+    wide: bool = False,
+) -> Item:
+    """Create a chart of a count by week and by the value of a dimension that divides it.
+
+    Args:
+        heading: the item's name and title.
+        name: the item's name.
+        daily: the rows.
+        metric: the count.
+        timeframe: the period.
+        by: the dimension's name.
+        dimension: the dimension's column.
+        top: the maximum number of values. All others are added up.
+        without: values to leave out.
+        named: returns a value's name.
+        ranked: whether to draw one bar per value, with its sum over the chosen weeks, in place of
+            stacked columns.
+        wide: whether the chart takes two columns of the page.
+    """
+    frame = daily.reader.frame(timeframe)
+    found = daily.by_segment(metric, dimension, frame, top=top, without=without)
+    values = {named(part): numbers for part, numbers in found.shown.items()}
+    if found.others:
+        values[other(found.others)] = found.rest
+    sums = {part: sum(filter(None, numbers)) for part, numbers in values.items()}
+    what = f"{words(metric.unit.value).lower()} in complete weeks"
+    if not any(sums.values()):
+        return Unavailable(*heading, nothing_known([metric]))
+    shown = [(part, count, count_text(count)) for part, count in sums.items()]
+    if found.others:
+        shown.pop()
+    part, value = Field("part", by), metric_field(metric, title=words(metric.unit.value))
+    if not ranked:
+        # The colors follow the names, so that they are the same on all pages.
+        values = dict(
+            sorted(values.items(), key=lambda one: (one[0] == other(found.others), one[0]))
+        )
+    rows = [
+        (day, name, numbers[place])
+        for place, day in enumerate(frame.whole_weeks)
+        for name, numbers in values.items()
+        if numbers[place] is not None
+    ]
+    series = {} if ranked else line_colors([*values])
+    chart = Chart(
+        (ON_DAY, part if ranked else SERIES, value),
+        rows,
+        charts.bars(part, value, total=True) if ranked else charts.columns(ON_DAY, value, series),
+        day=ON_DAY.name,
+        series="" if ranked else SERIES.name,
+        colors=series,
+        total=ranked,
+    )
+    finding = findings.ranking(what, shown, whole=sum(sums.values()))
+    return Figure(*heading, finding, chart, about([metric], daily.table), wide)
 
 
 def stacked_areas(

@@ -168,6 +168,7 @@ class Chart:
         segment: the field that the page's segment filter applies to, if any. The rows for everybody
             have the value `TOTAL`, and others have values such as `country:US`.
         choices: the fields of which one value is shown.
+        total: whether the chart adds up the last field over the days.
         height: height in pixels, or 0 if the specification sets it.
         below: whether the table shows the rows in the reverse order: the latest day first.
     """
@@ -180,6 +181,7 @@ class Chart:
     colors: Mapping[str, str] = field(default_factory=dict)
     segment: str = ""
     choices: tuple[Choice, ...] = ()
+    total: bool = False
     height: int = 220
 
     def payload(self) -> dict[str, Any]:
@@ -197,6 +199,7 @@ class Chart:
             "colors": self.colors,
             "segment": self.segment,
             "choices": [[one.field, one.title, one.options, one.default] for one in self.choices],
+            "total": self.total,
             "height": self.height,
         }
 
@@ -209,7 +212,15 @@ class Chart:
         wanted = [(names.index(name), value) for name, value in fixed.items()]
         rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
         keys = [n for n, name in enumerate(names) if name not in {*fixed, self.series}]
-        if not self.series:
+        if self.total:
+            keys = [n for n in keys if names[n] != self.day]
+            sums: dict[tuple[Any, ...], Any] = {}
+            for row in rows:
+                key = tuple(row[n] for n in keys[:-1])
+                sums[key] = sums.get(key, 0) + row[-1]
+            shown = [self.fields[n] for n in keys]
+            body = [[*key, total] for key, total in sums.items()]
+        elif not self.series:
             shown = [self.fields[n] for n in keys]
             body = [[row[n] for n in keys] for row in rows]
         else:
@@ -218,8 +229,9 @@ class Chart:
             for row in rows:
                 found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
             shown = [self.fields[n] for n in keys[:-1]]
-            shown += [Field(one, one, value.format) for one in self.colors]
-            body = [[*key, *map(row.get, self.colors)] for key, row in found.items()]
+            parts = [one for one in self.colors if any(one in row for row in found.values())]
+            shown += [Field(one, one, value.format) for one in parts]
+            body = [[*key, *map(row.get, parts)] for key, row in found.items()]
         cells = (
             [
                 Cell(one.text(value), _number(value, one.format))

@@ -71,10 +71,10 @@ NO_REST = Rest(0, 0)
 
 @dataclass(frozen=True)
 class Segments:
-    """A count by segment and day or week.
+    """A count by segment and week.
 
     Attributes:
-        shown: each shown segment's values, in descending order of the segments' values.
+        shown: each shown segment's values, in descending order of the segments' sums.
         others: the number of segments that are not shown.
         rest: the sums of the segments that are not shown.
     """
@@ -174,34 +174,6 @@ class Reader:
         rows = self.rows([table], select, parameters)
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
-    def most(
-        self,
-        table: MetricTable,
-        columns: Sequence[str],
-        metric: Metric,
-        within: str,
-        parameters: Sequence[Any],
-        top: int,
-    ) -> tuple[list[tuple[Any, ...]], Rest]:
-        """Return the `top` categories by their sum of a count, and the sum of all others.
-
-        Each row consists of the category's `columns` and the sum.
-        """
-        names = ", ".join(map(quote, columns))
-        rows = self.rows(
-            [table],
-            f"WITH counted AS (SELECT {names}, sum({quote(metric.column_name)}) AS counted"
-            f" FROM {table.qualified_name} {within} GROUP BY {names}),"
-            f" listed AS (SELECT *, least(row_number() OVER (ORDER BY counted DESC, {names}), ?)"
-            " AS place_or_rest FROM counted)"
-            f" SELECT {', '.join(f'any_value({quote(name)})' for name in columns)},"
-            " CAST(sum(counted) AS BIGINT), count(*) FROM listed"
-            " GROUP BY place_or_rest ORDER BY place_or_rest",
-            [*parameters, top + 1],
-        )
-        rest = Rest(*reversed(rows[top][-2:])) if len(rows) > top else NO_REST
-        return [row[:-1] for row in rows[:top]], rest
-
     def daily(self, table: MetricTable, **where: Any) -> Daily:
         """Return the rows in a daily table that match the column values in `where`."""
         return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
@@ -253,57 +225,45 @@ class Daily:
         return [row.get(metric) for metric in metrics]
 
     def by_segment(
-        self,
-        metric: Metric,
-        dimension: str,
-        frame: Frame,
-        *,
-        top: int,
-        added_up: bool = False,
-        without: str | None = None,
+        self, metric: Metric, dimension: str, frame: Frame, *, top: int, without: Sequence[str] = ()
     ) -> Segments:
-        """Return a count for the `top` values of a dimension that divides what is counted.
+        """Return a count by complete week and by the `top` values of a dimension that divides it.
 
-        Values are None for days without a row. If `added_up` is set, each complete week's values are
-        summed. The sum is 0 for a segment without rows, and None if the table has no rows for one or
-        more of the week's days. Rows with the value `without`, such as totals, are left out.
+        A week's sum is 0 for a segment without rows, and None if the table has no rows for one or more
+        of the week's days. Rows with the values `without`, such as totals, are left out, and so are
+        segments whose count is 0.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name = self.table.qualified_name
         within, asked = self._within(frame)
-        if without is not None:
-            within, asked = f"{within} AND {segment} <> ?", [*asked, without]
-        if added_up:
-            days = frame.whole_weeks
-            day = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER)"
-            weight, day_parameters = f"sum({column})", [frame.last]
-        else:
-            days, day, day_parameters = frame.days, "metric_date", []
-            weight = f"max({column}) FILTER (metric_date = (SELECT max(metric_date) FROM {name}))"
+        within += "".join(f" AND {segment} <> ?" for _ in without)
+        asked += without
         ranking = (
             f"SELECT {segment}, count(*) OVER () AS segments FROM {name} {within} GROUP BY {segment}"
-            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?"
+            f" HAVING sum({column}) > 0 ORDER BY sum({column}) DESC, {segment} LIMIT ?"
         )
         ranked = rows([self.table], ranking, [*asked, top])
-        shown = [value for value, _ in ranked]
         # DuckDB widens integer sums to HUGEINT.
         found_rows = rows(
             [self.table],
-            f"WITH ranked AS ({ranking}) SELECT {day} AS day, ranked.{segment} AS shown,"
-            f" CAST(sum({column}) AS BIGINT) FROM {name} LEFT JOIN ranked USING ({segment})"
-            f" {within} AND (? OR (? - metric_date) % ? = 0) GROUP BY ALL",
-            [*asked, top, *day_parameters, *asked, added_up, frame.last, frame.step],
+            f"WITH ranked AS ({ranking}) SELECT ranked.{segment} AS shown,"
+            f" CAST(sum({column}) AS BIGINT),"
+            f" metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day"
+            f" FROM {name} LEFT JOIN ranked USING ({segment}) {within} GROUP BY ALL ORDER BY ALL",
+            [*asked, top, frame.last, *asked],
         )
-        complete = {day: 0 for (day,) in self._complete_weeks(frame)} if added_up else {}
+        complete = {day: 0 for (day,) in self._complete_weeks(frame)}
         found: dict[str | None, dict[date, Any]] = {
-            value: dict(complete) for value in (*shown, None)
+            value: dict(complete) for value in (*(value for value, _ in ranked), None)
         }
-        for on, value, number in found_rows:
-            if on in complete or not added_up:
+        for value, number, on in found_rows:
+            if on in complete:
                 found[value][on] = number
-        values = {value: [numbers.get(on) for on in days] for value, numbers in found.items()}
-        others = ranked[0][1] - len(shown) if ranked else 0
-        return Segments({value: values[value] for value in shown}, others, values[None])
+        values = {
+            value: [numbers.get(on) for on in frame.whole_weeks] for value, numbers in found.items()
+        }
+        rest = values.pop(None)
+        return Segments(values, ranked[0][1] - len(ranked) if ranked else 0, rest)
 
     def _complete_weeks(self, frame: Frame) -> list[tuple[Any, ...]]:
         """Return the last day of each week in a frame for which the table has all days."""

@@ -18,16 +18,19 @@ import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from monstera_assets.dashboards.activity_page import activity_page
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
 from monstera_assets.dashboards.library import chart_library
 from monstera_assets.dashboards.lifecycle_page import lifecycle_page
 from monstera_assets.dashboards.model import Figure, Listing, Page, day_number
+from monstera_assets.dashboards.product_pages import product_page
+from monstera_assets.dashboards.products_page import products_page
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
-from monstera_assets.dashboards.structure import HOME, MAIN_PAGES
+from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
@@ -140,10 +143,16 @@ def make_pages(
     reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
 ) -> Iterator[Page]:
     """Yield all pages, starting with the home page."""
+    catalog = read_catalog(reader)
     yield home_page(reader, status)
     yield lifecycle_page(reader)
     yield retention_page(reader)
     yield revenue_page(reader)
+    yield products_page(reader, catalog)
+    created = [table for table in tables if table.name.endswith("_created_daily")]
+    yield activity_page(reader, catalog, created)
+    for product in catalog.products:
+        yield product_page(reader, catalog, product)
 
 
 def day_in_words(day: date) -> str:

@@ -64,15 +64,23 @@
       return options.includes(value) ? value : usual;
     }
     get hidden() { return new Set((state.get(`${this.id}.hide`) ?? "").split("~").filter(Boolean)); }
+    /** The rows that match the figure's own choices. */
+    chosenRows() {
+      const fixed = this.choices.map((one) => [one[0], this.chosen(one)]);
+      return this.rows.filter((row) => fixed.every(([field, value]) => row[field] === value));
+    }
+    /** The series that these rows have. */
+    present() {
+      const found = new Set(this.chosenRows().map((row) => row[this.series]));
+      return Object.keys(this.colors).filter((name) => found.has(name));
+    }
     /** The rows that the reader chose. */
     shown() {
       const [from, to] = range(), asked = state.get("segment") ?? TOTAL, hidden = this.hidden;
       const segment = this.segments.has(asked) ? asked : TOTAL;
-      const fixed = this.choices.map((one) => [one[0], this.chosen(one)]);
-      return this.rows.filter((row) =>
+      return this.chosenRows().filter((row) =>
         (!this.day || (row[this.day] >= from && row[this.day] <= to)) &&
         (!this.segment || row[this.segment] === segment) &&
-        fixed.every(([field, value]) => row[field] === value) &&
         (!this.series || !hidden.has(row[this.series])));
     }
     controls() {
@@ -127,9 +135,9 @@
     table() {
       const data = this.element.querySelector("details.data");
       if (!data.open) return;
-      const fixed = new Set([this.series, this.segment, ...this.choices.map(([field]) => field)]);
+      const fixed = new Set([this.series, this.segment, ...(this.total ? [this.day] : []), ...this.choices.map(([field]) => field)]);
       const value = this.fields.at(-1), keys = this.fields.filter(([name]) => !fixed.has(name) && (!this.series || name !== value[0]));
-      const rows = this.shown(), series = Object.keys(this.colors).filter((name) => !this.hidden.has(name));
+      const rows = this.total ? this.addedUp(keys, value[0]) : this.shown(), series = this.present().filter((name) => !this.hidden.has(name));
       const cells = new Map();
       for (const row of rows) {
         const key = keys.map(([name]) => row[name]), id = JSON.stringify(key);
@@ -141,12 +149,21 @@
       const body = [...cells.values()].map(([key, found]) => [
         ...key.map((one, n) => this.format(one, keys[n][2])),
         ...(this.series ? series.map((name) => this.format(found[name], value[2])) : [])]);
-      if (this.day) body.reverse();
+      if (this.day && !this.total) body.reverse();
       data.querySelector(".scroll").replaceChildren(make("table", {},
         make("caption", { className: "unseen", textContent: this.element.querySelector(".title").textContent }),
         make("thead", {}, make("tr", {}, ...titles.map((text, n) => make("th", { scope: "col", textContent: text, className: numeric[n] ? "number" : "" })))),
         make("tbody", {}, ...body.map((row) => make("tr", {}, ...row.map((text, n) =>
           make(n ? "td" : "th", { textContent: text, className: numeric[n] ? "number" : "", ...(n ? {} : { scope: "row" }) })))))));
+    }
+    /** The rows added up over the days. */
+    addedUp(keys, value) {
+      const sums = new Map();
+      for (const row of this.shown()) {
+        const id = JSON.stringify(keys.map(([name]) => name === value || row[name]));
+        sums.set(id, { ...row, [value]: (sums.get(id)?.[value] ?? 0) + row[value] });
+      }
+      return [...sums.values()];
     }
     async draw() {
       this.view?.finalize();
@@ -189,7 +206,11 @@
     }
     decorate() {
       const hidden = this.hidden, asked = state.get("segment") ?? TOTAL;
-      for (const [name, button] of this.legend) button.setAttribute("aria-pressed", String(!hidden.has(name)));
+      const present = new Set(this.legend.length ? this.present() : []);
+      for (const [name, button] of this.legend) {
+        button.hidden = !present.has(name);
+        button.setAttribute("aria-pressed", String(!hidden.has(name)));
+      }
       const notes = [];
       if (asked !== TOTAL && !this.segments.has(asked)) notes.push("Shows all segments.");
       if (state.has("from") || state.has("to")) notes.push(this.day ? `Shows ${range().map(longDay).join(" to ")}.` : "Not limited to the chosen days.");
