@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import shutil
 import webbrowser
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -16,29 +14,34 @@ from click.testing import CliRunner
 
 from monstera_assets import cli
 from monstera_assets.dashboards import site
-from monstera_assets.dashboards.asset import KEY, OTHER_TABLES
-from monstera_assets.dashboards.design import MAX_CHARTS, MAX_POINTS
+from monstera_assets.dashboards.asset import KEY
+from monstera_assets.dashboards.design import MAX_CHARTS
 from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.extract import extract
 from monstera_assets.dashboards.findings import Wording
-from monstera_assets.dashboards.model import Drawing, Figure, Listing
+from monstera_assets.dashboards.home_page import home_page
+from monstera_assets.dashboards.model import Figure, Listing
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.site import SiteReport, make_pages, write_site
 from monstera_assets.definitions import build_definitions, metric_tables, tables
+from monstera_assets.operations.jobs import Due
 from monstera_assets.operations.snapshots import Snapshots
+from monstera_assets.operations.status import Status, TableStatus
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun
-from monstera_assets_tests.site_page import Element, cards, read, shown_table, tiles
+from monstera_assets_tests.site_page import Element, cards, payloads, read, shown_table, tiles
 
 TITLE = re.compile(
     r"[A-Z]\w+(, [\w -]+)+?, (Last \d+ (Days|Months)|Latest Day|to Date|Days \d+ to \d+ after Adoption)"
     r"(, by [A-Z0-9][\w ]*)?"
 )
-PLATFORM_PAGES = {
-    "index.html", "overall.html", "segments.html", "activity.html", "accounts.html",
-    "cross_product.html",
+MAIN_PAGES = {
+    "index.html", "lifecycle.html", "retention.html", "revenue.html", "products.html",
+    "activity.html", "risk.html", "accounts.html",
 }  # fmt: skip
+FILES = {"style.css", "site.js", "vega.js"}
 
 
 @pytest.fixture
@@ -57,31 +60,31 @@ def change(database: Path, *statements: str) -> None:
 
 
 def pages(output: Path) -> dict[str, Element]:
-    return {path.name: read(path) for path in (output / "current").iterdir()}
+    return {path.name: read(path) for path in (output / "current").glob("*.html")}
 
 
 def test_a_run_of_the_graph_builds_the_site(seeds_run: SeedsRun) -> None:
     current = seeds_run.database.parent / "dashboards" / "current"
-    assert {path.name for path in current.iterdir()} > PLATFORM_PAGES
-    assert tiles(read(current / "overall.html"))["Users Active Monthly"][0] == "12"
+    assert {path.name for path in current.iterdir()} > MAIN_PAGES
+    assert tiles(read(current / "lifecycle.html"))["Users Active Monthly"][0] == "12"
 
 
 def test_tiles_show_short_names(seeds_run: SeedsRun) -> None:
-    page = read(seeds_run.database.parent / "dashboards" / "current" / "overall.html")
+    page = read(seeds_run.database.parent / "dashboards" / "current" / "index.html")
     shown = {
         tile.one("p", "label").text: [name.text for name in tile.all("p", "short-name")]
         for tile in page.all("li", "tile")
     }
     assert shown["Users Active Monthly"] == ["MAU"]
     assert shown["Revenue Retained Net Monthly"] == ["NRR"]
-    assert shown["Users Created Daily"] == []
+    assert shown["Accounts Active Monthly"] == []
 
 
 def test_the_asset_depends_on_every_table_it_reads(tmp_path: Path) -> None:
     settings = Settings(database=tmp_path / "monstera.duckdb", start_date=date(2025, 6, 1))
     definitions = build_definitions(settings)
     node = definitions.resolve_asset_graph().get(KEY)
-    assert node.parent_keys == {asset_key(t.name) for t in (*metric_tables(), *OTHER_TABLES)}
+    assert node.parent_keys == {asset_key(name) for name in extract(metric_tables())}
     assert node.group_name == "dashboards"
     for job in ("whole_graph", "daily", "gold_only"):
         assert KEY in definitions.resolve_job_def(job).asset_layer.executable_asset_keys
@@ -89,87 +92,101 @@ def test_the_asset_depends_on_every_table_it_reads(tmp_path: Path) -> None:
 
 def test_design_rules(database: Path) -> None:
     with duckdb.connect(str(database), read_only=True) as connection:
-        declared = metric_tables()
-        daily = [table for table in declared if table.partition_column]
-        reader = Reader(connection, daily, Wording("USD", 30))
-        made = list(make_pages(reader, declared))
-    assert len({page.file for page in made}) == len(made) == 6 + 3 * 7
+        reader = Reader(connection, metric_tables(), Wording("USD", 30))
+        made = list(make_pages(reader, metric_tables()))
+    assert len({page.file for page in made}) == len(made) > len(MAIN_PAGES)
     for page in made:
-        figures = [item for item in page.items() if isinstance(item, Figure)]
-        assert len(figures) <= MAX_CHARTS
+        assert len(page.figures()) <= MAX_CHARTS
         for item in page.items():
             assert TITLE.fullmatch(item.title), item.title
+            assert item.name, item.title
             if isinstance(item, Figure | Listing):
                 assert item.finding.endswith("."), item.title
                 assert item.about.definitions, item.title
                 assert item.about.source, item.title
                 assert item.about.owner.startswith("team:"), item.title
-        drawings: list[Drawing] = [
-            drawing for figure in figures for drawing in (figure.drawing, figure.wide) if drawing
-        ]
-        for drawing in drawings:
-            assert 0 < drawing.points <= MAX_POINTS
-            assert "#" not in drawing.svg  # colors are defined in the style sheet
+            if isinstance(item, Figure):
+                # Colors are variables in the style sheet.
+                assert not re.search(r"#[0-9a-fA-F]{3}", str(item.chart.spec)), item.title
 
 
-def test_pages_load_nothing_and_link_to_each_other(seeds_run: SeedsRun) -> None:
+def test_pages_load_only_files_of_the_site_and_link_to_each_other(seeds_run: SeedsRun) -> None:
     output = seeds_run.database.parent / "dashboards"
     made = pages(output)
     reached = set()
     for name, page in made.items():
         text = (output / "current" / name).read_text(encoding="utf-8")
-        assert len(text) < 5_000_000
-        assert set(re.findall(r"\w+://[^\"' <>]+", text)) <= {"http://www.w3.org/2000/svg"}
+        assert not re.findall(r"\w+://[^\"' <>]+", text)
         [policy] = [
             meta.attributes["content"]
             for meta in page.all("meta")
             if meta.attributes.get("http-equiv") == "Content-Security-Policy"
         ]
-        assert policy.startswith("default-src 'none'; ")
-        for tag in ("style", "script"):
-            [raw] = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-            digest = base64.b64encode(hashlib.sha256(raw.encode()).digest()).decode()
-            assert f"{tag}-src 'sha256-{digest}'" in policy
+        assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'; ")
+        assert "unsafe" not in policy
+        scripts = [one.attributes for one in page.all("script")]
+        loaded = {one["src"] for one in scripts if one.get("type") != "application/json"}
+        assert "site.js" in loaded <= FILES
+        assert not list(page.all("style"))
         assert not any("style" in element.attributes for element in page.all())
         assert not any(key.startswith("on") for e in page.all() for key in e.attributes)
         targets = {link.attributes["href"] for link in page.all("a")} - {"#content"}
         assert targets <= set(made), name
         reached |= targets
-        if name != "index.html":
-            assert "index.html" in targets
-        for svg in page.all("svg"):
-            assert svg.attributes["role"] == "img"
-            named = svg.attributes["aria-labelledby"].split()
-            ids = {element.attributes.get("id"): element for element in page.all()}
-            assert all(ids[one].text for one in named)
+        assert "index.html" in targets
+        ids = {element.attributes.get("id"): element for element in page.all()}
+        for chart in page.all("div", "chart"):
+            assert chart.attributes["role"] == "img"
+            assert all(ids[one].text for one in chart.attributes["aria-labelledby"].split())
     assert reached == set(made)
 
 
-def test_same_tables_give_the_same_bytes(
+def test_the_site_needs_only_the_extract(
     database: Path, seeds_run: SeedsRun, tmp_path: Path
 ) -> None:
-    first, second = seeds_run.database.parent / "dashboards", tmp_path / "second"
+    """A database that contains only the extract's tables and columns gives the same pages."""
+    published = tmp_path / "extract.duckdb"
+    with duckdb.connect(str(published)) as connection:
+        connection.execute(f"ATTACH '{database}' AS warehouse (READ_ONLY)")
+        for table in extract(metric_tables()).values():
+            schema, name = table.qualified_name.split(".")
+            columns = ", ".join(column.name for column in table.columns)
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            connection.execute(
+                f"CREATE TABLE {schema}.{name} AS"
+                f" SELECT {columns} FROM warehouse.{table.qualified_name}"
+            )
+    build(published, tmp_path / "site")
+    build(database, tmp_path / "expected")
+    for path in (tmp_path / "expected" / "current").iterdir():
+        made = tmp_path / "site" / "current" / path.name
+        assert made.read_bytes() == path.read_bytes(), path.name
+
+
+def test_same_tables_give_the_same_bytes(database: Path, tmp_path: Path) -> None:
+    build(database, tmp_path / "first")
     with duckdb.connect(str(database)) as connection:
         # The same rows in another order.
-        for table in (*metric_tables(), *OTHER_TABLES):
+        for table in extract(metric_tables()).values():
             connection.execute(
                 f"CREATE TABLE shuffled AS FROM {table.qualified_name} ORDER BY random()"
             )
             connection.execute(f"DELETE FROM {table.qualified_name}")
             connection.execute(f"INSERT INTO {table.qualified_name} FROM shuffled")
             connection.execute("DROP TABLE shuffled")
-    build(database, second)
-    names = {path.name for path in (first / "current").iterdir()}
-    assert names == {path.name for path in (second / "current").iterdir()}
+    build(database, tmp_path / "second")
+    first, second = (tmp_path / name / "current" for name in ("first", "second"))
+    names = {path.name for path in first.iterdir()}
+    assert names == {path.name for path in second.iterdir()}
     for name in names:
-        assert (first / "current" / name).read_bytes() == (second / "current" / name).read_bytes()
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def test_a_failed_build_leaves_the_old_site(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "site"
-    texts = {"index.html": "old", "overall.html": "old"}
+    texts = {"index.html": "old", "risk.html": "old"}
     monkeypatch.setattr(site, "render_site", lambda *_: texts)
     build(database, output)
     before = (output / "current").resolve()
@@ -177,7 +194,7 @@ def test_a_failed_build_leaves_the_old_site(
     write = Path.write_text
 
     def full(path: Path, text: str, encoding: str) -> int:
-        if path.name == "overall.html":
+        if path.name == "risk.html":
             raise OSError(28, "No space left on device")
         return write(path, text, encoding)
 
@@ -209,7 +226,7 @@ def test_an_empty_database(tmp_path: Path) -> None:
     report = build(database, tmp_path / "site")
     assert report.as_of is None
     made = pages(tmp_path / "site")
-    assert set(made) == PLATFORM_PAGES
+    assert set(made) == MAIN_PAGES
     for name, page in made.items():
         assert "No data yet" in page.one("p", "fresh").text
         assert tiles(page) == {}
@@ -228,20 +245,19 @@ def test_missing_and_unknown_values_are_not_shown_as_zero(database: Path, tmp_pa
         "DROP TABLE gold.gold_growth_accounting",
     )
     build(database, tmp_path / "site")
-    made = pages(tmp_path / "site")
-    shown = tiles(made["overall.html"])
-    assert shown["Users Active Stickiness Monthly"] == (
+    page = pages(tmp_path / "site")["lifecycle.html"]
+    assert tiles(page)["Users Active Stickiness Monthly"] == (
         "not known",
         "change not known from a week earlier",
     )
-    found = cards(made["overall.html"])
-    stickiness = found["Users, Active Stickiness Monthly, Last 90 Days"]
-    assert shown_table(stickiness).rows[0] == ["2025-06-30", "not known"]
-    assert "No value is known after 2025-06-20." in stickiness.one("p", "finding").text
-    assert "unavailable" in found["Users, Activated Share Weekly, Last 90 Days"].classes
-    closing = cards(made["accounts.html"])["Revenue, Closing Daily, Last 18 Months"]
-    assert shown_table(closing).rows[0] == ["2025-06-30", "not known"]
-    missing = found["Users, New and Resurrected versus Churned, Last 90 Days, by Week"]
+    found = cards(page)
+    assert shown_table(found["Stickiness"]).rows[-1] == ["30 Jun 2025", "not known"]
+    finding = found["Stickiness"].one("p", "finding").text
+    assert "No value is known after 20 Jun 2025." in finding
+    assert "unavailable" in found["Activated within 7 days"].classes
+    closing = cards(pages(tmp_path / "site")["revenue.html"])["MRR"]
+    assert shown_table(closing).rows[-1] == ["30 Jun 2025", "not known"]
+    missing = found["Gained and lost users"]
     assert "gold.gold_growth_accounting" in missing.text
     assert "was never materialized" in missing.text
     assert "monstera run" in missing.text
@@ -263,19 +279,19 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
     build(database, tmp_path / "site")
     made = pages(tmp_path / "site")
     for name, page in made.items():
-        assert len(list(page.all("script"))) == 1, name
+        scripts = [one.attributes for one in page.all("script")]
+        assert all(one.get("src") in FILES or one["type"] == "application/json" for one in scripts)
         assert not list(page.all("img")), name
         assert not any(key.startswith("on") for e in page.all() for key in e.attributes), name
-    studio = made["product_video_studio_overall.html"]
+    studio = made["product_video_studio.html"]
     # Two products have this name, so that the pages also show their ids.
-    assert studio.one("h1").text == f"{evil} (video_studio): Overall View"
-    listed = cards(made["accounts.html"])["Accounts, Needing Attention, Latest Day, by Account"]
+    assert studio.one("h1").text == f"{evil} (video_studio)"
+    listed = cards(made["revenue.html"])["Accounts needing attention"]
     assert shown_table(listed).rows[0][0] == evil
-    country = cards(made["segments.html"])["Users, Active Monthly, Last 18 Months, by Country"]
-    assert evil in shown_table(country).headings
-    by_type = cards(made["activity.html"])["Events, Qualifying Daily, Last 30 Days, by Event Type"]
-    # Shortened, and still text.
-    assert any(text.text.startswith("</script><script>al") for text in by_type.all("text"))
+    data = payloads(tmp_path / "site" / "current" / "lifecycle.html")
+    assert any(f"country:{evil}" in str(one["columns"]) for one in data.values())
+    by_type = cards(made["activity.html"])["Event types"]
+    assert evil in {row[0] for row in shown_table(by_type).rows}
 
 
 def test_one_user_on_one_day(tmp_path: Path) -> None:
@@ -311,18 +327,41 @@ def test_one_user_on_one_day(tmp_path: Path) -> None:
         assert graph.run(DateWindow(day, day), only=names).success
     build(graph.database, tmp_path / "site")
     made = pages(tmp_path / "site")
-    assert tiles(made["overall.html"])["Users Active Daily"] == (
+    assert tiles(made["lifecycle.html"])["Users Active Daily"] == (
         "1",
         "change not known from a week earlier",
     )
-    active = cards(made["overall.html"])["Users, Active Monthly, Weekly and Daily, Last 90 Days"]
-    assert shown_table(active).rows == [["2025-06-01", "1", "1", "1"]]
-    assert "was 1 on 2025-06-01, the only day with a value" in active.one("p", "finding").text
-    assert {text.text for text in active.all("text")} >= {"Monthly 1", "Weekly 1", "Daily 1"}
-    # The first week is incomplete.
-    by_week = cards(made["activity.html"])["Events, Qualifying Daily, Last 18 Months, by Week"]
-    assert "unavailable" in by_week.classes
-    assert tiles(made["product_notes_overall.html"])["Users in Use to Date"][0] == "1"
+    active = cards(made["lifecycle.html"])["Active users"]
+    assert shown_table(active).headings == ["Day", "Monthly", "Weekly", "Daily"]
+    assert shown_table(active).rows == [["1 Jun 2025", "1", "1", "1"]]
+    assert "was 1 on 1 Jun 2025, the only day with a value" in active.one("p", "finding").text
+    assert tiles(made["product_notes.html"])["Users in Use to Date"][0] == "1"
+
+
+def test_the_home_page_shows_failing_checks_and_lateness(seeds_run: SeedsRun) -> None:
+    now = datetime(2025, 7, 2, 12, tzinfo=UTC)
+    settings = Settings(database=seeds_run.database)
+    failing = TableStatus(table="silver_users", last_day=date(2025, 6, 30), failing_checks={
+        "one": "P1", "two": "P1", "three": "P2", "four": "P2",
+    }, first_day=date(2024, 7, 1))  # fmt: skip
+    status = Status(due=Due.at(now, settings), last_run=None, tables=[failing])
+    with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
+        reader = Reader(connection, metric_tables(), Wording.of(settings))
+        late, checks, *_ = home_page(reader, status).news
+        # Data that ends long ago is an example, and not late.
+        status = Status(
+            due=Due.at(now + timedelta(days=365), settings), last_run=None, tables=[failing]
+        )
+        old, *_ = home_page(reader, status).news
+    assert (late.note, late.text.partition(" by ")[0]) == (
+        "The data is late.",
+        "1 Jul 2025 was due",
+    )
+    assert old == checks
+    assert checks.note == "Checks fail: 2 of level P1, 2 of level P2."
+    assert checks.text.startswith(
+        "silver_users.one, silver_users.two, silver_users.three and 1 more."
+    )
 
 
 def test_the_command_builds_and_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +377,7 @@ def test_the_command_builds_and_opens(tmp_path: Path, monkeypatch: pytest.Monkey
     assert opened == []
     index = output / "current" / "index.html"
     assert f"Dashboards: {index}\n" in quiet.output
-    assert "6 pages" in quiet.output
+    assert "8 pages" in quiet.output
     assert "no data (start with `monstera run`)" in quiet.output
     assert CliRunner().invoke(cli.main, arguments).exit_code == 0
     assert opened == [index.as_uri()]

@@ -1,195 +1,234 @@
-"""Drawings: ticks, limits, gaps, labels and colors."""
+"""Charts: their data, their specifications, and the colors of states."""
 
 from __future__ import annotations
 
+import json
 import re
-from datetime import date, timedelta
-from xml.etree import ElementTree as ET
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import vl_convert
 
-from monstera_assets.dashboards.charts import (
-    Bar,
-    Series,
-    bar_chart,
-    column_chart,
-    day_ticks,
-    line_chart,
-    nice_ticks,
-    resolution,
-    small_multiples,
-    tick_text,
-)
-from monstera_assets.dashboards.design import COLORS, MAX_POINTS, words
+from monstera_assets.dashboards import charts, library
+from monstera_assets.dashboards.charts import Spec
+from monstera_assets.dashboards.design import state_color, words
+from monstera_assets.dashboards.model import Cell, Chart, Choice, Field
 from monstera_assets.dashboards.structure import file_names
-from monstera_assets.gold.metrics import Unit
+from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 
-DAYS = [date(2025, 4, 2) + timedelta(days=n) for n in range(90)]
-SVG = "{http://www.w3.org/2000/svg}"
+DAY, NAME = Field("day", "Day", "day"), Field("name", "Name")
+SERIES, SEGMENT = Field("series", "Series"), Field("segment", "Segment")
+USERS, SHARE = Field("users", "Users", ",d"), Field("share", "Share", ".1%")
+COLORS = {"A": "primary", "B": "second"}
+FIRST, SECOND = date(2025, 6, 1), date(2025, 6, 2)
 
 
-def texts(svg: str) -> list[str]:
-    return [text.text or "" for text in ET.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314
+# ---------------------------------------------------------------- data
 
 
-def lines(svg: str) -> list[str]:
-    root = ET.fromstring(svg)  # noqa: S314
-    return [
-        path.get("d", "")
-        for path in root.iter(f"{SVG}path")
-        if path.get("stroke") == "var(--primary)" and "L" in path.get("d", "")
+def test_a_table_has_a_column_per_series_and_only_the_rows_shown_first() -> None:
+    grain = Field("grain", "Grain")
+    rows = [
+        ("Day", "all", FIRST, "A", 1),
+        ("Day", "all", FIRST, "B", None),
+        ("Day", "country:US", FIRST, "A", 7),
+        ("Week", "all", FIRST, "A", 9),
+        ("Day", "all", SECOND, "B", 1200),
     ]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "whole", "ticks"),
-    [
-        (0, 12, True, [0, 5, 10, 15]),
-        (0, 1, True, [0, 1]),
-        (0, 3, True, [0, 1, 2, 3]),
-        (0, 0, True, [0, 1]),
-        (0, 0.9, False, [0, 0.25, 0.5, 0.75, 1]),
-        (-410, 1500, False, [-500, 0, 500, 1000, 1500]),
-        (0, 26186, False, [0, 10000, 20000, 30000]),
-    ],
-)
-def test_ticks_are_round_and_enclose_all_values(
-    low: float, high: float, whole: bool, ticks: list[float]
-) -> None:
-    assert nice_ticks(low, high, whole=whole) == ticks
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (0, Unit.USERS, "0"),
-        (1500, Unit.USERS, "1,500"),
-        (20000, Unit.EVENTS, "20k"),
-        (2500000, Unit.MONEY, "2.5M"),
-        (-2000, Unit.MONEY, "-2,000"),
-        (0.25, Unit.SHARE, "25%"),
-        (0.025, Unit.SHARE, "2.5%"),
-        (1.5, Unit.RETENTION, "150%"),
-        (40, Unit.RETENTION, "40x"),
-        (1.5, Unit.RATIO, "1.5"),
-        (40, Unit.RATIO, "40"),
-        (12.5, Unit.DAYS, "12.5"),
-    ],
-)
-def test_ticks_are_short(value: float, unit: Unit, text: str) -> None:
-    assert tick_text(value, unit) == text
-
-
-def test_ticks_mark_first_days_of_months_and_name_the_year_in_january() -> None:
-    assert day_ticks(DAYS, 300) == [(date(2025, 5, 1), "May"), (date(2025, 6, 1), "Jun")]
-    year = [date(2024, 7, 1) + timedelta(days=n) for n in range(365)]
-    assert day_ticks(year, 280) == [
-        (date(2024, 9, 1), "Sep"),
-        (date(2024, 11, 1), "Nov"),
-        (date(2025, 1, 1), "2025"),
-        (date(2025, 3, 1), "Mar"),
-        (date(2025, 5, 1), "May"),
-    ]
-    assert day_ticks([date(2025, 6, 30)], 280) == [(date(2025, 6, 30), "30 Jun 2025")]
-
-
-def test_long_series_are_shown_by_week() -> None:
-    assert resolution(548, 1) == 1
-    assert resolution(500, 2) == 1
-    assert resolution(548, 2) == 7
-    assert MAX_POINTS >= -(-548 // 7) * 8
-    long = [date(2024, 1, 1) + timedelta(days=n) for n in range(501)]
-    with pytest.raises(ValueError, match=r"1002 points\. The limit is 1000"):
-        line_chart(long, [Series("a", [1.0] * 501), Series("b", [1.0] * 501)], Unit.USERS)
-    with pytest.raises(ValueError, match=r"4 lines\. The limit is 3"):
-        line_chart(DAYS, [Series(name, [1.0] * 90) for name in "abcd"], Unit.USERS)
-    with pytest.raises(ValueError, match="at least one day"):
-        line_chart([], [Series("a", [])], Unit.USERS)
-
-
-def test_an_unknown_value_is_a_gap_and_an_isolated_value_is_a_dot() -> None:
-    values: list[float | None] = [5.0] * 90
-    values[20:30] = [None] * 10
-    values[24] = 7.0
-    svg = line_chart(DAYS, [Series("Users", values, "5")], Unit.USERS).svg
-    [line] = [path for path in lines(svg) if path.count("L") > 50]
-    # Two line segments, and the isolated day between them.
-    assert line.count("M") == 3
-    assert texts(svg)[-1] == "5"
-    # One circle for the isolated value, one for the latest.
-    assert len(re.findall(r'<circle[^>]* fill="var\(--primary\)"', svg)) == 2
-
-
-def test_lines_end_with_name_and_latest_value_and_labels_do_not_overlap() -> None:
-    series = [
-        Series(name, [value] * 90, "8") for name, value in zip("abc", (8.0, 8.0, 7.9), strict=True)
-    ]
-    svg = line_chart(DAYS, series, Unit.USERS).svg
-    assert texts(svg)[-3:] == ["a 8", "b 8", "c 8"]
-    places = [
-        float(re.findall(r"translate\([-\d.]+,([-\d.]+)\)", text.get("transform", ""))[0])
-        for text in [*ET.fromstring(svg).iter(f"{SVG}text")][-3:]  # noqa: S314
-    ]
-    assert all(abs(one - other) >= 14 for one in places for other in places if one is not other)
-
-
-def test_one_day_can_be_drawn() -> None:
-    svg = line_chart(DAYS[:1], [Series("Users", [5.0], "5")], Unit.USERS).svg
-    assert {"5", "2 Apr 2025"} <= set(texts(svg))
-    svg = small_multiples(DAYS[:1], [Series("one", [5.0], "5")]).svg
-    assert texts(svg) == ["one", "5", "2 Apr 2025"]
-
-
-def test_bars_have_escaped_names_and_values() -> None:
-    evil = '</text><script>alert("1")</script>'
-    svg = bar_chart([Bar("first", 8, "8"), Bar(evil, 3, "3"), Bar("none", 0, "0")]).svg
-    assert "<script" not in svg
-    names = texts(svg)
-    assert names == ["first", evil, "none", "8", "3", "0"]
-    assert texts(bar_chart([Bar("x" * 80, 1, "1")]).svg)[0].endswith("x…")
-    with pytest.raises(ValueError, match="at least one bar"):
-        bar_chart([])
-
-
-def test_gains_and_losses_are_named() -> None:
-    drawing = column_chart(
-        DAYS[:3], Series("Came", [3.0, 0.0, 2.0]), Series("Went", [-1.0, None, -2.0]), Unit.USERS
+    chart = Chart(
+        (grain, SEGMENT, DAY, SERIES, USERS),
+        rows,
+        {},
+        day="day",
+        series="series",
+        colors=COLORS,
+        segment="segment",
+        choices=(Choice.of(grain, ["Week", "Day"], "Day"),),
     )
-    assert {"Came", "Went"} <= set(texts(drawing.svg))
-    assert drawing.bands
-    assert 'fill="var(--rising)"' in drawing.svg
-    assert 'fill="var(--declining)"' in drawing.svg
+    table = chart.table()
+    assert table.headings == ("Day", "A", "B")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["1 Jun 2025", "1", "not known"],
+        ["2 Jun 2025", "not known", "1,200"],
+    ]
+    assert table.rows[1][2] == Cell("1,200", 1200.0)
 
 
-def test_colors_are_variables_and_the_same_values_give_the_same_bytes() -> None:
-    def draw() -> list[str]:
-        return [
-            line_chart(DAYS, [Series("Users", [5.0] * 90, "5")], Unit.USERS).svg,
-            column_chart(DAYS, Series("Users", [5.0] * 90), None, Unit.USERS).svg,
-            bar_chart([Bar("a", 1, "1")]).svg,
-            small_multiples(DAYS, [Series(name, [5.0] * 90, "5") for name in "abc"]).svg,
+def test_the_data_is_by_column_with_codes_for_texts() -> None:
+    chart = Chart((DAY, NAME, USERS), [(FIRST, "x", Decimal("1.50")), (None, "y", None)], {})
+    assert chart.payload()["columns"] == [
+        [20240, None],
+        {"texts": ["x", "y"], "codes": [0, 1]},
+        [1.5, None],
+    ]
+    assert (date(1970, 1, 1) - FIRST).days == -20240
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [
+        (",d", 1234567, "1,234,567"),
+        (".1%", 0.12345, "12.3%"),
+        # Browsers round these the same way: the decimal text, and halves to the even digit.
+        (",.2f", 2.175, "2.18"),
+        (",.2f", 2.125, "2.12"),
+        (",.2f", Decimal("1000.5"), "1,000.50"),
+        ("day", FIRST, "1 Jun 2025"),
+        ("", "as is", "as is"),
+        (",d", None, "not known"),
+    ],
+)
+def test_values_are_formatted(form: str, value: Any, text: str) -> None:
+    assert Field("x", "X", form).text(value) == text
+
+
+def test_file_names_are_unique_and_safe() -> None:
+    names = file_names(["a b", "a_b", "../../x", "Ü", "a/b"])
+    assert len({*names.values()}) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names.values())
+
+
+# ---------------------------------------------------------------- specifications
+
+
+X, Y = Field("x", "Expected", ".1%"), Field("y", "Seen", ".1%")
+SPECS: Mapping[str, tuple[Spec, list[dict[str, Any]]]] = {
+    "lines": (charts.lines(DAY, USERS, COLORS), [{"day": 1e12, "series": "A", "users": 3}]),
+    "columns": (charts.columns(DAY, USERS, COLORS), [{"day": 1e12, "series": "B", "users": -3}]),
+    "areas": (charts.areas(DAY, USERS, COLORS), [{"day": 1e12, "series": "A", "users": 3}]),
+    "bars": (charts.bars(NAME, USERS), [{"name": "a 'quoted' name", "users": 3}]),
+    "heatmap": (charts.heatmap(USERS, NAME, SHARE), [{"users": 1, "name": "x", "share": 0.5}]),
+    "waterfall": (
+        charts.waterfall(NAME, USERS, ("Opening", "Closing")),
+        [{"name": "Opening", "users": 3}, {"name": "Closing", "users": 3}],
+    ),
+    "timeline": (
+        charts.timeline(NAME, DAY, Field("end", "End", "day"), SERIES, COLORS),
+        [{"name": "x", "day": 1e12, "end": 2e12, "series": "A"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_vega_lite_accepts_and_draws_the_specification(kind: str) -> None:
+    spec, rows = SPECS[kind]
+    whole = json.loads(json.dumps(spec))
+    if isinstance(whole.get("height"), dict):
+        whole["height"] = 100
+    svg = vl_convert.vegalite_to_svg({**whole, "width": 300, "datasets": {"rows": rows}})
+    assert svg.count("mark-") > 0
+    assert svg.count("aria-roledescription") >= len(rows)
+
+
+def test_flows_are_as_wide_as_their_sums() -> None:
+    """Two days' moves from A to B are one flow. The widths are in proportion to the sums."""
+    source, target = Field("from_state", "From"), Field("to_state", "To")
+    spec = charts.flows(source, target, Field("moves", "Moves", ",d"), {"A": "red", "B": "blue"})
+    whole = json.loads(json.dumps(spec))
+    whole["data"][0]["values"] = [
+        {"from_state": "A", "to_state": "B", "moves": 2},
+        {"from_state": "A", "to_state": "B", "moves": 4},
+        {"from_state": "B", "to_state": "A", "moves": 2},
+    ]
+    del whole["$schema"]
+    svg = vl_convert.vega_to_svg({**whole, "width": 400, "height": 200})
+    widths = [float(width) for width in re.findall(r'stroke-width="([\d.]+)"', svg)]
+    assert len(widths) == 2
+    assert max(widths) == pytest.approx(3 * min(widths), rel=1e-6)
+
+
+def test_the_library_is_cached_for_this_user_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: "first")
+    assert library.chart_library() == "first"
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: "second")
+    assert library.chart_library() == "first"
+    [kept] = (tmp_path / "monstera" / "charts").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    kept.chmod(0o666)
+    assert library.chart_library() == "second"
+
+
+# ---------------------------------------------------------------- colors
+
+
+STATES = {"users": UserState, "products": ProductState, "accounts": AccountState}
+MACHADO = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+"""Simulation of color blindness on linear RGB (Machado, Oliveira and Fernandes 2009, severity 1.0)."""
+JUST_DISTINCT = 10
+"""A difference in CIELAB, of which 2.3 is just noticeable for two colors side by side."""
+
+
+def palette(scheme: str) -> dict[str, str]:
+    """Return the colors of the style sheet's variables in a color scheme."""
+    text = files("monstera_assets.dashboards").joinpath("templates/style.css").read_text("utf-8")
+    light, dark = re.findall(r":root \{(.*?)\n *\}", text, re.DOTALL)[:2]
+    found = dict(re.findall(r"--([\w-]+): (#[0-9A-F]{6})", light))
+    return (
+        {**found, **dict(re.findall(r"--([\w-]+): (#[0-9A-F]{6})", dark))}
+        if scheme == "dark"
+        else found
+    )
+
+
+def lab(color: str, matrix: list[list[float]] | None) -> Any:
+    """Return a color's CIELAB coordinates (D65), as seen with a color blindness if one is given."""
+    rgb = np.array([int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if matrix:
+        linear = np.clip(np.array(matrix) @ linear, 0, 1)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
         ]
-
-    drawn = draw()
-    for svg in drawn:
-        assert "#" not in svg
-        used = set(re.findall(r"var\(--([a-z]+)\)", svg))
-        assert used <= set(COLORS)
-        assert "font-family" not in svg
-        assert "style=" not in svg
-    assert draw() == drawn
+    )
+    xyz = to_xyz @ linear / np.array([0.95047, 1, 1.08883])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def test_file_names_are_safe_and_unique() -> None:
-    assert file_names(["Video Studio", "video_studio", "../../etc/passwd", "<b>", "日本"]) == {
-        "Video Studio": "video_studio",
-        "video_studio": "video_studio_2",
-        "../../etc/passwd": "etc_passwd",
-        "<b>": "b",
-        "日本": "product",
-    }
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("entities", STATES)
+def test_color_blind_readers_can_distinguish_the_states(entities: str, scheme: str) -> None:
+    colors = palette(scheme)
+    for left, right in combinations(STATES[entities], 2):
+        first, second = (colors[state_color(str(state))] for state in (left, right))
+        for seen in (None, *MACHADO.values()):
+            distance = np.linalg.norm(lab(first, seen) - lab(second, seen))
+            assert distance >= JUST_DISTINCT, f"{words(left)} and {words(right)}: {distance:.1f}"
 
 
-def test_values_for_display() -> None:
-    assert words("at_risk") == "At risk"
-    assert words("api") == "API"
+def test_states_that_mean_the_same_share_a_color() -> None:
+    assert state_color("new") == state_color("new_paid") == state_color("new_to_product")
+    assert state_color("churned") == state_color("churned_from_product") == "state-churned"
+    # The framework's colors for rising, declining and primary series.
+    assert palette("light")["state-new"] == palette("light")["rising"]
+    assert palette("light")["state-churned"] == palette("light")["declining"]
+    assert palette("light")["state-active"] == palette("light")["primary"]

@@ -32,86 +32,86 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
             MONTHLY,
             [812, 915, 901],
             "Users Active Monthly rose from 812 to 901 (+11.0%) in 2 days. The highest value was 915"
-            " on 2025-04-03.",
+            " on 3 Apr 2025.",
         ),
         (
             STICKINESS,
             [0.3, None, 0.25],
             "Users Active Stickiness Monthly fell from 30.0% to 25.0% (-5.0 points) in 2 days."
-            " The highest value was 30.0% on 2025-04-02.",
+            " The highest value was 30.0% on 2 Apr 2025.",
         ),
         (
             MONTHLY,
             [None, 5, 9, 5, None],
             "Users Active Monthly is 5, the same as 2 days earlier. The highest value was 9 on"
-            " 2025-04-04. No value is known after 2025-04-05.",
+            " 4 Apr 2025. No value is known after 5 Apr 2025.",
         ),
         (
             STICKINESS,
             [0.0361, 0.04, 0.0362],
             "Users Active Stickiness Monthly is 3.6%, the same as 2 days earlier. The highest value"
-            " was 4.0% on 2025-04-03.",
+            " was 4.0% on 3 Apr 2025.",
         ),
         (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
         (
             MONTHLY,
             [2, 61],
             "Users Active Monthly rose from 2 to 61 in 1 day. The highest value was 61 on"
-            " 2025-04-03.",
+            " 3 Apr 2025.",
         ),
         (
             MONTHLY,
             [29, 58],
             "Users Active Monthly rose from 29 to 58 in 1 day. The highest value was 58 on"
-            " 2025-04-03.",
+            " 3 Apr 2025.",
         ),
         (
             MONTHLY,
             [30, 60],
             "Users Active Monthly rose from 30 to 60 (+100.0%) in 1 day. The highest value was 60 on"
-            " 2025-04-03.",
+            " 3 Apr 2025.",
         ),
         (
             QUICK_RATIO,
             [0.8, 1.25],
             "Users Quick Ratio per Window rose from 0.80 to 1.25 (+0.45) in 1 day. The highest value"
-            " was 1.25 on 2025-04-03.",
+            " was 1.25 on 3 Apr 2025.",
         ),
         (
             REVENUE_RETAINED_NET,
             [0.95, 1.12],
             "Revenue Retained Net Monthly rose from 95.0% to 112.0% (+17.0 points) in 1 day. The"
-            " highest value was 112.0% on 2025-04-03.",
+            " highest value was 112.0% on 3 Apr 2025.",
         ),
         (
             REVENUE_CLOSING,
             [Decimal("20.00"), Decimal("5920.00")],
-            "Revenue Closing Daily rose from 20.00 EUR to 5,920.00 EUR in 1 day. The highest value was"
-            " 5,920.00 EUR on 2025-04-03.",
+            "Revenue Closing Daily rose from 20.00 EUR to 5,920 EUR in 1 day. The highest value was"
+            " 5,920 EUR on 3 Apr 2025.",
         ),
         (
             REVENUE_CLOSING,
             [Decimal("49.00"), Decimal("588.00")],
-            "Revenue Closing Daily rose from 49.00 EUR to 588.00 EUR in 1 day. The highest value was"
-            " 588.00 EUR on 2025-04-03.",
+            "Revenue Closing Daily rose from 49.00 EUR to 588 EUR in 1 day. The highest value was"
+            " 588 EUR on 3 Apr 2025.",
         ),
         (
             REVENUE_CLOSING,
             [Decimal("49.00"), Decimal("539.00")],
-            "Revenue Closing Daily rose from 49.00 EUR to 539.00 EUR (+1,000.0%) in 1 day. The highest"
-            " value was 539.00 EUR on 2025-04-03.",
+            "Revenue Closing Daily rose from 49.00 EUR to 539 EUR (+1,000.0%) in 1 day. The highest"
+            " value was 539 EUR on 3 Apr 2025.",
         ),
         (
             MONTHLY,
             [None, 7],
-            "Users Active Monthly was 7 on 2025-04-03, the only day with a value.",
+            "Users Active Monthly was 7 on 3 Apr 2025, the only day with a value.",
         ),
         (MONTHLY, [None], "Users Active Monthly has no known values in this period."),
         (
             REVENUE_CLOSING,
             [Decimal("1620.00"), Decimal("3000.00")],
-            "Revenue Closing Daily rose from 1,620.00 EUR to 3,000.00 EUR (+85.2%) in 1 day."
-            " The highest value was 3,000.00 EUR on 2025-04-03.",
+            "Revenue Closing Daily rose from 1,620 EUR to 3,000 EUR (+85.2%) in 1 day."
+            " The highest value was 3,000 EUR on 3 Apr 2025.",
         ),
     ],
 )
@@ -128,11 +128,11 @@ def test_a_brief_trend_summary_omits_the_highest_value() -> None:
 def test_total() -> None:
     total = WORDING.total
     assert total(CREATED, points([1, 4, 2]), "day") == (
-        "Users Created Daily totals 7 over 3 days. The highest value was 4 on 2025-04-03."
+        "Users Created Daily totals 7 over 3 days. The highest value was 4 on 3 Apr 2025."
     )
     assert total(CREATED, points([1, None, 3], 7), "week") == (
         "Users Created Daily totals 4 over 2 weeks."
-        " The highest value was 3 in the week ending 2025-04-16."
+        " The highest value was 3 in the week ending 16 Apr 2025."
     )
     assert total(CREATED, points([0]), "week") == "Users Created Daily totals 0 over 1 week."
     assert total(CREATED, points([None]), "day") == (
@@ -174,8 +174,8 @@ def test_ranking(bars: list[tuple[str, float, str]], whole: float | None, senten
 
 
 def test_ranking_on_a_day() -> None:
-    assert ranking("users", [("A", 2, "2")], when=f"on {FIRST}") == (
-        "On 2025-04-02, most users: A with 2 and none elsewhere."
+    assert ranking("users", [("A", 2, "2")], when="on 2 Apr 2025") == (
+        "On 2 Apr 2025, most users: A with 2 and none elsewhere."
     )
 
 
