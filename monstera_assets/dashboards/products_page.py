@@ -404,13 +404,13 @@ def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.
     found = _recommendations(reader)
     if not found:
         return ma.Unavailable(*heading, "There is no user to whom a product could be recommended.")
-    kinds, rank = {"Any of three": 3, "Best only": 4}, ma.Field("rank", "Rank")
+    kinds, rank = {"Any of three": False, "Best only": True}, ma.Field("rank", "Rank")
     colors = {ma.words(order): _ORDERS[order] for order in ("affinity", "popularity")}
     counts: dict[tuple[str, str, str], int] = {}
-    for kind, column in kinds.items():
-        for row in found:
-            key = (kind, row[0], ma.words(row[1]))
-            counts[key] = counts.get(key, 0) + row[column]
+    for kind, only_best in kinds.items():
+        for own, source, _, users, first in found:
+            key = (kind, own, ma.words(source))
+            counts[key] = counts.get(key, 0) + (first if only_best else users)
     order = _largest(found)
     rows = [
         (kind, catalog.name(own), source, counts.get((kind, own, source), 0))

@@ -259,11 +259,10 @@ class Daily:
         for value, number, on in found_rows:
             if on in complete:
                 found[value][on] = number
-        values = {
-            value: [numbers.get(on) for on in frame.whole_weeks] for value, numbers in found.items()
-        }
-        rest = values.pop(None)
-        return Segments(values, ranked[0][1] - len(ranked) if ranked else 0, rest)
+        weeks = frame.whole_weeks
+        shown = {value: [found[value].get(on) for on in weeks] for value, _ in ranked}
+        rest = [found[None].get(on) for on in weeks]
+        return Segments(shown, ranked[0][1] - len(ranked) if ranked else 0, rest)
 
     def _complete_weeks(self, frame: Frame) -> list[tuple[Any, ...]]:
         """Return the last day of each week in a frame for which the table has all days."""
