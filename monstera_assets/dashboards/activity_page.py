@@ -74,21 +74,21 @@ def kinds_of_events(
     daily = reader.daily(activity.TABLE, **where)
     return [
         ma.by_part(
-            f"Events by {by.lower()}",
+            name,
             daily,
             _EVENTS,
             _PERIOD,
-            by=by.title(),
+            by=by,
             dimension=dimension,
             top=len(LOCATIONS) if dimension == "location" else _KINDS,
             without=[ma.TOTAL, NONE] if dimension == "feature_id" else [ma.TOTAL],
             named=catalog.published_name if dimension == "feature_id" else ma.words,
             ranked=dimension != "location",
         )
-        for dimension, by in (
-            ("location", "Location"),
-            ("event_type", "Event type"),
-            ("feature_id", "Feature"),
+        for name, dimension, by in (
+            ("Events by location", "location", "Location"),
+            ("Event types", "event_type", "Event Type"),
+            ("Features", "feature_id", "Feature"),
         )
     ]
 
@@ -100,8 +100,11 @@ def workflows(totals: ma.Daily) -> list[ma.Item]:
     """Return figures for workflow runs: started and completed runs, completion rate and duration."""
     rate, hours = {activity.COMPLETION_RATE: "Completed"}, {activity.HOURS_TO_COMPLETE: "Hours"}
     what = "Started and Completed Weekly"
+    runs = ma.trend("Started and completed runs", totals, _RUNS, _PERIOD, what=what, added_up=True)
+    if not isinstance(runs, ma.Figure):
+        return [runs]
     return [
-        ma.trend("Started and completed runs", totals, _RUNS, _PERIOD, what=what, added_up=True),
+        runs,
         ma.trend("Completion rate", totals, rate, _PERIOD),
         ma.trend("Hours to complete", totals, hours, _PERIOD),
     ]

@@ -73,7 +73,13 @@ def lines(
 
 def columns(x: Field, y: Field, colors: Mapping[str, str]) -> Spec:
     """Draw stacked columns over days, with negative values below zero."""
-    axis = {"title": None, "format": "%-d %b %y", "labelAngle": 0, "labelOverlap": "greedy", "labelBound": True}
+    axis = {
+        "title": None,
+        "format": "%-d %b %y",
+        "labelAngle": 0,
+        "labelOverlap": "greedy",
+        "labelBound": True,
+    }
     return {
         "data": _DATA,
         "mark": {"type": "bar", "width": {"band": 0.85}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ _COLUMNS = (
     *(adoption.ACTIVATION_RATE, adoption.DAYS_TO_ACTIVATION, adoption.USERS_STARTED),
 )
 _LIFT, _RATE = "Lift", "Co-adoption rate"
-_NOBODY = "None yet"
+_NOBODY, _POPULAR = "None yet", "Popular with all"
+_ANY, _BEST = "Any of three", "Best only"
+_NOTHING = "There is no user to whom a product could be recommended."
 _ORDERS = {"affinity": ma.PRIMARY, "popularity": "second", "chance": ma.SECONDARY}
 _RATES = {
     "Hit rate at 1": "hit_rate_at_1",
@@ -67,12 +70,7 @@ def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ),
             ma.section(
                 "Recommendations",
-                [
-                    recommended(reader, catalog),
-                    reasons(reader, catalog),
-                    accuracy(reader),
-                    accuracy_by_date(reader),
-                ],
+                [recommended(reader, catalog), reasons(reader, catalog), accuracy(reader)],
                 "What each user may adopt next, and how often past recommendations came true.",
             ),
         ),
@@ -401,35 +399,27 @@ def paths(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 @ma.item(ma.head("Recommended products", "Users", "with Recommendation", "to Date", by="Product"))
 def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     """Chart users by recommended product and by the basis of the recommendation."""
-    found = _recommendations(reader)
-    if not found:
-        return ma.Unavailable(*heading, "There is no user to whom a product could be recommended.")
-    kinds, rank = {"Any of three": False, "Best only": True}, ma.Field("rank", "Rank")
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for own, source, _, users, best in _recommendations(reader):
+        counts[_ANY, catalog.name(own), ma.words(source)] += users
+        counts[_BEST, catalog.name(own), ma.words(source)] += best
+    if not counts:
+        return ma.Unavailable(*heading, _NOTHING)
+    sums: Counter[str] = Counter()
+    for (kind, name, _), users in counts.items():
+        sums[name] += users * (kind == _BEST)
+    known = [(name, users, ma.count_text(users)) for name, users in sums.items()]
+    finding = (
+        f"As the best next product, {_lowered(ma.ranking('users', known, whole=sums.total()))}"
+    )
     colors = {ma.words(order): _ORDERS[order] for order in ("affinity", "popularity")}
-    counts: dict[tuple[str, str, str], int] = {}
-    for kind, only_best in kinds.items():
-        for own, source, _, users, first in found:
-            key = (kind, own, ma.words(source))
-            counts[key] = counts.get(key, 0) + (first if only_best else users)
-    order = _largest(found)
-    rows = [
-        (kind, catalog.name(own), source, counts.get((kind, own, source), 0))
-        for kind in kinds
-        for own in order
-        for source in colors
-    ]
-    everybody = sum(row[4] for row in found)
-    best = [
-        (catalog.name(own), sum(counts.get(("Best only", own, source), 0) for source in colors))
-        for own in order
-    ]
-    known = [(name, users, ma.count_text(users)) for name, users in best]
-    finding = f"As the best next product, {_lowered(ma.ranking('users', known, whole=everybody))}"
-    columns = ["product_id", "recommendation_rank", "recommendation_source"]
-    described = ma.about_columns(RECOMMENDATIONS, columns)
-    choice = ma.Choice.of(rank, kinds)
     return ma.grouped_bars(
-        *(heading, rows, _PRODUCT, _USERS, colors, finding, described), choice=choice, stacked=True
+        heading,
+        [(*key, users) for key, users in counts.items()],
+        *(_PRODUCT, _USERS, colors, finding),
+        ma.about_columns(RECOMMENDATIONS, ["recommendation_rank", "recommendation_source"]),
+        choice=ma.Choice.of(ma.Field("rank", "Rank"), (_ANY, _BEST)),
+        stacked=True,
     )
 
 
@@ -438,25 +428,21 @@ def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.
 )
 def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     """Draw the number of recommendations by recommended product and reason."""
-    found = _recommendations(reader)
-    if not found:
-        return ma.Unavailable(*heading, "There is no user to whom a product could be recommended.")
-    shown = _largest(found)
-    popular = "Popular with all"
-    rows = sorted(
-        (popular if because is None else catalog.name(because), catalog.name(own), users)
-        for own, _, because, users, _ in found
-        if own in shown
-    )
-    rows.sort(key=lambda row: (row[0] == popular, row[0], row[1]))
+    rows = [
+        (_POPULAR if because is None else catalog.name(because), catalog.name(own), users)
+        for own, _, because, users, _ in _recommendations(reader)
+    ]
+    if not rows:
+        return ma.Unavailable(*heading, _NOTHING)
+    rows.sort(key=lambda row: (row[0] == _POPULAR, *row))
     known = [
-        (f"{own} because of {because}", n, ma.count_text(n))
-        for because, own, n in rows
-        if because != popular
+        (f"{own} because of {because}", users, ma.count_text(users))
+        for because, own, users in rows
+        if because != _POPULAR
     ]
     finding = "No product is recommended because of another one."
     if known:
-        finding = ma.ranking("recommendations", known, whole=sum(row[3] for row in found))
+        finding = ma.ranking("recommendations", known, whole=sum(row[2] for row in rows))
     because, own = ma.Field("because", "Because of"), ma.Field("product", "Recommended")
     chart = ma.Chart((because, own, _USERS), rows, ma.charts.heatmap(own, because, _USERS))
     columns = ["because_product_id", "recommendation_source"]
@@ -467,75 +453,36 @@ def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item
 
 @ma.item(
     ma.head(
-        "How often it came true", "Users", "Adopting a Predicted Product", "to Date", by="Order"
+        "How often they came true", "Users", "Adopting a Predicted Product", "to Date", by="Order"
     )
 )
 def accuracy(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """Chart how accurately each order predicted the next product, over all evaluation dates."""
-    found = [row for row in _evaluation(reader) if row[0] is None and row[2]]
+    found = reader.rows(
+        [EVALUATION],
+        f"SELECT predictor, users_judged, is_published, {', '.join(_RATES.values())}"
+        f" FROM {EVALUATION.qualified_name} WHERE evaluation_date IS NULL AND users_judged > 0"
+        " ORDER BY predictor",
+    )
     if not found:
         return ma.Unavailable(
-            *heading, "No user has adopted a second product since the evaluation dates."
+            *heading, "Nobody adopted another product after the evaluation dates."
         )
-    rates = {
-        predictor: dict(zip(_RATES, values, strict=True)) for _, predictor, _, _, *values in found
-    }
+    rates = {order: dict(zip(_RATES, values, strict=True)) for order, _, _, *values in found}
     rows = [(label, ma.words(order), rates[order][label]) for label in _RATES for order in _ORDERS]
-    [published] = [predictor for _, predictor, _, is_published, *_ in found if is_published]
-    [users] = {row[2] for row in found}
+    [published] = [order for order, _, is_published, *_ in found if is_published]
     at_1, at_3, _ = _RATES
     compared = ", ".join(f"{order} {rates[order][at_1]:.1%}" for order in _ORDERS)
     finding = (
-        f"Share of {ma.plural(users, 'adoption')} whose product was ranked first: {compared}."
+        f"Share of {ma.plural(found[0][1], 'adoption')} whose product was ranked first: {compared}."
         f" Recommendations follow {published}, which ranked {rates[published][at_3]:.1%} in its first"
         " three."
     )
     colors = {ma.words(order): color for order, color in _ORDERS.items()}
     value, name = ma.Field("rate", "Rate", ".2f"), ma.Field("measure", "Measure")
-    described = ma.about_columns(
-        EVALUATION, ["predictor", *_RATES.values(), "users_judged", "is_published"]
-    )
-    return ma.grouped_bars(heading, rows, name, value, colors, finding, described)
-
-
-@ma.item(
-    ma.head(
-        "Accuracy by date", "Users", "Adopting a Predicted Product", "to Date", by="Evaluation Date"
-    )
-)
-def accuracy_by_date(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Plot how accurately each order predicted the next product, by evaluation date."""
-    found = [row for row in _evaluation(reader) if row[0] is not None and row[2]]
-    if not found:
-        return ma.Unavailable(
-            *heading, "No user has adopted a second product since the evaluation dates."
-        )
-    measure, rate = ma.Field("measure", "Measure"), ma.Field("rate", "Rate", ".2f")
-    rows = [
-        (label, day, ma.words(predictor), value)
-        for place, label in enumerate(_RATES)
-        for day, predictor, _, _, *values in found
-        for value in [values[place]]
-    ]
-    colors = {ma.words(order): color for order, color in _ORDERS.items()}
-    chart = ma.Chart(
-        (measure, ma.ON_DAY, ma.SERIES, rate),
-        rows,
-        ma.charts.lines(ma.ON_DAY, rate, colors, dots=True),
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=colors,
-        choices=(ma.Choice.of(measure, _RATES, "Mean reciprocal rank"),),
-    )
-    days = dict.fromkeys(row[0] for row in found)
-    reciprocal = {(row[0], row[1]): row[-1] for row in found}
-    better = [day for day in days if reciprocal[day, "affinity"] > reciprocal[day, "popularity"]]
-    finding = (
-        "By its mean reciprocal rank, affinity was more accurate than popularity on"
-        f" {len(better)} of {ma.plural(len(days), 'evaluation date')}."
-    )
-    columns = ["evaluation_date", "predictor", *_RATES.values()]
-    return ma.Figure(*heading, finding, chart, ma.about_columns(EVALUATION, columns))
+    columns = ["predictor", *_RATES.values(), "users_judged", "is_published"]
+    described = ma.about_columns(EVALUATION, columns)
+    return ma.grouped_bars(heading, rows, name, value, colors, finding, described, wide=True)
 
 
 def _by_use(reader: ma.Reader) -> Mapping[str, Mapping[Metric, Any]]:
@@ -545,29 +492,20 @@ def _by_use(reader: ma.Reader) -> Mapping[str, Mapping[Metric, Any]]:
 
 
 def _recommendations(reader: ma.Reader) -> Sequence[tuple[str, str, str | None, int, int]]:
-    """Return product, source, reason, and the numbers of recommendations and of best ones."""
+    """Return product, source, reason, and the numbers of recommendations and of best ones.
+
+    The most recommended products come first.
+    """
     return reader.rows(
         [RECOMMENDATIONS],
-        "SELECT product_id, recommendation_source, because_product_id, count(*),"
-        f" count(*) FILTER (recommendation_rank = 1) FROM {RECOMMENDATIONS.qualified_name}"
-        " GROUP BY ALL ORDER BY product_id, recommendation_source, because_product_id",
-    )
-
-
-def _largest(found: Sequence[tuple[str, str, str | None, int, int]]) -> list[str]:
-    """Return the products with the most recommendations."""
-    totals: dict[str, int] = {}
-    for own, _, _, users, _ in found:
-        totals[own] = totals.get(own, 0) + users
-    return sorted(totals, key=lambda own: (-totals[own], own))[:_PRODUCTS]
-
-
-def _evaluation(reader: ma.Reader) -> Sequence[tuple[Any, ...]]:
-    """Return date, order, users, whether the order is published, and the rates."""
-    return reader.rows(
-        [EVALUATION],
-        f"SELECT evaluation_date, predictor, users_judged, is_published, {', '.join(_RATES.values())}"
-        f" FROM {EVALUATION.qualified_name} ORDER BY evaluation_date, predictor",
+        "WITH counted AS (SELECT product_id, recommendation_source, because_product_id,"
+        " count(*) AS users, count(*) FILTER (recommendation_rank = 1) AS best"
+        f" FROM {RECOMMENDATIONS.qualified_name} GROUP BY ALL),"
+        " whole AS (SELECT *, sum(users) OVER (PARTITION BY product_id) AS total FROM counted)"
+        " SELECT * EXCLUDE (total) FROM whole"
+        " QUALIFY dense_rank() OVER (ORDER BY total DESC, product_id) <= ?"
+        " ORDER BY total DESC, product_id, recommendation_source, because_product_id",
+        [_PRODUCTS],
     )
 
 
