@@ -409,9 +409,7 @@ def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.
     for (kind, name, _), users in counts.items():
         sums[name] += users * (kind == _BEST)
     known = [(name, users, ma.count_text(users)) for name, users in sums.items()]
-    finding = (
-        f"As the best next product, {_lowered(ma.ranking('users', known, whole=sums.total()))}"
-    )
+    finding = f"As the best next product, {_lowered(ma.ranking('users', known))}"
     colors = {ma.words(order): _ORDERS[order] for order in ("affinity", "popularity")}
     return ma.grouped_bars(
         heading,
@@ -442,7 +440,7 @@ def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item
     ]
     finding = "No product is recommended because of another one."
     if known:
-        finding = ma.ranking("recommendations", known, whole=sum(row[2] for row in rows))
+        finding = ma.ranking("recommendations", known)
     because, own = ma.Field("because", "Because of"), ma.Field("product", "Recommended")
     chart = ma.Chart((because, own, _USERS), rows, ma.charts.heatmap(own, because, _USERS))
     columns = ["because_product_id", "recommendation_source"]
