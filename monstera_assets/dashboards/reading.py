@@ -84,7 +84,12 @@ class Segments:
 
 
 class Reader:
-    """Run page queries and cache the results."""
+    """Run page queries and cache the results.
+
+    Attributes:
+        wording: how pages express amounts.
+        accounts, people: the file of the page of each account and person that has one, by id.
+    """
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class Reader:
         """Read from a connection, with the latest day in the `daily` tables as the as-of date."""
         self.wording = wording
         self.accounts: Mapping[str, str] = {}
+        self.people: Mapping[str, str] = {}
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()

@@ -27,6 +27,7 @@ from monstera_assets.dashboards.model import Figure, Listing, Page, day_number
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
+from monstera_assets.dashboards.risk_page import risk_page
 from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
@@ -131,6 +132,7 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
     yield lifecycle_page(reader)
     yield retention_page(reader)
     yield revenue_page(reader)
+    yield risk_page(reader)
 
 
 def day_in_words(day: date) -> str:
