@@ -42,12 +42,10 @@ def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> Asse
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
         # Imported here because only this step needs the module.
-        from monstera_assets.dashboards.findings import Wording
         from monstera_assets.dashboards.site import build_site
 
         with warehouse.connect() as connection:
-            wording = Wording.of(settings)
-            report = build_site(connection, settings.dashboards, tables, wording)
+            report = build_site(connection, settings.dashboards, tables, settings)
         return MaterializeResult(
             metadata={
                 "path": MetadataValue.path(report.index.absolute()),

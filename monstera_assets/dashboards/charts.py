@@ -23,7 +23,7 @@ def var(color: str) -> str:
 
 
 _LEGEND = {
-    **{"orient": "top", "title": None, "symbolType": "square", "columns": {"expr": "max(1, floor(width / 120))"}},
+    "orient": "top", "title": None, "symbolType": "square", "columns": {"expr": "max(1, floor(width / 120))"},
     "labelColor": var("muted"),
 }
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 
 from monstera_assets.warehouse.query_cache import (
     cache_folder,

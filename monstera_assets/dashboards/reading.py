@@ -18,8 +18,8 @@ import duckdb
 
 from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
 from monstera_assets.dashboards.findings import Wording
-from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.gold.metrics import Metric, MetricTable
+from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
@@ -121,16 +121,24 @@ class Reader:
             MissingTableError: If a table was never materialized.
             SchemaMismatchError: If a stored table differs from its declaration.
         """
+        asked = (select, *(parameters.items() if isinstance(parameters, Mapping) else parameters))
+        if asked not in self._answers:
+            self._answers[asked] = self.ask(tables, select, parameters)
+        return self._answers[asked]
+
+    def ask(
+        self,
+        tables: Iterable[Table],
+        select: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+    ) -> list[tuple[Any, ...]]:
+        """Run a query as `rows` does, without keeping its rows."""
         for table in tables:
             if table.name not in self._verified:
                 require_table(self._connection, table)
                 self._verified.add(table.name)
-        by_name = isinstance(parameters, Mapping)
-        asked = (select, *(parameters.items() if by_name else parameters))
-        if asked not in self._answers:
-            given = parameters if by_name else list(parameters)
-            self._answers[asked] = self._connection.execute(select, given).fetchall()
-        return self._answers[asked]
+        given = parameters if isinstance(parameters, Mapping) else list(parameters)
+        return self._connection.execute(select, given).fetchall()
 
     @cached_property
     def days(self) -> tuple[date, date] | None:
