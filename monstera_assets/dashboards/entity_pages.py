@@ -63,8 +63,11 @@ Rows = Mapping[str, Sequence[tuple[Any, ...]]]
 def name_entities(reader: ma.Reader, account_pages: int) -> None:
     """Decide which accounts and people have a page, so that other pages can link to them.
 
-    Accounts that other pages list come first, followed by those with the highest MRR.
+    Accounts that other pages list come first, followed by those with the highest MRR. No one has a page
+    without daily metrics.
     """
+    if reader.days is None:
+        return
     scores, people = account_scores.TABLE.qualified_name, user_scores.TABLE.qualified_name
     by_risk = f"WHERE risk_band = '{HIGH}' ORDER BY churn_probability DESC"
     named = [

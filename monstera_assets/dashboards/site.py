@@ -38,6 +38,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.files import replacing_file
+from monstera_assets.warehouse.tables import Table
 
 OPENED = "opened"
 """The folder beside the snapshots with the pages that a command wrote for single accounts and people."""
@@ -143,8 +144,12 @@ def write_entity(
     return path
 
 
-def rebuild_sites(settings: Settings, tables: Sequence[MetricTable]) -> list[Path]:
+def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Build this warehouse's existing sites again, and delete older pages and all opened pages.
+
+    Args:
+        settings: the warehouse settings.
+        tables: all declared tables.
 
     Returns:
         The folders of the sites.
@@ -156,7 +161,7 @@ def rebuild_sites(settings: Settings, tables: Sequence[MetricTable]) -> list[Pat
     known = dict.fromkeys([settings.dashboards.absolute(), *folders])
     found = [folder for folder in known if (folder / CURRENT).exists()]
     for folder in found:
-        write_site(settings, folder, tables)
+        write_site(settings, folder, [table for table in tables if isinstance(table, MetricTable)])
         _snapshots(folder).clean()
         shutil.rmtree(folder / OPENED, ignore_errors=True)
     return found
