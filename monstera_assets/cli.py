@@ -406,8 +406,8 @@ def person(settings: Settings, user_id: str, output: Path | None, no_open: bool)
     """Open a person's page in your browser.
 
     The page shows the person's states, segments, churn risk and recommended products. It is written to
-    the folder `opened` of the dashboards, even if the person has no page in the site. Pass - to read the
-    id from standard input so that the id does not appear in the shell history.
+    the folder `opened` of the dashboards, even if the person has no page in the site. Pass - to read
+    the id from standard input so that the id does not appear in the shell history.
     """
     _open_entity(settings, "person", _given_id(user_id), output, no_open=no_open)
 

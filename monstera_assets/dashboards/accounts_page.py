@@ -24,7 +24,7 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         file=ma.ACCOUNTS,
         title="Accounts",
-        lead="Each account's state, health and revenue. Filter the lists to find an account or a person by id.",
+        lead="Each account's state, health and revenue. Filter the lists to find anyone by id.",
         up=(ma.HOME_LINK,),
         tiles=(
             *ma.tiles(daily, (overall.ACCOUNTS_ACTIVE, overall.HEALTH)),
@@ -81,28 +81,19 @@ def account_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
     if not rows:
         return ma.Unavailable(*heading, "There are no accounts with a page.")
-    table = ma.table(
-        [field.title for field in fields.values()],
-        (
-            [
-                ma.Cell(row[0], None, reader.accounts[row[0]]),
-                ma.Cell(ma.words(row[1])),
-                *(
-                    ma.cell(value, field) if value is not None else ma.Cell("")
-                    for value, field in zip(row[2:], [*fields.values()][2:], strict=True)
-                ),
-            ]
-            for row in rows
-        ),
-    )
     finding = f"{ma.plural(count, 'account')}. Each id opens the account's page."
     footnote = (
-        f"{len(rows):,} accounts have a page. The command monstera account ID opens the page of any other."
+        f"{len(rows):,} have a page. The command monstera account ID opens the page of any other."
         if count > len(rows)
         else ""
     )
     described = ma.about_columns(CURRENT, [*fields][1:])
-    return ma.Listing(*heading, finding, table, described, searchable=True, footnote=footnote)
+    links = {"account": reader.accounts}
+    shown = [(row[0], ma.words(row[1]), *row[2:]) for row in rows]
+    fields_shown = [*fields.values()]
+    return ma.listing(
+        heading, finding, fields_shown, shown, described, links=links, footnote=footnote
+    )
 
 
 @ma.item(ma.head("People", "Users", "at High Risk", ma.LATEST_DAY.name, by="User"))
@@ -119,20 +110,14 @@ def people_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
             *heading,
             "No one has a page. The command monstera person ID opens the page of any person.",
         )
-    since = ma.Field("since", "Since", ma.DAY)
-    table = ma.table(
-        ["Person", "State", "Since", "Account"],
-        (
-            [
-                ma.Cell(user, None, reader.people[user]),
-                ma.Cell(ma.words(state)),
-                ma.cell(day, since),
-                ma.Cell(account or "", None, reader.accounts.get(account, "")),
-            ]
-            for user, state, day, account in rows
-        ),
-    )
-    finding = f"{len(rows):,} {'person has' if len(rows) == 1 else 'people have'} a page: those at high risk that pages list."
+    fields = [
+        *(ma.Field("person", "Person"), ma.Field("state", "State")),
+        *(ma.Field("since", "Since", ma.DAY), ma.Field("account", "Account")),
+    ]
+    shown = [(user, ma.words(state), since, account) for user, state, since, account in rows]
+    has = "person has" if len(rows) == 1 else "people have"
+    finding = f"{len(rows):,} {has} a page: those at high risk that pages list."
     footnote = "The command monstera person ID opens the page of any other person."
     described = ma.about_columns(USERS, ["platform_state"])
-    return ma.Listing(*heading, finding, table, described, searchable=True, footnote=footnote)
+    links = {"person": reader.people, "account": reader.accounts}
+    return ma.listing(heading, finding, fields, shown, described, links=links, footnote=footnote)

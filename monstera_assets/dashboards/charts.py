@@ -23,7 +23,8 @@ def var(color: str) -> str:
 
 
 _LEGEND = {
-    "orient": "top", "title": None, "symbolType": "square", "columns": {"expr": "max(1, floor(width / 120))"},
+    "orient": "top", "title": None, "symbolType": "square",
+    "columns": {"expr": "max(1, floor(width / 120))"},
     "labelColor": var("muted"),
 }
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
@@ -340,7 +341,7 @@ def flagged(x: Field, y: Field, expected: Sequence[Field]) -> Spec:
             },
             {
                 "transform": [known],
-                "mark": {"type": "point", "filled": True, "size": 70, "color": var(DECLINING), "opacity": 1},
+                "mark": {"type": "circle", "size": 70, "color": var(DECLINING), "opacity": 1},
                 "encoding": {**shared, "y": up},
             },
         ],

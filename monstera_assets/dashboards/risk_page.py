@@ -32,7 +32,7 @@ _OUTCOMES = {
 }
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors([*_LINES.values()])
-_POPULATION, _SHOWN = ma.Field("population", "Population"), ma.Field("measure", "Measure")
+_POPULATION = ma.Field("population", "Population")
 _TENTH = ma.Field("tenth", "Tenth by risk, 10 is the highest", ",d")
 _PREDICTED, _OBSERVED = (
     ma.Field("predicted", "Predicted", ".1%"),
@@ -58,9 +58,7 @@ def risk_page(reader: ma.Reader) -> ma.Page:
         sections=(
             ma.section("Churn risk", [bands(reader, entities) for entities in _SCORES]),
             ma.section("At high risk", [at_high_risk(reader, entities) for entities in _SCORES]),
-            ma.section(
-                "Accuracy on past dates", [calibration(reader), tenths(reader), by_date(reader)]
-            ),
+            ma.section("Accuracy on past dates", [calibration(reader), tenths(reader)]),
             ma.section("Anomalies", [anomaly_series(reader), anomaly_list(reader)]),
         ),
     )
@@ -109,25 +107,16 @@ def at_high_risk(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
         [(banded,)] = reader.rows([table], f"SELECT count(risk_band) FROM {table.qualified_name}")
         none = f"No {entities.lower()} are at high risk."
         return ma.Unavailable(*heading, none if banded else _no_predictions(reader, entities))
-    links = {key: reader.people if is_user else reader.accounts, "account_id": reader.accounts}
+    links = {"id": reader.people if is_user else reader.accounts, "account": reader.accounts}
     count, command = rows[0][-1], "person" if is_user else "account"
-    return ma.Listing(
-        *heading,
-        f"{ma.plural(count, entities[:-1].lower())} {'is' if count == 1 else 'are'} at high risk. The highest risk is {rows[0][1]:.0%}.",
-        ma.table(
-            [field.title for field in columns.values()],
-            (
-                [
-                    ma.cell(value, field, links.get(name, {}).get(value, ""))
-                    if value is not None
-                    else ma.Cell("")
-                    for (name, field), value in zip(columns.items(), row[:-1], strict=True)
-                ]
-                for row in rows
-            ),
-        ),
+    are = f"{ma.plural(count, entities[:-1].lower())} {'is' if count == 1 else 'are'} at high risk."
+    return ma.listing(
+        heading,
+        f"{are} The highest risk is {rows[0][1]:.0%}.",
+        [*columns.values()],
+        [row[:-1] for row in rows],
         ma.about_columns(table, ["churn_probability", "reason_1", "reason_2", "reason_3"]),
-        searchable=True,
+        links=links,
         footnote=f"The table shows the {LISTED} with the highest risk out of {count:,}. The command"
         f" monstera {command} ID opens the page of each one."
         if count > LISTED
@@ -192,8 +181,8 @@ def tenths(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         for population, (_, scores) in _overall(reader).items()
     }
     finding = " ".join(
-        f"{population}: in the tenth with the highest risk, the share who churned was {' and '.join(shown)}"
-        " the share of all."
+        f"{population}: in the tenth with the highest risk, the share who churned was"
+        f" {' and '.join(shown)} the share of all."
         for population, shown in lifts.items()
         if shown
     )
@@ -201,58 +190,6 @@ def tenths(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     return ma.Figure(
         *heading, finding or "No one churned on the evaluated dates.", chart, described
     )
-
-
-@ma.item(
-    ma.head("Accuracy by date", "Churn", "AUC and Brier Score", "to Date", by="Evaluation Date")
-)
-def by_date(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Plot the accuracy of the model and the baseline on each evaluation date."""
-    found = reader.rows(
-        [evaluation.TABLE],
-        "SELECT entity, evaluation_date, predictor, auc, brier_score"
-        f" FROM {evaluation.TABLE.qualified_name} WHERE evaluation_date IS NOT NULL AND decile = 0"
-        " AND predictor <> ? ORDER BY entity DESC, evaluation_date, predictor DESC",
-        [str(Predictor.BASE_RATE)],
-    )
-    if not found:
-        return ma.Unavailable(*heading, _no_predictions(reader))
-    measures = {"AUC": 3, "Brier score": 4}
-    rows = [
-        (_POPULATIONS[row[0]], measure, row[1], _LINES[row[2]], row[place])
-        for measure, place in measures.items()
-        for row in found
-    ]
-    value = ma.Field("value", "Score", ",.3f")
-    spec = ma.charts.lines(ma.ON_DAY, value, _COLORS, dots=True)
-    chart = ma.Chart(
-        (_POPULATION, _SHOWN, ma.ON_DAY, ma.SERIES, value),
-        rows,
-        spec,
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=_COLORS,
-        choices=(
-            ma.Choice.of(_POPULATION, dict.fromkeys(row[0] for row in rows)),
-            ma.Choice.of(_SHOWN, measures),
-        ),
-        height=270,
-    )
-    aucs = [
-        (row[1], row[3])
-        for row in found
-        if row[:3:2] == (found[0][0], found[0][2]) and row[3] is not None
-    ]
-    finding = (
-        f"{_POPULATIONS[found[0][0]]}: the {_LINES[found[0][2]].lower()}'s AUC was lowest on"
-        " {0[0]} ({0[1]:.3f}) and highest on {1[0]} ({1[1]:.3f}).".format(
-            min(aucs, key=lambda one: one[1]), max(aucs, key=lambda one: one[1])
-        )
-        if aucs
-        else "On no date did both outcomes occur."
-    )
-    described = ma.about_columns(evaluation.TABLE, ["evaluation_date", "auc", "brier_score"])
-    return ma.Figure(*heading, finding, chart, described)
 
 
 @ma.item(
@@ -271,35 +208,32 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         return ma.Unavailable(*heading, _NO_ANOMALIES)
     columns = ["span", "measure", "scope", "segment_dimension", "segment_value", "state"]
     same = " AND ".join(f"{{0}}.{name} = {{1}}.{name}" for name in columns)
+    members, daily = distribution.MEMBERS.column_name, active_daily.USERS_ACTIVE.column_name
     days = f"BETWEEN l.metric_date - {_BEFORE} AND l.metric_date + {_AFTER}"
     # A week is the sum of its amounts divided by the sum of its members, as in the table.
     rows = reader.rows(
-        [
-            anomalies.TABLE,
-            distribution.TABLE,
-            active_daily.TABLE,
-            active_monthly.TABLE,
-            activity.TABLE,
-        ],
+        [one.TABLE for one in (anomalies, distribution, active_daily, active_monthly, activity)],
         f"""
         WITH l AS ({_LATEST}), amounts AS (
-            SELECT metric_date, '{Measure.STATE_SHARE}' AS measure, scope, segment_dimension, segment_value,
-                state, {distribution.MEMBERS.column_name} AS amount, sum({distribution.MEMBERS.column_name})
-                OVER (PARTITION BY metric_date, scope, segment_dimension, segment_value) AS members
+            SELECT metric_date, '{Measure.STATE_SHARE}' AS measure, scope, segment_dimension,
+                segment_value, state, {members} AS amount, sum({members}) OVER (
+                    PARTITION BY metric_date, scope, segment_dimension, segment_value
+                ) AS members
             FROM {distribution.TABLE.qualified_name}
-            UNION ALL SELECT metric_date, '{Measure.ACTIVE_SHARE}', '{PLATFORM}', segment_dimension, segment_value,
-                '{ma.TOTAL}', {active_daily.USERS_ACTIVE.column_name}, {active_monthly.USERS_ACTIVE.column_name}
-            FROM {active_daily.TABLE.qualified_name}
-            JOIN {active_monthly.TABLE.qualified_name} USING (metric_date, segment_dimension, segment_value)
-            UNION ALL SELECT metric_date, '{Measure.EVENTS_PER_USER}', '{PLATFORM}', '{ma.TOTAL}', '{ma.TOTAL}',
-                '{ma.TOTAL}', {activity.EVENTS_QUALIFYING.column_name}, {active_daily.USERS_ACTIVE.column_name}
+            UNION ALL SELECT metric_date, '{Measure.ACTIVE_SHARE}', '{PLATFORM}', segment_dimension,
+                segment_value, '{ma.TOTAL}', {daily}, {active_monthly.USERS_ACTIVE.column_name}
+            FROM {active_daily.TABLE.qualified_name} JOIN {active_monthly.TABLE.qualified_name}
+                USING (metric_date, segment_dimension, segment_value)
+            UNION ALL SELECT metric_date, '{Measure.EVENTS_PER_USER}', '{PLATFORM}', '{ma.TOTAL}',
+                '{ma.TOTAL}', '{ma.TOTAL}', {activity.EVENTS_QUALIFYING.column_name}, {daily}
             FROM {activity.TABLE.qualified_name}
             WHERE {" AND ".join(f"{name} = '{ma.TOTAL}'" for name in activity.WHAT)}
         ), by_span AS (
             SELECT '{Span.DAY}' AS span, *, amount / nullif(members, 0) AS observed FROM amounts
             UNION ALL SELECT '{Span.WEEK}', *, sum(amount) OVER week / nullif(sum(members) OVER week, 0)
             FROM amounts WINDOW week AS (
-                PARTITION BY measure, scope, segment_dimension, segment_value, state ORDER BY metric_date
+                PARTITION BY measure, scope, segment_dimension, segment_value, state
+                ORDER BY metric_date
                 RANGE BETWEEN INTERVAL {DAYS_OF[Span.WEEK] - 1} DAYS PRECEDING AND CURRENT ROW
             )
         )
@@ -321,7 +255,10 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         choices=(ma.Choice.of(_ANOMALY, names),),
         height=280,
     )
-    finding = f"Latest: {names[0]}, {_text(latest[0])} The gray bar is the expected range on a day that left it."
+    finding = (
+        f"Latest: {names[0]}, {_text(latest[0])} The gray bar is the expected range on a day that left"
+        " it."
+    )
     described = ma.about_columns(
         anomalies.TABLE,
         ["measure", "observed", "expected", "expected_low", "expected_high", "span"],
@@ -337,45 +274,45 @@ def anomaly_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         return ma.Unavailable(*heading, _NO_ANOMALIES)
     count = rows[0][-1]
     severe = sum(row[8] == anomalies.Severity.HIGH for row in rows)
-    headings = [
-        "Day",
+    titles = (
         "What",
         "Observed and expected",
         "Expected range",
         "Severity",
         "Transitions behind it",
-    ]
-    body = (
-        [
-            ma.cell(row[1], ma.ON_DAY),
-            ma.Cell(_what(row)),
-            ma.Cell(_text(row)),
-            ma.Cell(" to ".join(_value(row, end) for end in (row[11], row[12]))),
-            ma.Cell(ma.words(row[8])),
-            ma.Cell(row[13] or ""),
-        ]
-        for row in rows
     )
-    finding = f"{count:,} {'anomaly was' if count == 1 else 'anomalies were'} found, the latest on {rows[0][1]}."
+    shown = [
+        (
+            *(row[1], _what(row), _text(row)),
+            " to ".join(_value(row, end) for end in (row[11], row[12])),
+            *(ma.words(row[8]), row[13]),
+        )
+        for row in rows
+    ]
+    were = "anomaly was" if count == 1 else "anomalies were"
+    finding = f"{count:,} {were} found, the latest on {rows[0][1]}."
     if severe:
         finding += f" {severe:,} of those shown {'has' if severe == 1 else 'have'} a high severity."
-    return ma.Listing(
-        *heading,
+    columns = ["measure", "observed", "expected", "severity", "moves_behind"]
+    return ma.listing(
+        heading,
         finding,
-        ma.table(headings, body),
-        ma.about_columns(
-            anomalies.TABLE, ["measure", "observed", "expected", "severity", "moves_behind"]
-        ),
-        searchable=True,
+        [ma.ON_DAY, *(ma.Field(title, title) for title in titles)],
+        shown,
+        ma.about_columns(anomalies.TABLE, columns),
         footnote=f"The table shows the latest {LISTED} of {count:,}." if count > LISTED else "",
     )
 
 
-_NO_ANOMALIES = "No anomalies were found. A series is judged once it has enough members and about half a year of history."
+_NO_ANOMALIES = (
+    "No anomalies were found. A series is judged once it has enough members and about half a year of"
+    " history."
+)
 _LATEST = f"""
     SELECT row_number() OVER (ORDER BY metric_date DESC, abs(score) DESC, span, measure, scope,
-        segment_dimension, segment_value, state) AS place, metric_date, span, measure, scope, segment_dimension,
-        segment_value, state, severity, observed, expected, expected_low, expected_high, moves_behind,
+        segment_dimension, segment_value, state) AS place, metric_date, span, measure, scope,
+        segment_dimension, segment_value, state, severity, observed, expected, expected_low,
+        expected_high, moves_behind,
         count(*) OVER () AS anomalies
     FROM {anomalies.TABLE.qualified_name} ORDER BY place LIMIT ?
 """
@@ -439,7 +376,7 @@ def _no_predictions(reader: ma.Reader, entities: str = "") -> str:
     of = f" for {entities.lower()}" if entities else ""
     return (
         f"Prediction{of} is off because there is not enough history: a model needs"
-        " policy.churn.min_training_rows past rows, and policy.churn.min_outcomes that churned and as many"
-        " that did not. It switches on by itself once there are enough. To switch it on earlier, lower these"
-        " settings in monstera.toml and run monstera run."
+        " policy.churn.min_training_rows past rows, and policy.churn.min_outcomes that churned and as"
+        " many that did not. It switches on by itself once there are enough. To switch it on earlier,"
+        " lower these settings in monstera.toml and run monstera run."
     )

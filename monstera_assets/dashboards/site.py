@@ -41,8 +41,8 @@ from monstera_assets.warehouse.files import replacing_file
 from monstera_assets.warehouse.tables import Table
 
 OPENED = "opened"
-"""The folder beside the snapshots with the pages that a command wrote for single accounts and people."""
-_REGISTER = ".dashboards"
+"""The folder beside the snapshots with the pages that commands wrote for accounts and people."""
+_REGISTER, _USUAL = ".dashboards", "dashboards"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
     " form-action 'none'"
@@ -158,8 +158,9 @@ def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
         SiteError: If a folder cannot be written to. Other folders may already have been rebuilt.
     """
     folders = registered_folders.registered(settings.database, _REGISTER)
-    known = dict.fromkeys([settings.dashboards.absolute(), *folders])
-    found = [folder for folder in known if (folder / CURRENT).exists()]
+    usual = (settings.dashboards, settings.database.parent / _USUAL)
+    known = {folder.absolute(): folder for folder in (*folders, *reversed(usual))}
+    found = [folder for folder in reversed(known.values()) if (folder / CURRENT).exists()]
     for folder in found:
         write_site(settings, folder, [table for table in tables if isinstance(table, MetricTable)])
         _snapshots(folder).clean()
@@ -170,9 +171,13 @@ def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
 def register(database: Path, output: Path) -> None:
     """Record a site's folder next to the database so that later erasures can find it.
 
+    The folder next to the database is always found.
+
     Raises:
         SiteError: If the register cannot be written to.
     """
+    if output.absolute() == database.absolute().parent / _USUAL:
+        return
     try:
         registered_folders.register(database, _REGISTER, output)
     except OSError as error:

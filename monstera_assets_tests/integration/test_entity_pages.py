@@ -25,7 +25,7 @@ from monstera_assets_tests.site_page import Element, parse, read
 
 HIGH = ("usr_05", "usr_08", "usr_19")
 """Users whose risk the tests raise, because the seeds have too little history for a model."""
-ODD = "<b>&\"Acme\"' @@rows_facts@@"
+ODD = '<b>&"Acme"\' @@rows_facts@@'
 LAST = date(2025, 6, 30)
 DAYS_SHOWN = 548
 
@@ -36,7 +36,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> S
     database = Path(shutil.copy(seeds_run.database, folder / "warehouse.duckdb"))
     with duckdb.connect(str(database)) as connection:
         connection.execute(
-            "UPDATE gold.gold_user_churn_scores SET risk_band = 'high' WHERE user_id IN ?", [[*HIGH]]
+            "UPDATE gold.gold_user_churn_scores SET risk_band = 'high' WHERE user_id IN ?",
+            [[*HIGH]],
         )
         for table in (
             "silver.silver_account_current_state",
@@ -95,7 +96,10 @@ def shown(state: str) -> str:
 
 
 def test_each_account_has_a_page(settings: Settings, pages: dict[str, Element]) -> None:
-    ids = [one for (one,) in query(settings, "SELECT account_id FROM silver.silver_account_current_state")]
+    ids = [
+        one
+        for (one,) in query(settings, "SELECT account_id FROM silver.silver_account_current_state")
+    ]
     assert len(ids) == 10
     files = {page_file("account", one) for one in ids}
     assert files == {name for name in pages if name.startswith("account_")}
@@ -135,7 +139,9 @@ def test_histories_of_people(settings: Settings, pages: dict[str, Element]) -> N
     assert {page_file("person", one) for one in HIGH} == {
         name for name in pages if name.startswith("person_")
     }
-    names = dict(query(settings, "SELECT product_id, product_name FROM bronze.bronze_product_catalog"))
+    names = dict(
+        query(settings, "SELECT product_id, product_name FROM bronze.bronze_product_catalog")
+    )
     for person in HIGH:
         timeline = charts(pages[page_file("person", person)])["States and segment"]
         lanes = {
@@ -233,7 +239,17 @@ def test_an_unknown_id(settings: Settings, tmp_path: Path, command: str) -> None
 
 
 def test_file_names() -> None:
-    ids = ["acc_1", "ACC_1", "acc-1", "acc 1", "../acc_1", "acc_1.html", "é" * 99, "a" * 99, "a" * 98]
+    ids = [
+        "acc_1",
+        "ACC_1",
+        "acc-1",
+        "acc 1",
+        "../acc_1",
+        "acc_1.html",
+        "é" * 99,
+        "a" * 99,
+        "a" * 98,
+    ]
     files = [page_file("account", one) for one in ids]
     assert files[0] == "account_acc_1.html"
     assert len({*files}) == len(ids)

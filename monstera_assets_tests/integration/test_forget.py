@@ -503,7 +503,9 @@ def test_dashboards(seeds: Settings, tmp_path: Path) -> None:
     def naming(site: Path) -> list[str]:
         files = [path for path in site.rglob("*") if path.is_file()]
         found = [path for path in files if b"usr_05" in path.read_bytes()]
-        return sorted({path.name for path in [*found, *files] if "usr_05" in path.name or path in found})
+        return sorted(
+            {path.name for path in [*found, *files] if "usr_05" in path.name or path in found}
+        )
 
     named = {"account_acc_03.html", "accounts.html", "person_usr_05.html", "risk.html"}
     assert [{*naming(site)} for site in sites] == [named, named]
@@ -511,8 +513,10 @@ def test_dashboards(seeds: Settings, tmp_path: Path) -> None:
     assert [*done.sites] == [site.absolute() for site in sites]
     for site in sites:
         assert naming(site) == []
-        assert f"person_{done.tombstone}.html" in os.listdir(site / "current")
-        assert len(os.listdir(site / "snapshots")) == 1
+        assert f"person_{done.tombstone}.html" in {
+            path.name for path in (site / "current").iterdir()
+        }
+        assert len([*(site / "snapshots").iterdir()]) == 1
         assert not (site / "opened").exists()
 
 
