@@ -350,16 +350,22 @@ def import_exports(source: Path | None, rebuild: bool) -> None:
     print_import(_console(), settings, run_import(settings, rebuild=rebuild))
 
 
+def _with_site(command: Command) -> Command:
+    """Add the options `--output` and `--no-open` of commands that write dashboards."""
+    output = click.option(
+        "--output",
+        type=_FOLDER,
+        metavar="FOLDER",
+        help="Write the site to this folder. The home page is current/index.html."
+        "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
+    )
+    no_open = click.option("--no-open", is_flag=True, help="Do not open the site in your browser.")
+    return cast("Command", output(no_open(command)))
+
+
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
-@click.option(
-    "--output",
-    type=_FOLDER,
-    metavar="FOLDER",
-    help="Write the site to this folder. The home page is current/index.html."
-    "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
-)
-@click.option("--no-open", is_flag=True, help="Do not open the site in your browser.")
+@_with_site
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """Build the dashboards and open them in your browser.
 
@@ -381,6 +387,51 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     click.echo(f"Dashboards: {report.index}")
     if not no_open:
         webbrowser.open(report.index.absolute().as_uri())
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings(database_exists=True)
+@click.argument("account_id")
+@_with_site
+def account(settings: Settings, account_id: str, output: Path | None, no_open: bool) -> None:
+    """Open an account's page in your browser.
+
+    The page shows the account's state, health, revenue, billing and users at high risk. It is written
+    to the folder `opened` of the dashboards, even if the account has no page in the site.
+    """
+    _open_entity(settings, "account", account_id, output, no_open=no_open)
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@_with_settings(database_exists=True)
+@click.argument("user_id")
+@_with_site
+def person(settings: Settings, user_id: str, output: Path | None, no_open: bool) -> None:
+    """Open a person's page in your browser.
+
+    The page shows the person's states, segments, churn risk and recommended products. It is written to
+    the folder `opened` of the dashboards, even if the person has no page in the site. Pass - to read
+    the id from standard input so that the id does not appear in the shell history.
+    """
+    _open_entity(settings, "person", _given_id(user_id), output, no_open=no_open)
+
+
+def _open_entity(
+    settings: Settings, kind: str, entity: str, output: Path | None, *, no_open: bool
+) -> None:
+    from monstera_assets.dashboards.site import write_entity
+    from monstera_assets.definitions import metric_tables
+
+    folder = output or settings.dashboards
+    path = write_entity(settings, folder, metric_tables(settings), kind, entity)
+    click.echo(f"Page: {path}")
+    if not no_open:
+        webbrowser.open(path.absolute().as_uri())
+
+
+def _given_id(user_id: str) -> str:
+    """Return an id that is an argument, or a line of standard input if the argument is -."""
+    return sys.stdin.readline().rstrip("\r\n") if user_id == "-" else user_id
 
 
 @main.command(epilog=_SETTINGS_HINT)
@@ -602,7 +653,7 @@ def generate(
 @_with_settings(database_exists=True)
 @click.argument("user_id")
 def forget(settings: Settings, user_id: str) -> None:
-    """Erase a person from the warehouse, published copy, exports and logs.
+    """Erase a person from the warehouse, published copy, exports, dashboards and logs.
 
     USER_ID is the user's id in the source. Pass - to read the id from standard input so that the
     id does not appear in the shell history. A random tombstone id replaces the id everywhere,
@@ -611,9 +662,7 @@ def forget(settings: Settings, user_id: str) -> None:
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
 
-    if user_id == "-":
-        user_id = sys.stdin.readline().rstrip("\r\n")
-    done = forget_person(settings, user_id, tables(settings))
+    done = forget_person(settings, _given_id(user_id), tables(settings))
     what = "Already erased" if done.already else "Erased"
     click.echo(f"{what}: tombstone {done.tombstone}")
     for path in done.logs:
@@ -622,6 +671,8 @@ def forget(settings: Settings, user_id: str) -> None:
         click.echo(f"Export rewritten: {folder}")
     if done.published is not None:
         click.echo(f"Published copy rewritten: {done.published}")
+    for folder in done.sites:
+        click.echo(f"Dashboards rebuilt: {folder}")
     if settings.imports:
         from monstera_assets.imports.importer import run_import
 

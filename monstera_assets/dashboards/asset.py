@@ -41,15 +41,13 @@ def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> Asse
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
         # Imported here because only this step needs the module.
-        from monstera_assets.dashboards.findings import Wording
         from monstera_assets.dashboards.site import build_site
         from monstera_assets.operations.status import read_status
 
         instance = AssetExecutionContext.get().instance
         status = read_status(instance, settings, datetime.now(UTC))
         with warehouse.connect() as connection:
-            wording = Wording.of(settings)
-            report = build_site(connection, settings.dashboards, tables, wording, status)
+            report = build_site(connection, settings.dashboards, tables, settings, status)
         return MaterializeResult(
             metadata={
                 "path": MetadataValue.path(report.index.absolute()),

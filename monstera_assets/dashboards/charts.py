@@ -17,13 +17,22 @@ from monstera_assets.dashboards.model import DAY, Field
 Spec = dict[str, Any]
 
 _DATA = {"name": "rows"}
-BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
-"""Dragging over a chart's days sets the page's date range."""
 
 
 def var(color: str) -> str:
     """Return the reference to a color in the style sheet."""
     return f"var(--{color})"
+
+
+_LEGEND = {
+    "orient": "top",
+    "title": None,
+    "symbolType": "square",
+    "columns": {"expr": "max(1, floor(width / 120))"},
+    "labelColor": var("muted"),
+}
+BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
+"""Dragging over a chart's days sets the page's date range."""
 
 
 def lines(
@@ -369,7 +378,7 @@ def points(x: Field, y: Field, size: Field, colors: Mapping[str, str], most: flo
                         "scale": scale,
                         "axis": {**axis, "title": y.title},
                     },
-                    "color": _color("series", colors),
+                    "color": {**_color("series", colors), "legend": _LEGEND},
                     "order": {"field": x.name},
                     "tooltip": tooltip([Field("series", "Model"), x, y, size]),
                 },
@@ -379,10 +388,11 @@ def points(x: Field, y: Field, size: Field, colors: Mapping[str, str], most: flo
 
 
 def timeline(lane: Field, start: Field, end: Field, what: Field, colors: Mapping[str, str]) -> Spec:
-    """Draw intervals of days as bars, with one row per lane."""
+    """Draw intervals of days, which include their last day, as bars, with one row per lane."""
     return {
         "data": _DATA,
         "height": {"step": 26, "of": lane.name},
+        "transform": [{"calculate": f"datum.{end.name} + 864e5", "as": "after"}],
         "mark": {"type": "bar", "height": 16},
         "encoding": {
             "y": {
@@ -392,10 +402,51 @@ def timeline(lane: Field, start: Field, end: Field, what: Field, colors: Mapping
                 "axis": {"title": None, "domain": False, "ticks": False, "labelLimit": 150},
             },
             "x": _along(start),
-            "x2": {"field": end.name},
-            "color": _color(what.name, colors),
+            "x2": {"field": "after"},
+            "color": {**_color(what.name, colors), "legend": _LEGEND},
             "tooltip": tooltip([lane, what, start, end]),
         },
+    }
+
+
+def flagged(x: Field, y: Field, expected: Sequence[Field]) -> Spec:
+    """Draw a line, and the expected value and range of the days on which it left that range.
+
+    `expected` are the fields with the expected value and the range's ends, null on all other days.
+    """
+    middle, low, high = expected
+    up = {**_up(y), "scale": {"zero": False}}
+    shared = {"x": _along(x), "tooltip": tooltip([x, y, *expected])}
+    known = {"filter": f"isValid(datum.{middle.name})"}
+    band = {"y": {"field": low.name, "type": "quantitative"}, "y2": {"field": high.name}}
+    return {
+        "data": _DATA,
+        "layer": [
+            {
+                "mark": {
+                    "type": "line",
+                    "color": var(PRIMARY),
+                    "invalid": "break-paths-show-domains",
+                },
+                "encoding": {"x": shared["x"], "y": up},
+                "params": [BRUSH],
+            },
+            {
+                "transform": [known],
+                "mark": {"type": "rule", "color": var(SECONDARY), "strokeWidth": 6},
+                "encoding": {**shared, **band},
+            },
+            {
+                "transform": [known],
+                "mark": {"type": "tick", "orient": "horizontal", "color": var("ink"), "size": 14},
+                "encoding": {**shared, "y": {"field": middle.name, "type": "quantitative"}},
+            },
+            {
+                "transform": [known],
+                "mark": {"type": "circle", "size": 70, "color": var(DECLINING), "opacity": 1},
+                "encoding": {**shared, "y": up},
+            },
+        ],
     }
 
 

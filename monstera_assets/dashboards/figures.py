@@ -34,8 +34,10 @@ from monstera_assets.dashboards.model import (
     Field,
     Figure,
     Item,
+    Listing,
     Tile,
     Unavailable,
+    table,
 )
 from monstera_assets.dashboards.reading import NO_REST, WEEK, Daily, Frame, Rest
 from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
@@ -429,6 +431,35 @@ def cell(value: Any, field: Field, link: str = "") -> Cell:
     if field.format == DAY and value is not None:
         order = float(value.toordinal())
     return Cell(field.text(value), order, link)
+
+
+def cells(
+    fields: Iterable[Field], row: Sequence[Any], links: Mapping[str, Mapping[str, str]]
+) -> list[Cell]:
+    """Return the cells of a row, empty where a value is missing.
+
+    `links` maps a field's name to the pages that its values link to.
+    """
+    return [
+        Cell("") if value is None else cell(value, field, links.get(field.name, {}).get(value, ""))
+        for field, value in zip(fields, row, strict=True)
+    ]
+
+
+def listing(
+    heading: Head,
+    finding: str,
+    fields: Sequence[Field],
+    rows: Iterable[Sequence[Any]],
+    described: About,
+    *,
+    links: Mapping[str, Mapping[str, str]] | None = None,
+    footnote: str = "",
+) -> Listing:
+    """Create a table that readers can filter, with `links` as for `cells`."""
+    body = [cells(fields, row, links or {}) for row in rows]
+    shown = table([field.title for field in fields], body)
+    return Listing(*heading, finding, shown, described, searchable=True, footnote=footnote)
 
 
 def nothing_known(metrics: Iterable[Metric]) -> str:

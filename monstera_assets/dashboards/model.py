@@ -5,12 +5,15 @@ Text is not escaped here because the templates escape all text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from monstera_assets.dashboards.design import MAX_CHARTS, day_text
 from monstera_assets.gold.published_ids import TOTAL
@@ -366,3 +369,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
     body = tuple(tuple(row) for row in rows)
     numeric = tuple(any(row[n].order is not None for row in body) for n in range(len(headings)))
     return DataTable(tuple(headings), body, numeric)
+
+
+def json_text(value: Any) -> Markup:
+    """Return JSON that cannot end the element that contains it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # escaped

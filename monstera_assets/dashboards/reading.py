@@ -85,7 +85,12 @@ class Segments:
 
 
 class Reader:
-    """Run page queries and cache the results."""
+    """Run page queries and cache the results.
+
+    Attributes:
+        wording: how pages express amounts.
+        accounts, people: the file of the page of each account and person that has one, by id.
+    """
 
     def __init__(
         self,
@@ -99,6 +104,7 @@ class Reader:
         """
         self.wording = wording
         self.accounts: Mapping[str, str] = {}
+        self.people: Mapping[str, str] = {}
         self._connection = connection
         self._extract = extract(metric_tables)
         self._daily = [table for table in metric_tables if table.partition_column]
@@ -121,16 +127,24 @@ class Reader:
             SchemaMismatchError: If a column of a stored table differs from its declaration.
             KeyError: If the extract does not contain a table.
         """
+        asked = (select, *(parameters.items() if isinstance(parameters, Mapping) else parameters))
+        if asked not in self._answers:
+            self._answers[asked] = self.ask(tables, select, parameters)
+        return self._answers[asked]
+
+    def ask(
+        self,
+        tables: Iterable[Table],
+        select: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+    ) -> list[tuple[Any, ...]]:
+        """Run a query as `rows` does, without keeping its rows."""
         for table in tables:
             if table.name not in self._verified:
                 require_table(self._connection, self._extract[table.name], whole=False)
                 self._verified.add(table.name)
-        by_name = isinstance(parameters, Mapping)
-        asked = (select, *(parameters.items() if by_name else parameters))
-        if asked not in self._answers:
-            given = parameters if by_name else list(parameters)
-            self._answers[asked] = self._connection.execute(select, given).fetchall()
-        return self._answers[asked]
+        given = parameters if isinstance(parameters, Mapping) else list(parameters)
+        return self._connection.execute(select, given).fetchall()
 
     @cached_property
     def days(self) -> tuple[date, date] | None:

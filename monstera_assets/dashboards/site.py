@@ -7,39 +7,49 @@ the same bytes.
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from monstera_assets.dashboards import entity_pages
+from monstera_assets.dashboards.accounts_page import accounts_page
 from monstera_assets.dashboards.activity_page import activity_page
+from monstera_assets.dashboards.entity_pages import Render
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
 from monstera_assets.dashboards.library import chart_library
 from monstera_assets.dashboards.lifecycle_page import lifecycle_page
-from monstera_assets.dashboards.model import Figure, Listing, Page, day_number
+from monstera_assets.dashboards.model import Figure, Listing, Page, day_number, json_text
 from monstera_assets.dashboards.product_pages import product_page
 from monstera_assets.dashboards.products_page import products_page
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
+from monstera_assets.dashboards.risk_page import risk_page
 from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.operations import registered_folders
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
+from monstera_assets.warehouse.files import replacing_file
+from monstera_assets.warehouse.tables import Table
 
 if TYPE_CHECKING:
     from monstera_assets.operations.status import Status
 
+OPENED = "opened"
+"""The folder beside the snapshots with the pages that commands wrote for accounts and people."""
+_REGISTER, _USUAL = ".dashboards", "dashboards"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
     " form-action 'none'"
@@ -63,7 +73,7 @@ def build_site(
     connection: duckdb.DuckDBPyConnection,
     output: Path,
     tables: Sequence[MetricTable],
-    wording: Wording,
+    settings: Settings,
     status: Status | None = None,
 ) -> SiteReport:
     """Build all pages and replace all previous pages in `output` in one step.
@@ -74,17 +84,17 @@ def build_site(
         SiteError: If the folder cannot be written to.
         SchemaMismatchError: If a stored table differs from its declaration.
     """
-    with writer.transaction(connection):
-        reader = Reader(connection, tables, wording)
-        files = render_site(reader, tables, status)
+    register(settings.database, output)
+    pages = size = 0
+    with _snapshots(output).replacing() as folder, writer.transaction(connection):
+        reader = _reader(connection, tables, settings)
+        for name, text in render_site(reader, tables, status):
+            content = text.encode()
+            (folder / name).write_bytes(content)
+            pages += name.endswith(".html")
+            size += len(content)
         as_of = reader.days[1] if reader.days else None
-    snapshots = Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
-    with snapshots.replacing() as folder:
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    size = sum(len(text.encode()) for text in files.values())
-    count = sum(name.endswith(".html") for name in files)
-    return SiteReport(output / CURRENT / HOME, count, size, as_of)
+    return SiteReport(output / CURRENT / HOME, pages, size, as_of)
 
 
 def write_site(
@@ -99,24 +109,129 @@ def write_site(
         WarehouseLockedError: If the database is still locked after the lock timeout.
         WarehouseError: If the site cannot be built or the database cannot be opened.
     """
+    with _reading(settings) as connection:
+        return build_site(connection, output, tables, settings, status)
+
+
+def write_entity(
+    settings: Settings, output: Path, tables: Sequence[MetricTable], kind: str, entity: str
+) -> Path:
+    """Write the page of any account or person beside the site, which is built if it does not exist.
+
+    Args:
+        settings: the warehouse settings.
+        output: the site's folder.
+        tables: all declared metric tables.
+        kind: `account` or `person`.
+        entity: the id.
+
+    Returns:
+        The path of the page. Building the site does not change the page.
+
+    Raises:
+        SiteError: If the id is unknown or the folder cannot be written to.
+        WarehouseError: If the database cannot be opened.
+    """
+    texts = entity_pages.TEXTS[kind]
+    with _reading(settings) as connection:
+        if not (output / CURRENT / "vega.js").exists():
+            build_site(connection, output, tables, settings)
+        register(settings.database, output)
+        with writer.transaction(connection):
+            reader = _reader(connection, tables, settings)
+            root = f"../{CURRENT}/"
+            found = [*texts(reader, [entity], _environment(reader, root)[1], root)]
+    if not found:
+        raise SiteError(
+            f"The warehouse contains no {kind} with the id {entity}. Check the id, which is"
+            " case-sensitive."
+        )
+    [(name, text)] = found
+    path = output / OPENED / name
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with replacing_file(path, ".new") as incoming:
+            incoming.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SiteError(f"Cannot write {path}: {error.strerror}.") from error
+    return path
+
+
+def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
+    """Build this warehouse's existing sites again, and delete older pages and all opened pages.
+
+    Args:
+        settings: the warehouse settings.
+        tables: all declared tables.
+
+    Returns:
+        The folders of the sites.
+
+    Raises:
+        SiteError: If a folder cannot be written to. Other folders may already have been rebuilt.
+    """
+    folders = registered_folders.registered(settings.database, _REGISTER)
+    usual = (settings.dashboards, settings.database.parent / _USUAL)
+    known = {folder.absolute(): folder for folder in (*folders, *reversed(usual))}
+    found = [folder for folder in reversed(known.values()) if (folder / CURRENT).exists()]
+    for folder in found:
+        write_site(settings, folder, [table for table in tables if isinstance(table, MetricTable)])
+        _snapshots(folder).clean()
+        shutil.rmtree(folder / OPENED, ignore_errors=True)
+    return found
+
+
+def register(database: Path, output: Path) -> None:
+    """Record a site's folder next to the database so that later erasures can find it.
+
+    The folder next to the database is always found.
+
+    Raises:
+        SiteError: If the register cannot be written to.
+    """
+    if output.absolute() == database.absolute().parent / _USUAL:
+        return
+    try:
+        registered_folders.register(database, _REGISTER, output)
+    except OSError as error:
+        raise SiteError(
+            f"Cannot write to {database}{_REGISTER}: {error.strerror}. The site was not built, because"
+            " `monstera forget` needs this list of sites. Check the file's permissions."
+        ) from error
+
+
+def _snapshots(output: Path) -> Snapshots:
+    return Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect(
         str(settings.database),
         {},
         lock_timeout_seconds=settings.lock_timeout_seconds,
         read_only=True,
     ) as connection:
-        return build_site(connection, output, tables, Wording.of(settings), status)
+        yield connection
 
 
-def render_site(
-    reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
-) -> dict[str, str]:
-    """Return the text of each file in the site by file name, with all data escaped."""
-    loader = PackageLoader("monstera_assets.dashboards")
+def _reader(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[MetricTable], settings: Settings
+) -> Reader:
+    reader = Reader(connection, tables, Wording.of(settings))
+    entity_pages.name_entities(reader, settings.account_pages)
+    return reader
+
+
+def _environment(reader: Reader, root: str = "") -> tuple[Environment, Render]:
+    """Return the templates, and the function that renders a page with all data escaped."""
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("monstera_assets.dashboards"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
-    environment.filters.update({"json": _json, "day": day_in_words})
+    environment.filters.update({"json": json_text, "day": day_in_words})
     environment.tests.update(
         {
             "figure": lambda item: isinstance(item, Figure),
@@ -128,15 +243,28 @@ def render_site(
         "page.html",
         globals={
             "policy": POLICY,
+            "root": root,
             "as_of": last,
             "first_day": first,
             "bounds": {"first": day_number(first), "last": day_number(last)},
             "main_pages": MAIN_PAGES,
         },
     )
-    pages = {page.file: template.render(page=page) for page in make_pages(reader, tables, status)}
-    own = {name: loader.get_source(environment, name)[0] for name in ("style.css", "site.js")}
-    return {**pages, **own, "vega.js": chart_library()}
+    return environment, lambda page: template.render(page=page)
+
+
+def render_site(
+    reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of each file in the site."""
+    environment, render = _environment(reader)
+    for page in make_pages(reader, tables, status):
+        yield page.file, render(page)
+    yield from entity_pages.account_texts(reader, [*reader.accounts], render)
+    yield from entity_pages.person_texts(reader, [*reader.people], render)
+    for name in ("style.css", "site.js"):
+        yield name, environment.loader.get_source(environment, name)[0]
+    yield "vega.js", chart_library()
 
 
 def make_pages(
@@ -151,6 +279,8 @@ def make_pages(
     yield products_page(reader, catalog)
     created = [table for table in tables if table.name.endswith("_created_daily")]
     yield activity_page(reader, catalog, created)
+    yield risk_page(reader)
+    yield accounts_page(reader)
     for product in catalog.products:
         yield product_page(reader, catalog, product)
 
@@ -158,9 +288,3 @@ def make_pages(
 def day_in_words(day: date) -> str:
     """Format a day for the page header, such as 30 June 2025."""
     return f"{day.day} {day:%B} {day.year}"
-
-
-def _json(value: Any) -> Markup:
-    """Return JSON that cannot end the element that contains it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # escaped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -77,6 +78,13 @@ def read_catalog(reader: Reader) -> Catalog:
     active = [node for node, _, has_pages in nodes if has_pages]
     slugs = file_names(active)
     return Catalog(tuple(Product(node, names[node], slugs[node]) for node in active), names)
+
+
+def page_file(kind: str, entity: str) -> str:
+    """Return the file name of an account's or a person's page, which depends on nothing but the id."""
+    plain = re.sub(r"[^a-z0-9_]+", "_", entity.lower())[:60]
+    digest = hashlib.sha256(entity.encode()).hexdigest()[:12]
+    return f"{kind}_{plain if plain == entity else f'{plain}-{digest}'}.html"
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ pseudonymizing rows are in `monstera_assets.bronze.forgotten` because loads also
 
 The steps are ordered so that an erasure can be resumed. The logs are rewritten first, while the id
 and address are still known, followed by all tables in one transaction. The lists next to the backups,
-the database file, the exports and the published copy come last, since rewriting them requires neither
-the id nor the address. To complete an interrupted erasure, run it again.
+the database file, the exports, the published copy and the dashboards come last, since rewriting them
+requires neither the id nor the address. To complete an interrupted erasure, run it again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from monstera_assets.bronze.forgotten import (
     record,
     recorded,
 )
+from monstera_assets.dashboards.site import rebuild_sites
 from monstera_assets.operations.erasure_lists import list_beside_backups
 from monstera_assets.operations.exports import export_again
 from monstera_assets.operations.home import dagster_home
@@ -83,6 +84,7 @@ class Forgotten:
         logs: the Dagster files and PostgreSQL database that contained the id or address.
         exports: the rewritten export folders.
         published: the rewritten published copy, if it exists.
+        sites: the folders of the rebuilt dashboards.
         unreached: the backup folders that do not exist, whose lists of erasures were not updated.
     """
 
@@ -91,11 +93,12 @@ class Forgotten:
     logs: tuple[Path | str, ...]
     exports: tuple[Path, ...]
     published: Path | None
+    sites: tuple[Path, ...]
     unreached: tuple[Path, ...]
 
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
-    """Replace a person with a tombstone in the warehouse, exports, logs and all later loads.
+    """Replace a person with a tombstone in the warehouse, exports, dashboards, logs and later loads.
 
     Every id that is merged with the given id by an alias is replaced as well.
 
@@ -148,6 +151,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         tuple(dict.fromkeys(logs)),
         tuple(export_again(settings, tables)),
         _erase_published(settings, tables),
+        tuple(rebuild_sites(settings, tables)),
         tuple(unreached),
     )
 

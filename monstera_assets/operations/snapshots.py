@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,12 @@ class Snapshots:
                 snapshot.mkdir(parents=True)
                 try:
                     yield snapshot
-                    # Flush the files and folders to disk before publishing them.
-                    for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
+                    # Flush the files and folders to disk before publishing them. File systems flush
+                    # files that are waiting at the same time together, which is many times faster.
+                    with ThreadPoolExecutor() as pool:
+                        for _ in pool.map(synchronize, snapshot.iterdir()):
+                            pass  # raise the first error
+                    for path in (snapshot, snapshot.parent):
                         synchronize(path)
                     self._publish(snapshot)
                 except BaseException:

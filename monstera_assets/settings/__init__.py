@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         description="The dashboard folder, whose home page is current/index.html. Default: a folder"
         " named dashboards, next to the database.",
     )
+    account_pages: int = Field(
+        5000,
+        ge=0,
+        description="The largest number of accounts that have a page in the dashboards. Accounts that"
+        " other pages list come first, followed by those with the highest revenue.",
+    )
     published_tables: Annotated[tuple[str, ...], NoDecode] = Field(
         ("gold", "silver"),
         description="The tables in the published copy, separated by commas: table names, gold for all"

@@ -27,7 +27,8 @@ import duckdb
 import pytest
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
-from monstera_assets.definitions import tables
+from monstera_assets.dashboards.site import write_entity, write_site
+from monstera_assets.definitions import metric_tables, tables
 from monstera_assets.operations.exports import exportable, write_export
 from monstera_assets.operations.forget import ForgetError, forget_person
 from monstera_assets.operations.logs import LogError
@@ -469,7 +470,8 @@ def forget_in_a_process(settings: Settings, before: str) -> subprocess.Completed
     program = f"""
 import os, resource, sys
 from pathlib import Path
-from monstera_assets.definitions import tables
+from monstera_assets.dashboards.site import write_entity, write_site
+from monstera_assets.definitions import metric_tables, tables
 from monstera_assets.operations import forget
 from monstera_assets.warehouse import files
 from monstera_assets.settings import Settings
@@ -483,6 +485,39 @@ forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+
+
+def test_dashboards(seeds: Settings, tmp_path: Path) -> None:
+    """The sites name the person, who is at high risk, and so does a page opened for them."""
+    with duckdb.connect(str(seeds.database)) as connection:
+        connection.execute(
+            "UPDATE gold.gold_user_churn_scores SET risk_band = 'high' WHERE user_id = 'usr_05'"
+        )
+    sites = [seeds.dashboards, tmp_path / "elsewhere"]
+    for site in sites:
+        write_site(seeds, site, metric_tables())
+        write_site(seeds, site, metric_tables())  # leaves an older snapshot
+        write_entity(seeds, site, metric_tables(), "person", "usr_05")
+        write_entity(seeds, site, metric_tables(), "account", "acc_03")
+
+    def naming(site: Path) -> list[str]:
+        files = [path for path in site.rglob("*") if path.is_file()]
+        found = [path for path in files if b"usr_05" in path.read_bytes()]
+        return sorted(
+            {path.name for path in [*found, *files] if "usr_05" in path.name or path in found}
+        )
+
+    named = {"account_acc_03.html", "accounts.html", "person_usr_05.html", "risk.html"}
+    assert [{*naming(site)} for site in sites] == [named, named]
+    done = forget_person(seeds, "usr_05", TABLES)
+    assert [*done.sites] == [site.absolute() for site in sites]
+    for site in sites:
+        assert naming(site) == []
+        assert f"person_{done.tombstone}.html" in {
+            path.name for path in (site / "current").iterdir()
+        }
+        assert len([*(site / "snapshots").iterdir()]) == 1
+        assert not (site / "opened").exists()
 
 
 def test_killed_before_the_tables_are_written(seeds: Settings) -> None:

@@ -1,0 +1,256 @@
+"""The pages of accounts and people show each day of the daily histories."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import webbrowser
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from monstera_assets import cli
+from monstera_assets.dashboards.site import write_site
+from monstera_assets.dashboards.structure import page_file
+from monstera_assets.definitions import metric_tables
+from monstera_assets.settings import Settings
+from monstera_assets_tests.integration.example_runs import SeedsRun
+from monstera_assets_tests.site_page import Element, parse, read
+
+HIGH = ("usr_05", "usr_08", "usr_19")
+"""Users whose risk the tests raise, because the seeds have too little history for a model."""
+ODD = '<b>&"Acme"\' @@rows_facts@@'
+LAST = date(2025, 6, 30)
+DAYS_SHOWN = 548
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> Settings:
+    folder = tmp_path_factory.mktemp("entities")
+    database = Path(shutil.copy(seeds_run.database, folder / "warehouse.duckdb"))
+    with duckdb.connect(str(database)) as connection:
+        connection.execute(
+            "UPDATE gold.gold_user_churn_scores SET risk_band = 'high' WHERE user_id IN ?",
+            [[*HIGH]],
+        )
+        for table in (
+            "silver.silver_account_current_state",
+            "silver.silver_account_state_intervals",
+            "silver.silver_account_state_history",
+        ):
+            connection.execute(
+                f"UPDATE {table} SET account_id = ? WHERE account_id = 'acc_07'", [ODD]
+            )
+    made = Settings(database=database)
+    write_site(made, made.dashboards, metric_tables())
+    return made
+
+
+@pytest.fixture(scope="module")
+def pages(settings: Settings) -> dict[str, Element]:
+    return {path.name: read(path) for path in (settings.dashboards / "current").glob("*.html")}
+
+
+def query(settings: Settings, select: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(settings.database), read_only=True) as connection:
+        return connection.execute(select, parameters).fetchall()
+
+
+def charts(page: Element) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the embedded rows of each chart, by the chart's name."""
+    found = {}
+    for figure in page.all("figure"):
+        [script] = [one for one in figure.all("script") if one.attributes["type"].endswith("json")]
+        data = json.loads(script._raw())
+        columns = [
+            [date(1970, 1, 1) + timedelta(days=day) for day in column]
+            if form == "day"
+            else [column["texts"][code] for code in column["codes"]]
+            if form == ""
+            else column
+            for (_, _, form), column in zip(data["fields"], data["columns"], strict=True)
+        ]
+        found[figure.one("h3").text] = list(zip(*columns, strict=True))
+    return found
+
+
+def by_day(rows: list[tuple[Any, ...]], lane: str) -> dict[date, str]:
+    """Return the value of each day in a lane of a timeline, which may not overlap."""
+    days: dict[date, str] = {}
+    for name, first, last, value in rows:
+        if name == lane:
+            for n in range((last - first).days + 1):
+                assert first + timedelta(days=n) not in days
+                days[first + timedelta(days=n)] = value
+    return days
+
+
+def shown(state: str) -> str:
+    return re.sub(r"_(in|to|from)_product$", "", state).replace("_", " ").capitalize()
+
+
+def test_each_account_has_a_page(settings: Settings, pages: dict[str, Element]) -> None:
+    ids = [
+        one
+        for (one,) in query(settings, "SELECT account_id FROM silver.silver_account_current_state")
+    ]
+    assert len(ids) == 10
+    files = {page_file("account", one) for one in ids}
+    assert files == {name for name in pages if name.startswith("account_")}
+    rows = next(pages["accounts.html"].all("table", "sortable")).all("tr")
+    linked = {link.attributes["href"]: link.text for row in rows for link in row.all("a")}
+    assert linked == {page_file("account", one): one for one in ids}
+    odd = pages[page_file("account", ODD)]
+    assert odd.one("h1").text == ODD
+    assert not list(odd.all("b"))
+
+
+def test_histories_of_accounts(settings: Settings, pages: dict[str, Element]) -> None:
+    history = query(
+        settings,
+        "SELECT account_id, snapshot_date, current_state, subscription_tier, round(health_score, 1),"
+        " CAST(monthly_recurring_revenue AS DOUBLE) FROM silver.silver_account_state_history",
+    )
+    for account in {row[0] for row in history}:
+        days = {row[1]: row[2:] for row in history if row[0] == account}
+        found = charts(pages[page_file("account", account)])
+        timeline = found["State and tier"]
+        for lane, place in (("State", 0), ("Tier", 1)):
+            drawn = by_day(timeline, lane)
+            assert {day: drawn[day] for day in days} == {
+                day: shown(row[place]) for day, row in days.items()
+            }
+        points = {(name, day): value for name, day, _, value in found["Health and MRR"]}
+        assert max(day for _, day in points) == LAST
+        for (name, day), value in points.items():
+            assert (LAST - day).days % 14 == 0
+            assert value == days[day][2 if name == "Health" else 3]
+        fewest = min(DAYS_SHOWN, len(days)) // 14
+        assert len(points) >= 2 * fewest
+
+
+def test_histories_of_people(settings: Settings, pages: dict[str, Element]) -> None:
+    assert {page_file("person", one) for one in HIGH} == {
+        name for name in pages if name.startswith("person_")
+    }
+    names = dict(
+        query(settings, "SELECT product_id, product_name FROM bronze.bronze_product_catalog")
+    )
+    for person in HIGH:
+        timeline = charts(pages[page_file("person", person)])["States and segment"]
+        lanes = {
+            "Platform": "'' AS product_id, platform_state FROM silver.silver_user_state_history",
+            "Segment": "'', composite_segment FROM silver.silver_user_segment_history",
+            "": "product_id, current_state FROM silver.silver_user_product_state_history",
+        }
+        for lane, source in lanes.items():
+            expected: dict[str, dict[date, str]] = {}
+            for day, product, value in query(
+                settings, f"SELECT snapshot_date, {source} WHERE user_id = ?", person
+            ):
+                if value != "never_adopted":
+                    expected.setdefault(lane or names[product], {})[day] = shown(value)
+            for name, days in expected.items():
+                assert by_day(timeline, name) == days
+
+
+def test_pages_are_small_and_their_links_work(settings: Settings) -> None:
+    current = settings.dashboards / "current"
+    files = {path.name for path in current.iterdir()}
+    emails = [one for (one,) in query(settings, "SELECT DISTINCT email FROM bronze.bronze_users")]
+    entities = [path for path in current.glob("*_*.html") if path.name.startswith(("acc", "per"))]
+    assert len(entities) == 10 + len(HIGH)
+    for path in entities:
+        text = path.read_text()
+        assert len(text.encode()) <= 20_000
+        targets = {link.attributes["href"] for link in parse(text).all("a")}
+        entity_links = {one for one in targets if one.startswith(("account_", "person_"))}
+        assert entity_links <= files
+        assert "@@" not in text.replace("@@rows_facts@@", "", 3)
+        assert not [email for email in emails if email in text]
+    assert "Users at high risk" in (current / "account_acc_03.html").read_text()
+    assert page_file("person", "usr_05") in (current / "account_acc_03.html").read_text()
+    risk = (current / "risk.html").read_text()
+    assert all(f'href="{page_file("person", one)}"' in risk for one in HIGH)
+
+
+def test_the_accounts_that_pages_list_come_first(settings: Settings, tmp_path: Path) -> None:
+    """acc_09, acc_06, acc_05 and acc_10 need attention, and acc_08 has the highest revenue."""
+    few = settings.model_copy(update={"account_pages": 5})
+    write_site(few, tmp_path / "site", metric_tables())
+    found = {path.name for path in (tmp_path / "site" / "current").glob("account_*")}
+    assert found == {f"account_acc_{n}.html" for n in ("09", "06", "05", "10", "08")}
+    revenue = (tmp_path / "site" / "current" / "revenue.html").read_text()
+    assert 'href="account_acc_09.html"' in revenue
+    assert "account_acc_04" not in (tmp_path / "site" / "current" / "accounts.html").read_text()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    found: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", found.append)
+    return found
+
+
+def test_commands_open_the_page_of_anyone(
+    settings: Settings, tmp_path: Path, opened: list[str]
+) -> None:
+    run = CliRunner()
+    options = ["--database", str(settings.database), "--output", str(tmp_path / "site")]
+    for command, entity in (("account", "acc_04"), ("person", "usr_01")):
+        result = run.invoke(cli.main, [command, entity, *options])
+        path = tmp_path / "site" / "opened" / page_file(command, entity)
+        assert (result.exit_code, result.output) == (0, f"Page: {path}\n")
+        assert opened.pop() == path.as_uri()
+        page = read(path)
+        assert page.one("h1").text == entity
+        references = [*page.all("a"), *page.all("link"), *page.all("script")]
+        for element in references:
+            target = element.attributes.get("href") or element.attributes.get("src") or "#"
+            if not target.startswith(("#", "data:")):
+                assert (path.parent / target).exists() or "/current/" in target
+                assert target.startswith("../current/")
+    # The page is the one in the site, except that its links lead there.
+    text = (tmp_path / "site" / "opened" / "account_acc_04.html").read_text()
+    same = (tmp_path / "site" / "current" / "account_acc_04.html").read_text()
+    assert text.replace("../current/", "") == same
+    assert not (tmp_path / "site" / "current" / page_file("person", "usr_01")).exists()
+    result = run.invoke(cli.main, ["person", "-", *options, "--no-open"], input="usr_02\n")
+    assert result.output.endswith("opened/person_usr_02.html\n")
+    assert not opened
+
+
+@pytest.mark.parametrize("command", ["account", "person"])
+def test_an_unknown_id(settings: Settings, tmp_path: Path, command: str) -> None:
+    arguments = [command, "ACC_04", "--database", str(settings.database)]
+    result = CliRunner().invoke(cli.main, [*arguments, "--output", str(tmp_path / "site")])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"monstera: The warehouse contains no {command} with the id ACC_04. Check the id, which is"
+        " case-sensitive.\n"
+    )
+    assert not (tmp_path / "site" / "opened").exists()
+
+
+def test_file_names() -> None:
+    ids = [
+        "acc_1",
+        "ACC_1",
+        "acc-1",
+        "acc 1",
+        "../acc_1",
+        "acc_1.html",
+        "é" * 99,
+        "a" * 99,
+        "a" * 98,
+    ]
+    files = [page_file("account", one) for one in ids]
+    assert files[0] == "account_acc_1.html"
+    assert len({*files}) == len(ids)
+    assert all(re.fullmatch(r"account_[a-z0-9_-]{1,80}\.html", one) for one in files)
