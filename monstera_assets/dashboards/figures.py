@@ -312,6 +312,8 @@ def by_part(
         if numbers[place] is not None
     ]
     series = {} if ranked else line_colors([*values])
+    if found.others and series:
+        series[other(found.others)] = SECONDARY
     chart = Chart(
         (ON_DAY, part if ranked else SERIES, value),
         rows,

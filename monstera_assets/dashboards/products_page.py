@@ -34,7 +34,7 @@ _COLUMNS = (
     *(adoption.ACTIVATION_RATE, adoption.DAYS_TO_ACTIVATION, adoption.USERS_STARTED),
 )
 _LIFT, _RATE = "Lift", "Co-adoption rate"
-_NOBODY, _POPULAR = "None yet", "Popular with all"
+_NOBODY, _OTHERS, _POPULAR = "None yet", "Other products", "Popular with all"
 _ANY, _BEST = "Any of three", "Best only"
 _NOTHING = "There is no user to whom a product could be recommended."
 _ORDERS = {"affinity": ma.PRIMARY, "popularity": "second", "chance": ma.SECONDARY}
@@ -124,7 +124,7 @@ def funnels(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item
     ]
     kept = {
         own: found[own][adoption.USERS_IN_USE] / tried
-        for own in shown
+        for own in found
         if (tried := found[own][adoption.USERS_TRIED])
     }
     best, worst = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
@@ -227,22 +227,24 @@ def next_products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> m
         return ma.Unavailable(*heading, "No users have adopted a product.")
 
     def named(own: str | None) -> str:
-        return _NOBODY if own is None else catalog.name(own) if own else "Other products"
+        return _NOBODY if own is None else catalog.name(own) if own else _OTHERS
 
     rows = [(named(first), named(after), users) for first, after, users in found]
     owns = {own for row in found for own in row[:2] if own}
     colors = ma.line_colors(sorted(map(catalog.name, owns)))
-    colors |= {"Other products": ma.MUTED, _NOBODY: ma.SECONDARY}
+    colors |= {_OTHERS: ma.MUTED, _NOBODY: ma.SECONDARY}
     source, target = ma.Field("first", "First product"), ma.Field("next", "Next product")
     chart = ma.Chart(
         (source, target, _USERS), rows, ma.charts.flows(source, target, _USERS, colors), height=340
     )
     everybody = sum(users for *_, users in rows)
-    going = [
-        (f"{first} to {after}", n, ma.count_text(n)) for first, after, n in rows if after != _NOBODY
-    ]
-    went = sum(users for _, users, _ in going)
+    went = sum(users for _, after, users in rows if after != _NOBODY)
     finding = f"{went:,} of {everybody:,} users adopted a second product."
+    going = [
+        (f"{first} to {after}", users, ma.count_text(users))
+        for first, after, users in rows
+        if not {first, after} & {_OTHERS, _NOBODY}
+    ]
     if going:
         finding += f" {ma.ranking('users', going, whole=went)}"
     described = ma.about_columns(PATHS, ["path", "users", "users_ending"])
@@ -413,7 +415,7 @@ def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.
     colors = {ma.words(order): _ORDERS[order] for order in ("affinity", "popularity")}
     return ma.grouped_bars(
         heading,
-        [(*key, users) for key, users in counts.items()],
+        [(*key, users) for key, users in counts.items() if key[1] in [*sums][:_PRODUCTS]],
         *(_PRODUCT, _USERS, colors, finding),
         ma.about_columns(RECOMMENDATIONS, ["recommendation_rank", "recommendation_source"]),
         choice=ma.Choice.of(ma.Field("rank", "Rank"), (_ANY, _BEST)),
@@ -432,6 +434,7 @@ def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item
     ]
     if not rows:
         return ma.Unavailable(*heading, _NOTHING)
+    shown = [*dict.fromkeys(own for _, own, _ in rows)][:_PRODUCTS]
     rows.sort(key=lambda row: (row[0] == _POPULAR, *row))
     known = [
         (f"{own} because of {because}", users, ma.count_text(users))
@@ -442,7 +445,8 @@ def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item
     if known:
         finding = ma.ranking("recommendations", known)
     because, own = ma.Field("because", "Because of"), ma.Field("product", "Recommended")
-    chart = ma.Chart((because, own, _USERS), rows, ma.charts.heatmap(own, because, _USERS))
+    drawn = [row for row in rows if row[1] in shown]
+    chart = ma.Chart((because, own, _USERS), drawn, ma.charts.heatmap(own, because, _USERS))
     columns = ["because_product_id", "recommendation_source"]
     return ma.Figure(
         *heading, finding, chart, ma.about_columns(RECOMMENDATIONS, columns), wide=True
@@ -501,9 +505,7 @@ def _recommendations(reader: ma.Reader) -> Sequence[tuple[str, str, str | None, 
         f" FROM {RECOMMENDATIONS.qualified_name} GROUP BY ALL),"
         " whole AS (SELECT *, sum(users) OVER (PARTITION BY product_id) AS total FROM counted)"
         " SELECT * EXCLUDE (total) FROM whole"
-        " QUALIFY dense_rank() OVER (ORDER BY total DESC, product_id) <= ?"
         " ORDER BY total DESC, product_id, recommendation_source, because_product_id",
-        [_PRODUCTS],
     )
 
 
