@@ -492,7 +492,7 @@ def _marked(fields: Sequence[ma.Field], name: str, headings: Sequence[str] = ())
 def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -> str:
     if chance is None:
         return "not known"
-    return f"{chance:.0%} for {outcome}, " + (
+    return f"{chance:.0%} chance of {outcome}, " + (
         f"{band} risk" if band else f"the same for every {entity}"
     )
 
