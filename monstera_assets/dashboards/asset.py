@@ -7,22 +7,39 @@ from collections.abc import Sequence
 from dagster import AssetKey, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
+from monstera_assets.bronze.bronze_subscription_events import TABLE as BILLING
 from monstera_assets.dashboards import OWNERS
+from monstera_assets.gold.gold_account_churn_scores import TABLE as ACCOUNT_SCORES
 from monstera_assets.gold.gold_accounts_needing_attention import TABLE as ATTENTION
+from monstera_assets.gold.gold_churn_model_evaluation import TABLE as EVALUATION
+from monstera_assets.gold.gold_product_recommendations import TABLE as RECOMMENDATIONS
+from monstera_assets.gold.gold_state_distribution_anomalies import TABLE as ANOMALIES
+from monstera_assets.gold.gold_user_churn_scores import TABLE as USER_SCORES
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.settings import Settings
 from monstera_assets.silver.silver_account_current_state import TABLE as ACCOUNTS
+from monstera_assets.silver.silver_account_state_intervals import TABLE as ACCOUNT_INTERVALS
+from monstera_assets.silver.silver_behavioral_segments import TABLE as SEGMENTS
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
 from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
 from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
+from monstera_assets.silver.silver_user_current_state import TABLE as USERS
 from monstera_assets.silver.silver_user_product_state_history import TABLE as PRODUCT_HISTORY
+from monstera_assets.silver.silver_user_product_state_intervals import TABLE as PRODUCT_INTERVALS
+from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENT_HISTORY
+from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 
 KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
-OTHER_TABLES = (CATALOG, ACCOUNTS, ATTENTION, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
+OTHER_TABLES = (
+    *(CATALOG, BILLING, ACCOUNTS, ACCOUNT_INTERVALS, ACCOUNT_SCORES, ATTENTION),
+    *(USERS, USER_INTERVALS, USER_SCORES, PRODUCT_INTERVALS, SEGMENTS, SEGMENT_HISTORY),
+    *(EVALUATION, ANOMALIES, RECOMMENDATIONS),
+    *(PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY),
+)
 """Other tables, from which pages read product names and facts that gold tables do not aggregate."""
 
 
