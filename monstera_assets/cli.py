@@ -360,7 +360,7 @@ def _with_site(command: Command) -> Command:
         "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
     )
     no_open = click.option("--no-open", is_flag=True, help="Do not open the site in your browser.")
-    return cast("Command", output(no_open(command)))
+    return output(no_open(command))
 
 
 @main.command(epilog=_SETTINGS_HINT)

@@ -488,7 +488,7 @@ LIFECYCLE: Entries = {
     ),
     "States over time": states_over_time("platform"),
     "States now": states_now("users", USER_STATES),
-    "Moves between states": moves("platform"),
+    "Transitions between states": moves("platform"),
     "Leaving": rate("churned", "dormant"),
     "Coming back": rate("won_back", "reactivated"),
     "Never activated": rate("never_activated"),

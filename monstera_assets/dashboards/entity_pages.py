@@ -75,10 +75,9 @@ def name_entities(reader: ma.Reader, account_pages: int) -> None:
         return
 
     def ids(key: str, table: Table, within: str, *more: Table) -> list[str]:
-        with suppress(MissingTableError):
-            select = f"SELECT {key} FROM {table.qualified_name} AS t {within}"
-            return [one for (one,) in reader.ask([table, *more], select)]
-        return []
+        return _column(
+            reader, table, f"SELECT {key} FROM {table.qualified_name} AS t {within}", *more
+        )
 
     needing, limit = attention.TABLE, f"LIMIT {LISTED}"
     high = f"WHERE t.risk_band = '{HIGH}'"
@@ -159,9 +158,10 @@ def account_texts(
         where=f"risk_band = '{HIGH}'",
         order="churn_probability DESC, user_id",
     )
-    tiers = {value: None for rows in history.values() for lane, *_, value in rows if lane == "Tier"}
+    select = f"SELECT DISTINCT subscription_tier FROM {intervals.qualified_name} ORDER BY 1"
+    tiers = _column(reader, intervals, select)
     states = {ma.words(state): ma.state_color(state) for state in ma.AccountState}
-    colors = {**dict(zip(sorted(map(ma.words, tiers)), _OTHER_COLORS, strict=False)), **states}
+    colors = {**dict(zip(map(ma.words, tiers), _OTHER_COLORS, strict=False)), **states}
     day, to_date, state_columns = (
         ma.LATEST_DAY.name,
         "to Date",
@@ -308,9 +308,11 @@ def person_texts(
         order="recommendation_rank",
     )
     names = sorted({*ma.UserState, *ma.ProductState})
-    combined = sorted({value for rows in history.values() for *_, value in rows})
+    [combined] = [
+        one.allowed for one in segment_history.SEGMENT_COLUMNS if one.name in composite.values()
+    ]
     colors = {
-        **dict(zip(map(ma.words, combined), _OTHER_COLORS, strict=False)),
+        **dict(zip(map(ma.words, combined or ()), _OTHER_COLORS, strict=False)),
         **{_state(name): ma.state_color(name) for name in names},
     }
     timeline = _timeline_chart()
@@ -492,7 +494,7 @@ def _marked(fields: Sequence[ma.Field], name: str, headings: Sequence[str] = ())
 def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -> str:
     if chance is None:
         return "not known"
-    return f"{chance:.0%} for {outcome}, " + (
+    return f"{chance:.0%} chance of {outcome}, " + (
         f"{band} risk" if band else f"the same for every {entity}"
     )
 
@@ -525,6 +527,13 @@ def _latest(rows: Sequence[tuple[Any, ...]], lanes: Sequence[str]) -> list[tuple
 def _state(name: str) -> str:
     """Return a state for display, without saying that it is one in a product."""
     return ma.words(re.sub(r"_(in|to|from)_product$", "", name))
+
+
+def _column(reader: ma.Reader, table: Table, select: str, *more: Table) -> list[str]:
+    """Return the values of a query, none if a table was never materialized."""
+    with suppress(MissingTableError):
+        return [value for (value,) in reader.ask([table, *more], select)]
+    return []
 
 
 def _by_id(reader: ma.Reader, table: Table, select: str, ids: Sequence[str], **more: Any) -> Found:

@@ -30,7 +30,7 @@ _LATE_DAYS = 30
 
 
 def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
-    """Create the home page. The status, if it is known, adds failing checks and lateness."""
+    """Create the home page. The status, if it is known, adds failing checks and a late day."""
     news = _operations(status) if status else []
     for find in (_growth, _revenue, _moves, _anomalies):
         with suppress(MissingTableError):
@@ -51,7 +51,7 @@ def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
 
 
 def _operations(status: Status) -> list[ma.Link]:
-    """Describe lateness and failing checks."""
+    """Describe a late day and failing checks."""
     found = []
     due, latest = status.due.day, status.latest_day
     # Data that ends long ago is history, such as the example data, and not late.

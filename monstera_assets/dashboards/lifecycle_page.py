@@ -1,4 +1,4 @@
-"""The lifecycle page: growth, states, moves between states, and their rates."""
+"""The lifecycle page: growth, states, transitions between states, and their rates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ACTIVE = {
 }
 _SCOPES = {"Users": moves.PLATFORM, "Accounts": moves.ACCOUNT}
 _POWER_WINDOW, _POWER_STEP = 28, 4
-STATES = {"Users": [*overall.USERS_IN_STATE], "Accounts": [*overall.ACCOUNTS_IN_STATE]}
+STATES: dict[str, list[str]] = {"Users": [*overall.USERS_IN_STATE], "Accounts": [*overall.ACCOUNTS_IN_STATE]}
 
 
 def lifecycle_page(reader: ma.Reader) -> ma.Page:
@@ -224,11 +224,11 @@ def states_now(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
 
 @ma.item(
     lambda entities: ma.head(
-        "Moves between states", entities, "Moves Daily", _PERIOD.name, by="Transition"
+        "Transitions between states", entities, "Moves Daily", _PERIOD.name, by="Transition"
     )
 )
 def moves_figure(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
-    """Draw the sums of moves between states over the chosen days as a Sankey diagram."""
+    """Draw the sums of transitions over the chosen days as a Sankey diagram."""
     frame = reader.frame(_PERIOD)
     found = reader.rows(
         [moves.TABLE],

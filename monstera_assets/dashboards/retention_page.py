@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_retention_cohorts as cohorts
 
@@ -132,7 +134,7 @@ def sizes(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     return ma.Figure(*heading, ma.ranking("users", totals), chart, described)
 
 
-def _shares(reader: ma.Reader) -> list[tuple]:
+def _shares(reader: ma.Reader) -> list[tuple[Any, ...]]:
     """Return kind, counting, segment, cohort, its size, period and share; no cohort means all."""
     table = cohorts.TABLE.qualified_name
     parts = []

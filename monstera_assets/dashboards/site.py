@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from monstera_assets.operations.status import Status
 
 OPENED = "opened"
-"""The folder beside the snapshots with the pages that commands wrote for accounts and people."""
+"""The folder next to the snapshots with the pages that commands wrote for accounts and people."""
+_TEMPLATES = PackageLoader("monstera_assets.dashboards")
 _REGISTER, _USUAL = ".dashboards", "dashboards"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
@@ -116,7 +117,7 @@ def write_site(
 def write_entity(
     settings: Settings, output: Path, tables: Sequence[MetricTable], kind: str, entity: str
 ) -> Path:
-    """Write the page of any account or person beside the site, which is built if it does not exist.
+    """Write the page of any account or person next to the site, which is built if it does not exist.
 
     Args:
         settings: the warehouse settings.
@@ -226,7 +227,7 @@ def _reader(
 def _environment(reader: Reader, root: str = "") -> tuple[Environment, Render]:
     """Return the templates, and the function that renders a page with all data escaped."""
     environment = Environment(
-        loader=PackageLoader("monstera_assets.dashboards"),
+        loader=_TEMPLATES,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -263,7 +264,7 @@ def render_site(
     yield from entity_pages.account_texts(reader, [*reader.accounts], render)
     yield from entity_pages.person_texts(reader, [*reader.people], render)
     for name in ("style.css", "site.js"):
-        yield name, environment.loader.get_source(environment, name)[0]
+        yield name, _TEMPLATES.get_source(environment, name)[0]
     yield "vega.js", chart_library()
 
 
