@@ -267,6 +267,23 @@ def _warehouse(settings: ImportSettings) -> Sequence[Role]:
             other_names=other_names,
         ),
         Role(
+            "accounts",
+            frozenset({"id", "received_at"}),
+            {**text("id", "name", "plan"), **time("created_at")},
+            {
+                "accounts": Select(
+                    {
+                        "account_id": "id",
+                        "name": "name",
+                        "plan": "plan",
+                        "created_at": "created_at",
+                    }
+                )
+            },
+            key="id",
+            file_name="accounts",
+        ),
+        Role(
             "users",
             frozenset({"id", "received_at"}),
             {
@@ -286,6 +303,7 @@ def _warehouse(settings: ImportSettings) -> Sequence[Role]:
                 )
             },
             key="id",
+            file_name="users",
         ),
     )
 

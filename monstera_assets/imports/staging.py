@@ -26,7 +26,7 @@ from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.sql import identifier, literal
 
-STAGING_VERSION = 1
+STAGING_VERSION = 2
 """Increase this number when a SELECT changes, so that files are read again."""
 
 MALFORMED = "malformed"
@@ -443,7 +443,11 @@ def _value(name: str, kind: Kind, type_name: str, zone: str) -> str:
     is_text = type_name in {"VARCHAR", "UUID"}
     is_nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP"))
     if kind is Kind.JSON:
-        if type_name == "JSON" or is_nested:
+        if type_name == "JSON":
+            text = f"json_extract_string({column}, '$')"  # of JSON that was written as text
+            is_written = f"starts_with({column}::VARCHAR, '\"') AND json_valid({text})"
+            return f"CASE WHEN {is_written} THEN {text}::JSON ELSE {column} END"
+        if is_nested:
             return f"to_json({column})"
         return f"CASE WHEN json_valid({column}::VARCHAR) THEN {column}::JSON END"
     if kind is Kind.TIME:
