@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +23,9 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
+from monstera_assets.imports.expressions import columns_of
 from monstera_assets.imports.importer import run_import
+from monstera_assets.settings.imports import ImportSettings
 from monstera_assets_tests.import_samples import EXPORTS, landed_bytes, landed_rows, settings_of
 
 ZONE = "Europe/Berlin"
@@ -597,7 +601,8 @@ def test_second_story(tool: str, tmp_path: Path) -> None:
     assert landed_bytes(at_once.source) == landed_bytes(settings.source)
 
 
-def test_tables_of_a_warehouse_that_have_the_same_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_tables_of_a_warehouse_that_have_the_same_columns(form: str, tmp_path: Path) -> None:
     """Only a table named users describes users. An event's table without `tracks` is the events."""
     moment = {"received_at": "2025-06-02 10:00:00", "timestamp": "2025-06-02 10:00:00"}
     tables: dict[str, Row] = {
@@ -607,7 +612,7 @@ def test_tables_of_a_warehouse_that_have_the_same_columns(tmp_path: Path) -> Non
             "event_text": "Document Created",
             "user_id": "u_1",
             "context_group_id": "acct_1",
-            "doc_id": "d1",
+            "pages": 7,
             **moment,
         },
         "users": {"id": "u_1", "received_at": moment["received_at"], "email": EMAIL},
@@ -615,17 +620,18 @@ def test_tables_of_a_warehouse_that_have_the_same_columns(tmp_path: Path) -> Non
         "tickets": {"id": "t_1", "received_at": moment["received_at"], "name": "A ticket"},
     }
     (tmp_path / "raw").mkdir()
+    write = _parquet if form == "parquet" else _lines
     for name, row in tables.items():
-        _parquet(tmp_path / "raw" / f"{name}.parquet", [row])
+        write(tmp_path / "raw" / f"{name}.{form}", [row])
     table = {"kind": "segment", "path": str(tmp_path / "raw")}
     settings = settings_of(tmp_path / "source", table)
     report = run_import(settings)
-    assert report.unrecognized == ("tickets.parquet",)
+    assert report.unrecognized == (f"tickets.{form}",)
     [event] = landed_rows(settings.source, "events")
     assert (event["event_id"], event["entity_id"], event["metadata"]) == (
         "e1",
         "u_1",
-        '{"doc_id":"d1"}',
+        '{"pages":7}',
     )
     [user] = landed_rows(settings.source, "users")
     assert (user["user_id"], user["email"], user["account_id"]) == ("u_1", EMAIL, "acct_1")
@@ -656,3 +662,51 @@ def test_mixpanel_pipeline(tmp_path: Path) -> None:
         id_ = hashlib.md5(f"{name}|{seconds}|i1".encode(), usedforsecurity=False).hexdigest()
         assert found[id_]["timestamp"] == "2025-06-02 10:00:00"
         assert found[id_]["entity_id"] == "u_1"
+
+
+def test_snowplow_warehouse(tmp_path: Path) -> None:
+    """In a warehouse, each schema has a column, which expressions turn into accounts and metadata."""
+    row = {
+        "event": "unstruct",
+        "event_name": "document_created",
+        "event_id": "e1",
+        "user_id": "u_1",
+        "domain_userid": "d1",
+        "platform": "web",
+        "collector_tstamp": "2025-06-02 10:00:01",
+        "derived_tstamp": "2025-06-02 10:00:00",
+        "contexts_com_example_account_1": [{"account_id": "acct_1", "name": "One", "plan": "pro"}],
+        "unstruct_event_com_example_document_created_1": {"doc_id": "d1"},
+    }
+    (tmp_path / "raw").mkdir()
+    _parquet(tmp_path / "raw" / "events.parquet", [row])
+    context = "contexts_com_example_account_1"
+    columns = {
+        "account_id": f"{context}->>'$[0].account_id'",
+        "account_name": f"{context}->>'$[0].name'",
+        "account_plan": f"{context}->>'$[0].plan'",
+        "properties": "unstruct_event_com_example_document_created_1",
+    }
+    table = {"kind": "snowplow", "path": str(tmp_path / "raw"), "events": {"columns": columns}}
+    settings = settings_of(tmp_path / "source", table)
+    run_import(settings)
+    [event] = landed_rows(settings.source, "events")
+    assert (event["timestamp"], event["metadata"]) == ("2025-06-02 10:00:00", '{"doc_id":"d1"}')
+    [user] = landed_rows(settings.source, "users")
+    assert (user["account_id"], user["plan_type"]) == ("acct_1", "pro")
+    assert _accounts(settings.source) == [("One", "pro", "2025-06-02 10:00:00", "2025-06-02")]
+
+
+PAGES = sorted((EXPORTS.parents[1] / "docs" / "import").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_settings_on_the_pages(page: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    [table] = tomllib.loads("".join(blocks))["import"]
+    settings = ImportSettings.model_validate(table)
+    assert settings.kind == {"files": "tables"}.get(page.stem, page.stem)
+    for name, text in settings.columns.items():
+        assert columns_of(text, name)
+    if settings.deleted_when:
+        assert columns_of(settings.deleted_when, "deleted_when")
