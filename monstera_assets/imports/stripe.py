@@ -52,6 +52,11 @@ _COLUMNS = (
     *("recurring_interval", "recurring_interval_count", "recurring_usage_type"),
 )
 """The columns of tables."""
+# Items that are added to an invoice have the columns of its lines, and are among its lines.
+_ABSENT = {
+    "line_item": frozenset({"customer_id"}),
+    "subscription_item": frozenset({"customer_id", "invoice_id"}),
+}
 _ITEM = (
     '[{"id": "VARCHAR", "quantity": "BIGINT", "current_period_end": "VARCHAR",'
     ' "price": {"id": "VARCHAR"}, "plan": {"id": "VARCHAR"}}]'
@@ -269,6 +274,7 @@ def _tables(settings: ImportSettings) -> Sequence[Role]:
             frozenset({"id", *required}),
             {**text(*_COLUMNS), **json("metadata")},
             {"billing": Select({"object": literal(name), **shared, **columns})},
+            absent=_ABSENT.get(name, frozenset()),
         )
         for name, (required, columns) in tables.items()
     ]
