@@ -639,6 +639,25 @@ def test_tables_of_a_warehouse_that_have_the_same_columns(form: str, tmp_path: P
     assert (account["account_id"], account["account_name"]) == ("acct_1", "One")
 
 
+def test_traits_of_rudderstack_calls(tmp_path: Path) -> None:
+    """An identify call has its traits in the context, and a track call repeats them there."""
+    traits = {"email": EMAIL, "createdAt": "2025-06-01T09:00:00Z", "address": {"country": "DE"}}
+    call = {"userId": "u_1", "timestamp": "2025-06-02T10:00:00Z", "context": {"traits": traits}}
+    later = {"traits": {"email": "other@example.invalid"}}
+    rows = [
+        {**call, "messageId": "m1", "type": "identify"},
+        {**call, "messageId": "m2", "type": "track", "event": "Doc Made", "context": later},
+    ]
+    (tmp_path / "raw").mkdir()
+    _lines(tmp_path / "raw" / "calls.json", rows)
+    table = {"kind": "rudderstack", "path": str(tmp_path / "raw")}
+    settings = settings_of(tmp_path / "source", table)
+    run_import(settings)
+    [user] = landed_rows(settings.source, "users")
+    assert user["email"] == EMAIL
+    assert (user["user_created_at"], user["country"]) == ("2025-06-01 09:00:00", "DE")
+
+
 def test_mixpanel_pipeline(tmp_path: Path) -> None:
     """The pipeline has the time and the ids in columns, where the raw export has properties."""
     (tmp_path / "raw").mkdir()
