@@ -89,6 +89,7 @@ def _collect(
     if rows:
         connection.executemany("INSERT INTO price_tiers VALUES (?, ?, ?)", rows)
     # Members of one zip file may have rows of the same number, as events and as objects.
+    # The lines of an invoice and the items of a subscription may be rows of their own.
     # Of a customer, the object counts before what events show of it. Of other objects that are in
     # several files, a final state counts before one that may be older.
     connection.execute("""
@@ -97,9 +98,25 @@ def _collect(
             SELECT imp, object_id AS customer, account_id FROM staged_billing
             WHERE object = 'customer' AND NOT is_malformed AND NOT is_test
             QUALIFY row_number() OVER (PARTITION BY imp, object_id
-                ORDER BY event_id IS NULL DESC, ts DESC, file_no DESC, row DESC) = 1)
+                ORDER BY event_id IS NULL DESC, ts DESC, file_no DESC, row DESC) = 1),
+        parts AS (
+            SELECT imp, object, object_id, coalesce(invoice, subscription) AS whole,
+                coalesce(lines, items) AS part
+            FROM staged_billing
+            WHERE object IN ('line_item', 'subscription_item') AND event_id IS NULL
+                AND NOT is_malformed AND NOT is_test
+            QUALIFY row_number() OVER (PARTITION BY imp, object, object_id
+                ORDER BY file_no DESC, row DESC) = 1),
+        lists AS (
+            SELECT imp AS of_imp, object AS part_object, whole,
+                '[' || string_agg(part, ',' ORDER BY object_id) || ']' AS list
+            FROM parts GROUP BY ALL)
         SELECT rows.* EXCLUDE (account_id)
-                REPLACE (2 * row + (event_id IS NOT NULL)::BIGINT AS row),
+                REPLACE (2 * row + (event_id IS NOT NULL)::BIGINT AS row,
+                    CASE WHEN rows.object <> 'line_item' THEN coalesce(lines, of_lines.list) END
+                        AS lines,
+                    CASE WHEN rows.object <> 'subscription_item' THEN coalesce(items, of_items.list)
+                        END AS items),
             rows.event_id IS NOT NULL AS is_event,
             coalesce(rows.ts, rows.paid_at, rows.created_at) AS moment,
             coalesce(customers.account_id, rows.account_id) AS account,
@@ -112,7 +129,13 @@ def _collect(
                 WHEN rows.customer IS NOT NULL
                     AND coalesce(customers.account_id, rows.account_id) IS NULL THEN 'no_account'
             END AS reason
-        FROM staged_billing AS rows LEFT JOIN customers USING (imp, customer)""")
+        FROM staged_billing AS rows LEFT JOIN customers USING (imp, customer)
+        LEFT JOIN lists AS of_lines ON rows.object = 'invoice' AND rows.event_id IS NULL
+            AND of_lines.part_object = 'line_item' AND rows.imp = of_lines.of_imp
+            AND rows.object_id = of_lines.whole
+        LEFT JOIN lists AS of_items ON rows.object = 'subscription' AND rows.event_id IS NULL
+            AND of_items.part_object = 'subscription_item' AND rows.imp = of_items.of_imp
+            AND rows.object_id = of_items.whole""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE archives AS
         SELECT imp, min(ts) AS since FROM billing
@@ -161,7 +184,9 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
                     AS is_metered
             FROM raw_parts WHERE unit.id IS NOT NULL
             QUALIFY row_number() OVER (PARTITION BY imp, unit.id
-                ORDER BY amount IS NOT NULL DESC, interval IS NOT NULL DESC,
+                ORDER BY coalesce(unit.unit_amount_decimal, unit.unit_amount, unit.amount)
+                        IS NOT NULL DESC,
+                    coalesce(unit.recurring.interval, unit.interval) IS NOT NULL DESC,
                     file_no DESC, row DESC, part_id) = 1),
         priced AS (
             SELECT parts.* EXCLUDE (unit, price, product),

@@ -55,9 +55,13 @@ def _events(settings: ImportSettings) -> Select:
             "property_": (by_property,),
         },
     )
+    # The pipeline has the time and the ids in columns of their own.
     number = "try_cast(time_ AS BIGINT)"
-    ts = f"make_timestamp(CASE WHEN {number} > {_SECONDS} THEN {number} * 1000"
-    ts += f" ELSE {number} * 1000000 END)"
+    ts = f"coalesce(make_timestamp(CASE WHEN {number} > {_SECONDS} THEN {number} * 1000"
+    ts += f' ELSE {number} * 1000000 END), instant("time"))'
+    seconds = 'coalesce(time_, (epoch_us(instant("time")) // 1000000)::VARCHAR)'
+    insert, device = "coalesce(insert_, insert_id)", "coalesce(device_, device_id)"
+    user, distinct = "coalesce(user_, user_id)", "coalesce(distinct_, distinct_id)"
     if settings.timezone != UTC:
         # In projects from before 2023, the number is the project's clock, read as if it were UTC.
         ts = f"timezone('UTC', timezone({literal(settings.timezone)}, {ts}))"
@@ -66,15 +70,15 @@ def _events(settings: ImportSettings) -> Select:
         account = "property_"
     return Select(
         {
-            "event_id": "CASE WHEN insert_ IS NOT NULL"
-            " THEN md5(concat_ws('|', event, time_, insert_)) END",
+            "event_id": f"CASE WHEN {insert} IS NOT NULL"
+            f" THEN md5(concat_ws('|', event, {seconds}, {insert})) END",
             "name": "event",
             "ts": ts,
             "received_at": "instant(processed_)",
-            "map_id": "distinct_",
-            "anon_id": "device_",
-            "user_id": "coalesce(user_, CASE WHEN NOT starts_with(distinct_, '$device:')"
-            " AND distinct_ IS DISTINCT FROM device_ THEN distinct_ END)",
+            "map_id": distinct,
+            "anon_id": device,
+            "user_id": f"coalesce({user}, CASE WHEN NOT starts_with({distinct}, '$device:')"
+            f" AND {distinct} IS DISTINCT FROM {device} THEN {distinct} END)",
             "location": f"CASE WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
             " WHEN lib_ = 'web' THEN 'web_app' ELSE 'api' END",
             "props": own_properties("properties", settings, f"{_ADDED} OR k = {literal(group)}"),
@@ -104,7 +108,7 @@ def _profile(distinct_id: str, properties: str, source: str, settings: ImportSet
         {
             "user_id": distinct_id,
             "email": "email_",
-            "created_at": "instant(created_)",
+            "created_at": f"instant_in(created_, {literal(settings.timezone)})",
             "country": "country_",
             "source": "ltrim(coalesce(utm_, domain_), '$')",
             "account_id": "account_" if is_property else "NULL",
@@ -140,9 +144,12 @@ def roles(settings: ImportSettings) -> Sequence[Role]:
         Role(
             "events",
             frozenset({"event", "properties"}),
-            {**text("event"), **json("properties")},
+            {
+                **text("event", "time", "distinct_id", "user_id", "device_id", "insert_id"),
+                **json("properties"),
+            },
             {"events": _events(settings)},
-            other_names={"event": ("event_name",)},
+            other_names={"event": ("event_name", "name")},
         ),
         Role(
             "pages of profiles",

@@ -63,6 +63,12 @@ def _calls(settings: ImportSettings) -> Role:
         "campaign_": ("campaign", "source"),
         "context_group_": ("groupId",),
         "context_account_": ("traits", wanted),
+        # RudderStack's identify calls have the traits here.
+        "context_email_": ("traits", "email"),
+        "context_created_": ("traits", "createdAt"),
+        "context_created_too_": ("traits", "created_at"),
+        "context_address_country_": ("traits", "address", "country"),
+        "context_country_": ("traits", "country"),
     }
     traits = {
         "email_": ("email",),
@@ -78,6 +84,8 @@ def _calls(settings: ImportSettings) -> Role:
     listed = ", ".join(map(literal, _PAGE_PROPERTIES))
     is_user, is_group = "type = 'identify'", "type = 'group'"
     created = "instant(coalesce(created_, created_too_))"
+    user_created = "created_, created_too_, context_created_, context_created_too_"
+    country = "address_country_, country_, context_address_country_, context_country_"
     return Role(
         "calls",
         frozenset({"messageId", "type"}),
@@ -113,9 +121,9 @@ def _calls(settings: ImportSettings) -> Role:
                     "account_created_at": f"CASE WHEN {is_group} THEN {created} END",
                     "product_id": "product_",
                     "url": "coalesce(page_url_, url_)",
-                    "email": f"CASE WHEN {is_user} THEN email_ END",
-                    "country": f"CASE WHEN {is_user} THEN coalesce(address_country_, country_) END",
-                    "created_at": f"CASE WHEN {is_user} THEN {created} END",
+                    "email": f"CASE WHEN {is_user} THEN coalesce(email_, context_email_) END",
+                    "country": f"CASE WHEN {is_user} THEN coalesce({country}) END",
+                    "created_at": f"CASE WHEN {is_user} THEN instant(coalesce({user_created})) END",
                     "seen_source": "campaign_",
                     "alias_of": "CASE WHEN type = 'alias' THEN previousId END",
                     "is_bookkeeping": "type IN ('identify', 'group', 'alias')",
@@ -267,6 +275,23 @@ def _warehouse(settings: ImportSettings) -> Sequence[Role]:
             other_names=other_names,
         ),
         Role(
+            "accounts",
+            frozenset({"id", "received_at"}),
+            {**text("id", "name", "plan"), **time("created_at")},
+            {
+                "accounts": Select(
+                    {
+                        "account_id": "id",
+                        "name": "name",
+                        "plan": "plan",
+                        "created_at": "created_at",
+                    }
+                )
+            },
+            key="id",
+            file_name="accounts",
+        ),
+        Role(
             "users",
             frozenset({"id", "received_at"}),
             {
@@ -286,6 +311,7 @@ def _warehouse(settings: ImportSettings) -> Sequence[Role]:
                 )
             },
             key="id",
+            file_name="users",
         ),
     )
 

@@ -19,14 +19,14 @@ import duckdb
 from monstera_assets.imports.expressions import checked_expression, columns_of
 from monstera_assets.imports.raw_files import Piece, RawFile, RawFormat
 from monstera_assets.imports.registry import TOOLS
-from monstera_assets.imports.tools import OVERRIDES, RELATIONS, Kind, Role, Select
+from monstera_assets.imports.tools import OVERRIDES, RELATIONS, Kind, Role, Select, pointer
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.sql import identifier, literal
 
-STAGING_VERSION = 1
+STAGING_VERSION = 2
 """Increase this number when a SELECT changes, so that files are read again."""
 
 MALFORMED = "malformed"
@@ -257,6 +257,9 @@ def staged_select(name: str, select: Select, overrides: Mapping[str, tuple[str, 
     chosen = {**select.columns}
     for column, (text, setting) in overrides.items():
         chosen[column] = _override(column, checked_expression(text, setting))
+    if overrides.keys() & {"account_name", "account_plan"}:
+        described = chosen.get("described_account", "NULL")
+        chosen["described_account"] = f"coalesce({described}, {chosen.get('account_id', 'NULL')})"
     columns = []
     for column, kind in RELATIONS[name].items():
         value = chosen.get(column, "NULL")
@@ -388,6 +391,27 @@ def _scan(group: Sequence[Piece], columns: Mapping[str, Kind] | None = None) -> 
     )
 
 
+def _whole_objects(group: Sequence[Piece], columns: Mapping[str, Kind]) -> str:
+    """Return a query like that of `_scan` for JSON, with the whole object as `row_`."""
+    first = group[0]
+    is_lines = first.format is RawFormat.JSON_LINES
+    options = (
+        "format = 'newline_delimited', ignore_errors = true" if is_lines else "format = 'auto'"
+    )
+    fields = ", ".join(
+        f"json_extract{'' if kind is Kind.JSON else '_string'}(json, {pointer(name)})"
+        f" AS {identifier(name)}"
+        for name, kind in columns.items()
+        if name != "row_"
+    )
+    paths = "[" + ", ".join(piece.literal for piece in group) + "]"
+    return (
+        f"SELECT json AS row_, {fields}, import_path_ AS path_, row_number() OVER () AS number_"
+        f" FROM read_json_objects({paths}, {options}, compression = {literal(first.compression)},"
+        f" maximum_object_size = {_LARGEST_OBJECT}, filename = 'import_path_')"
+    )
+
+
 def _raw(group: Sequence[Piece], role: Role, extra: Iterable[str], settings: ImportSettings) -> str:
     """Return the query for the view `raw`: the role's columns, raw_file and row."""
     first = group[0]
@@ -403,7 +427,7 @@ def _raw(group: Sequence[Piece], role: Role, extra: Iterable[str], settings: Imp
         types = dict.fromkeys(names, "VARCHAR") | {
             name: "JSON" for name, kind in names.items() if kind is Kind.JSON
         }
-        scan = _scan(group, names)
+        scan = _whole_objects(group, names) if "row_" in names else _scan(group, names)
     elif first.format is RawFormat.TSV_LINES:
         types = dict.fromkeys(role.names_in_order, "VARCHAR")
         complete = f"len(line_) >= {len(role.names_in_order) - 5}"
@@ -430,7 +454,7 @@ def _raw(group: Sequence[Piece], role: Role, extra: Iterable[str], settings: Imp
 def _read(name: str, kind: Kind, role: Role, types: Mapping[str, str], zone: str) -> str:
     """Return an expression that reads a raw column of any type as text, JSON or a timestamp."""
     if name == "row_":
-        return "to_json(scan_)"
+        return "scan_.row_" if name in types else "to_json(scan_)"
     by_lower = {each.lower(): each for each in types}
     names = [by_lower.get(each.lower()) for each in (name, *role.other_names.get(name, ()))]
     values = [_value(each, kind, types[each], zone) for each in names if each is not None]
@@ -443,7 +467,11 @@ def _value(name: str, kind: Kind, type_name: str, zone: str) -> str:
     is_text = type_name in {"VARCHAR", "UUID"}
     is_nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP"))
     if kind is Kind.JSON:
-        if type_name == "JSON" or is_nested:
+        if type_name == "JSON":
+            text = f"json_extract_string({column}, '$')"  # of JSON that was written as text
+            is_written = f"starts_with({column}::VARCHAR, '\"') AND json_valid({text})"
+            return f"CASE WHEN {is_written} THEN {text}::JSON ELSE {column} END"
+        if is_nested:
             return f"to_json({column})"
         return f"CASE WHEN json_valid({column}::VARCHAR) THEN {column}::JSON END"
     if kind is Kind.TIME:

@@ -1,15 +1,18 @@
 """Stripe: events, and objects such as invoices, charges, subscriptions, customers and prices.
 
+Objects are JSON, or tables with a column for each nested field, in which lines and items are tables of
+their own, as Fivetran writes them.
+
 The object in an event is the object as the API returns it, so one SELECT reads both. Fields that moved
 between versions of the API are read in either place. Sources: Stripe's API reference and changelog, and
-the description of the Sigma table subscription_item_change_events.
+the description of the Sigma table subscription_item_change_events, and the columns of dbt_stripe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from monstera_assets.imports.tools import Role, Select, Tool, extracted, json, text
+from monstera_assets.imports.tools import Role, Select, Tool, extracted, json, pointer, text
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
 
@@ -25,6 +28,35 @@ _NESTED = (
     *("items", "lines", "status_transitions", "parent", "payments", "pause_collection"),
     *("metadata", "recurring"),
 )
+_COLUMNS = (
+    *("id", "livemode", "created", "status", "currency", "customer_id", "subscription_id"),
+    *("invoice_id", "payment_intent_id", "billing_reason", "amount_paid", "amount", "quantity"),
+    *(
+        "status_transitions_paid_at",
+        "period_start",
+        "period_end",
+        "proration",
+        "price_id",
+        "plan_id",
+    ),
+    *("subscription_item_id", "unique_id", "cancel_at", "cancel_at_period_end", "canceled_at"),
+    *(
+        "ended_at",
+        "current_period_end",
+        "_fivetran_active",
+        "_fivetran_start",
+        "product_id",
+        "name",
+    ),
+    *("unit_amount", "unit_amount_decimal", "interval", "interval_count", "usage_type"),
+    *("recurring_interval", "recurring_interval_count", "recurring_usage_type"),
+)
+"""The columns of tables."""
+# Items that are added to an invoice have the columns of its lines, and are among its lines.
+_ABSENT = {
+    "line_item": frozenset({"customer_id"}),
+    "subscription_item": frozenset({"customer_id", "invoice_id"}),
+}
 _ITEM = (
     '[{"id": "VARCHAR", "quantity": "BIGINT", "current_period_end": "VARCHAR",'
     ' "price": {"id": "VARCHAR"}, "plan": {"id": "VARCHAR"}}]'
@@ -150,8 +182,112 @@ def _billing(settings: ImportSettings, columns: Iterable[str]) -> Select:
     )
 
 
+def _tables(settings: ImportSettings) -> Sequence[Role]:
+    """Return the roles of tables, which are recognized by their columns."""
+    account = settings.account
+    by_property = account.startswith(_CUSTOMER_PROPERTY)
+    found = f"json_extract_string(metadata, {pointer(account.removeprefix(_CUSTOMER_PROPERTY))})"
+    ends = "cancel_at IS NOT NULL OR lower(cancel_at_period_end) = 'true'"
+    old = "lower(_fivetran_active) IS NOT DISTINCT FROM 'false'"
+    unit = "json_object('id', coalesce(price_id, plan_id))"
+    number = "try_cast({} AS BIGINT)"
+    line = {
+        "id": "coalesce(unique_id, id)",
+        "amount": number.format("amount"),
+        "quantity": number.format("quantity"),
+        "proration": "coalesce(lower(proration) = 'true', false)",
+        "subscription_item": "subscription_item_id",
+        "period": "json_object('start', period_start, 'end', period_end)",
+        "price": unit,
+    }
+    item = {"id": "id", "quantity": number.format("quantity"), "price": unit}
+    recurring = {
+        "interval": "coalesce(recurring_interval, interval)",
+        "interval_count": number.format("coalesce(recurring_interval_count, interval_count)"),
+        "usage_type": "coalesce(recurring_usage_type, usage_type)",
+    }
+    price = {
+        **{name: name for name in ("id", "unit_amount", "unit_amount_decimal", "amount")},
+        "product": "product_id",
+        "recurring": _object(recurring),
+    }
+    shared = {
+        "object_id": "id",
+        "customer": "customer_id",
+        "account_id": "NULL" if by_property else "customer_id",
+        "subscription": "subscription_id",
+        "is_test": "lower(livemode) IS NOT DISTINCT FROM 'false'",
+        "created_at": "instant(created)",
+        "status": "status",
+        "currency": "upper(currency)",
+        "invoice": "invoice_id",
+        "payment_intent": "payment_intent_id",
+        "is_malformed": "id IS NULL",
+    }
+    tables: Mapping[str, tuple[set[str], Mapping[str, str]]] = {
+        "line_item": (
+            {"invoice_id", "period_start", "proration"},
+            {
+                "object_id": "concat_ws('/', invoice_id, coalesce(unique_id, id))",
+                "lines": _object(line),
+            },
+        ),
+        "invoice": (
+            {"customer_id", "billing_reason", "amount_paid"},
+            {
+                "billing_reason": "billing_reason",
+                "amount_paid": number.format("amount_paid"),
+                "paid_at": "instant(status_transitions_paid_at)",
+            },
+        ),
+        "subscription_item": ({"subscription_id", "quantity"}, {"items": _object(item)}),
+        "subscription": (
+            {"customer_id", "cancel_at_period_end"},
+            {
+                "object": f"CASE WHEN {old} THEN 'subscription_version' ELSE 'subscription' END",
+                "object_id": f"CASE WHEN {old} THEN concat_ws('/', id, _fivetran_start) ELSE id END",
+                "subscription": "id",
+                "cancel_at": f"CASE WHEN {ends} THEN"
+                " instant(coalesce(cancel_at, current_period_end)) END",
+                "canceled_at": "instant(canceled_at)",
+                "ended_at": "instant(ended_at)",
+                "period_end": "instant(current_period_end)",
+            },
+        ),
+        "charge": ({"customer_id", "payment_intent_id", "failure_code"}, {}),
+        "price": (
+            {"product_id", "unit_amount"},
+            {"items": f"json_array(json_object('price', {_object(price)}))"},
+        ),
+        "plan": (
+            {"product_id", "interval", "amount"},
+            {"items": f"json_array(json_object('price', {_object(price)}))"},
+        ),
+        "customer": (
+            {"created", "delinquent"},
+            {"customer": "id", "account_id": found if by_property else "id", "name": "name"},
+        ),
+    }
+    return [
+        Role(
+            f"table of {name}s",
+            frozenset({"id", *required}),
+            {**text(*_COLUMNS), **json("metadata")},
+            {"billing": Select({"object": literal(name), **shared, **columns})},
+            absent=_ABSENT.get(name, frozenset()),
+        )
+        for name, (required, columns) in tables.items()
+    ]
+
+
+def _object(members: Mapping[str, str]) -> str:
+    """Return an expression for a JSON object."""
+    listed = (f"{literal(name)}, {value}" for name, value in members.items())
+    return f"json_object({', '.join(listed)})"
+
+
 def roles(settings: ImportSettings) -> Sequence[Role]:
-    """Return events, Sigma's movements of recurring revenue, and objects of any type."""
+    """Return events, Sigma's movements of recurring revenue, objects of any type, and tables."""
     fields = {**text(*_TEXTS), **json(*_NESTED)}
     columns = {**fields, **text("type"), **json("data")}
     billing = {"billing": _billing(settings, fields)}
@@ -174,6 +310,7 @@ def roles(settings: ImportSettings) -> Sequence[Role]:
             key="subscription_id",
         ),
         Role("objects", frozenset({"id", "object"}), columns, billing),
+        *_tables(settings),
     )
 
 

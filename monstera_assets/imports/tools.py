@@ -202,6 +202,7 @@ class Role:
         selects: what becomes of the rows, keyed by relation.
         key: the raw column without which a row is malformed, in files that only describe.
         other_names: names that a raw column also has, keyed by the column.
+        absent: columns that no file in the role has.
         only_columns: if set, files in the role have no other columns but those named context_.
         file_name: a part of the files' names, if the columns also occur in another role.
         names_in_order: the columns of tab-separated lines without a header.
@@ -214,6 +215,7 @@ class Role:
     selects: Mapping[str, Select]
     key: str | None = None
     other_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
     only_columns: frozenset[str] = frozenset()
     file_name: str = ""
     names_in_order: Sequence[str] = ()
@@ -228,7 +230,9 @@ class Role:
         """Return whether a file with these columns has the role."""
         found = {name.lower() for name in columns}
         extra = {name for name in found - self.only_columns if not name.startswith("context_")}
-        if (self.only_columns and extra) or self.file_name not in name.lower():
+        if (self.only_columns and extra) or self.absent & found:
+            return False
+        if self.file_name not in name.lower():
             return False
         return all(
             any(name.lower() in found for name in (each, *self.other_names.get(each, ())))

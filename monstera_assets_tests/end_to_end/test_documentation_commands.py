@@ -32,7 +32,11 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", SEEDS / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        *(ROOT / "README.md", SEEDS / "README.md"),
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs" / "import").glob("*.md")),
+    )
 }
 NOT_RUN = {
     "docs/billing.md": ["test_billing_page.py computes these tables"] * 2,

@@ -124,9 +124,12 @@ def test_column_changes_its_type_between_files(tmp_path: Path) -> None:
             connection.execute(
                 f"COPY ({select}, {moment} AS timestamp) TO '{folder / name}.parquet'"
             )
+    row = {"uuid": "json", "event": "Document Created", "distinct_id": 7, "person_id": "7"}
+    content = {"properties": '{"a": 1}', "timestamp": 1748858400}
+    (folder / "json.jsonl").write_bytes(_lines({**row, **content}))
     settings = settings_of(tmp_path / "source", {"kind": "posthog", "path": str(folder)})
     report = run_import(settings)
-    assert report.totals["landed"] == report.totals["rows_read"] == 3
+    assert report.totals["landed"] == report.totals["rows_read"] == 4
     found = {
         row["event_id"]: (row["entity_id"], row["timestamp"], row["metadata"])
         for row in landed_rows(settings.source, "events")
@@ -135,7 +138,50 @@ def test_column_changes_its_type_between_files(tmp_path: Path) -> None:
         "text": ("7", "2025-06-02 08:00:00", '{"a":1}'),
         "number": ("7", "2025-06-02 10:00:00", '{"a":1}'),
         "typed": ("7", "2025-06-02 10:00:00", ""),
+        "json": ("7", "2025-06-02 10:00:00", '{"a":1}'),
     }
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_two_tools_are_united_by_id(tmp_path: Path, is_reversed: bool) -> None:
+    """Of events with one id, the one received last stays, in any order of the imports."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_bytes(
+        _lines(
+            _call(1, messageId="e-1"),
+            _call(2, messageId="e-2"),
+            _call(3, type="group", groupId="acct_1", traits={"name": "One"}),
+        )
+    )
+    event = {"event_type": "Document Shared", "user_id": "u_1", "device_id": "d", "amplitude_id": 1}
+    event |= {"event_time": "2025-06-02 10:02:00", "event_properties": {}}
+    group = {
+        "groups": {"company": ["acct_1"]},
+        "group_properties": {"company": {"acct_1": {"plan": "pro"}}},
+    }
+    (tmp_path / "amplitude.json").write_bytes(
+        _lines(
+            {**event, **group, "uuid": "e-1", "server_upload_time": "2025-06-02 10:00:00"},
+            {**event, **group, "uuid": "e-2", "server_upload_time": "2025-06-03 10:00:00"},
+        )
+    )
+    tables = [
+        {"kind": "segment", "path": str(tmp_path / "raw")},
+        {"kind": "amplitude", "path": str(tmp_path / "amplitude.json")},
+    ]
+    settings = settings_of(tmp_path / "source", *(tables[::-1] if is_reversed else tables))
+    report = run_import(settings)
+    assert (report.totals["landed"], report.totals["duplicate"]) == (2, 2)
+    events = landed_rows(settings.source, "events")
+    assert {row["event_id"]: row["event_type"] for row in events} == {
+        "e-1": "document_created",
+        "e-2": "document_shared",
+    }
+    [user] = landed_rows(settings.source, "users")
+    assert (user["user_id"], user["account_id"], user["plan_type"]) == ("u_1", "acct_1", "pro")
+    [account] = landed_rows(settings.source, "accounts")
+    assert (account["account_name"], account["subscription_tier"]) == ("One", "pro")
+    assert report.conflicts == ()
 
 
 def _cut_zip(path: Path) -> None:

@@ -158,96 +158,8 @@ def test_second_story(tmp_path: Path) -> None:
     assert landed_bytes(at_once.source) == landed_bytes(settings.source)
 
 
-def _posthog(number: int, name: str, moment: str, distinct_id: str, **properties: Any) -> str:
-    is_profiled = distinct_id.startswith("u_")
-    event = {
-        "uuid": f"e{number}",
-        "event": name,
-        "distinct_id": distinct_id,
-        "person_id": "p-kim" if is_profiled else f"p-{distinct_id}",
-        "properties": {"$lib": "web", "$process_person_profile": is_profiled, **properties},
-        "timestamp": moment,
-        "created_at": moment,
-    }
-    return json.dumps(event) + "\n"
-
-
-def _person(distinct_id: str, version: int) -> str:
-    person = {
-        "distinct_id": distinct_id,
-        "person_id": "p-kim",
-        "properties": {"email": "kim@example.invalid"},
-        "person_distinct_id_version": version,
-        "person_version": version,
-        "created_at": "2025-06-02T08:05:00Z",
-        "_inserted_at": "2025-06-02T08:05:00Z",
-        "is_deleted": False,
-    }
-    return json.dumps(person) + "\n"
-
-
-def _group(number: int, moment: str, name: str) -> str:
-    group = {"$group_type": "company", "$group_key": "acct_1", "$group_set": {"name": name}}
-    return _posthog(number, "$groupidentify", moment, "u_kim", **group)
-
-
-def test_second_story_in_posthog(tmp_path: Path) -> None:
-    """A device becomes a person's when the export of persons says so, a week after its visit."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    events = [
-        _posthog(1, "$pageview", "2025-06-02T08:00:00Z", "dev-1"),
-        _posthog(2, "$identify", "2025-06-02T08:05:00Z", "u_kim", **{"$anon_distinct_id": "dev-1"}),
-        _group(3, "2025-06-02T08:05:01Z", "Old Name"),
-        _posthog(
-            4, "Doc Made", "2025-06-02T08:06:00Z", "u_kim", **{"$groups": {"company": "acct_1"}}
-        ),
-        _posthog(5, "$pageview", "2025-06-03T09:00:00Z", "dev-2"),
-        _posthog(6, "$pageview", "2025-06-04T09:00:00Z", "dev-3"),
-    ]
-    (raw / "events-1.jsonl").write_text("".join(events))
-    (raw / "persons-1.jsonl").write_text(_person("u_kim", 0) + _person("dev-1", 1))
-    settings = settings_of(tmp_path / "source", {"kind": "posthog", "path": str(raw)})
-    report = run_import(settings)
-    first_week = {"e1": ("p-kim", "2025-06-02"), "e4": ("p-kim", "2025-06-02")}
-    assert _events(settings.source) == first_week
-    assert report.totals["anonymous"] == 2
-
-    (raw / "persons-2.jsonl").write_text(_person("dev-2", 1))
-    (raw / "events-2.jsonl").write_text(
-        _group(7, "2025-06-10T10:00:00Z", "New Name")
-        + _posthog(
-            8, "$identify", "2025-06-11T10:00:00Z", "u_kim", **{"$anon_distinct_id": "dev-3"}
-        )
-    )
-    report = run_import(settings)
-    # The second device is in the export of persons, the third one only identified itself.
-    assert _events(settings.source) == {
-        **first_week,
-        "e5": ("p-kim", "2025-06-03"),
-        "e6": ("p-kim", "2025-06-04"),
-    }
-    days = [path.split("=")[1][:10] for path in report.written if path.startswith("events/")]
-    assert days == ["2025-06-03", "2025-06-04"]
-    accounts = [
-        (row["account_id"], row["account_name"], row["valid_from"])
-        for row in landed_rows(settings.source, "accounts")
-    ]
-    assert accounts == [
-        ("acct_1", "Old Name", "2025-06-02"),
-        ("acct_1", "New Name", "2025-06-10"),
-    ]
-
-
-def test_ten_thousand_names(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.json"
-    calls = [
-        _call(
-            number, "track", "2025-10-27T10:00:00Z", None, "u_kim", event=f"Report {number} Opened"
-        )
-        for number in range(10_000)
-    ]
-    others = {
+def test_event_types_of_names(tmp_path: Path) -> None:
+    names = {
         "boardCreated": "board_created",
         "HTMLPage Seen": "html_page_seen",
         "Übergabe erledigt": "ubergabe_erledigt",
@@ -256,17 +168,16 @@ def test_ten_thousand_names(tmp_path: Path) -> None:
         "日本": "event_x4dbed2e6",
         "  Board--Created! ": "board_created",
     }
-    calls += [
-        _call(20_000 + number, "track", "2025-10-27T10:00:00Z", None, "u_kim", event=name)
-        for number, name in enumerate(others)
+    calls = [
+        _call(number, "track", "2025-10-27T10:00:00Z", None, "u_kim", event=name)
+        for number, name in enumerate(names)
     ]
+    raw = tmp_path / "raw.json"
     raw.write_text("".join(calls), encoding="utf-8")
     settings = settings_of(tmp_path / "source", {"kind": "segment", "path": str(raw)})
     report = run_import(settings)
     found = {row["event_id"]: row["event_type"] for row in landed_rows(settings.source, "events")}
-    assert found["m7"] == "report_7_opened"
-    assert len(set(found.values())) == 10_000 + len({*others.values()})
-    assert [found[f"m{20_000 + number}"] for number in range(len(others))] == [*others.values()]
+    assert [found[f"m{number}"] for number in range(len(names))] == [*names.values()]
     assert report.merged_names == {"board_created": ("  Board--Created! ", "boardCreated")}
 
 

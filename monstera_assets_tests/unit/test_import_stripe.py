@@ -5,9 +5,11 @@ Expected rows were worked out by hand from the framework and from the descriptio
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import tomllib
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,99 @@ def test_parquet(form: str, tmp_path: Path) -> None:
     assert _by_id(found) == _by_id(expected_rows(STRIPE, FORMS[form]))
     accounts = landed_rows(settings.source, "accounts")
     assert _by_id(accounts) == _by_id(expected_rows(STRIPE, "accounts"))
+
+
+def _time(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _flattened(raw: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the sample's objects as tables, in which lists are tables and nested fields columns."""
+    objects = {
+        name: [json.loads(line) for line in (raw / f"{name}s.jsonl").open()]
+        for name in ("invoice", "charge", "subscription", "customer", "price")
+    }
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in objects.items():
+        for row in rows:
+            flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
+            del flat["object"]
+            for key in ("created", "canceled_at", "cancel_at", "ended_at", "current_period_end"):
+                flat[key] = _time(flat.get(key))
+            for key in ("customer", "invoice", "payment_intent", "product"):
+                flat[f"{key}_id"] = flat.pop(key, None)
+            tables.setdefault(name, []).append(flat)
+            if name == "invoice":
+                details = (row.get("parent") or {}).get("subscription_details") or {}
+                flat["subscription_id"] = details.get("subscription")
+                flat["status_transitions_paid_at"] = _time(row["status_transitions"]["paid_at"])
+                for line in row["lines"]["data"]:
+                    parent = (line.get("parent") or {}).get("subscription_item_details") or {}
+                    tables.setdefault("invoice_line_item", []).append(
+                        {
+                            **{key: line.get(key) for key in ("id", "amount", "quantity")},
+                            "invoice_id": row["id"],
+                            "period_start": _time(line["period"]["start"]),
+                            "period_end": _time(line["period"]["end"]),
+                            "proration": parent.get("proration", False),
+                            "price_id": line["pricing"]["price_details"]["price"],
+                            "subscription_item_id": parent.get("subscription_item"),
+                            "subscription_id": details.get("subscription"),
+                        }
+                    )
+            if name == "subscription":
+                ends = [_time(item.get("current_period_end")) for item in row["items"]["data"]]
+                flat["current_period_end"] = flat["current_period_end"] or ends[0]
+                flat["_fivetran_active"] = True
+                # An earlier version of the row, as the history of subscriptions has it.
+                older = {"_fivetran_active": False, "_fivetran_start": "2025-06-01 00:00:00"}
+                tables[name].append({**flat, **older, "canceled_at": None, "cancel_at": None})
+                for item in row["items"]["data"]:
+                    tables.setdefault("subscription_item", []).append(
+                        {
+                            **{key: item[key] for key in ("id", "quantity")},
+                            "subscription_id": row["id"],
+                            "plan_id": item["price"]["id"],
+                        }
+                    )
+            if name == "price":
+                for key, value in (row.get("recurring") or {}).items():
+                    flat[f"recurring_{key}"] = value
+            if name == "customer":
+                flat |= {"delinquent": False, "metadata": json.dumps(row.get("metadata"))}
+            if name == "charge":
+                flat.setdefault("failure_code", None)
+    # Items that are added to an invoice are among its lines.
+    [line] = [row for row in tables["invoice_line_item"] if row["id"] == "il_n3b"]
+    tables["invoice_item"] = [{**line, "id": "ii_1", "customer_id": "cus_north"}]
+    return tables
+
+
+def test_tables_with_flattened_columns(tmp_path: Path) -> None:
+    """Tables as Fivetran writes them give the facts of the objects, in any order of their rows."""
+    for name, rows in _flattened(STRIPE.raw).items():
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with (tmp_path / "raw" / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(reversed(rows))
+    settings, report = _import(tmp_path, tmp_path / "raw")
+    found = landed_rows(settings.source, "subscription_events")
+    assert _by_id(found) == _by_id(expected_rows(STRIPE, FORMS["objects"]))
+    accounts = landed_rows(settings.source, "accounts")
+    assert _by_id(accounts) == _by_id(expected_rows(STRIPE, "accounts"))
+    assert report.unrecognized == ("invoice_item.csv",)
+    ledger = _ledger(settings)
+    # The two earlier versions of subscriptions are no facts. sub_lumen goes on.
+    assert ledger["subscription.csv"]["described"] == 2
+    assert ledger["subscription.csv"]["no_change"] == 1
+    landed = {name: counts["landed"] for name, counts in ledger.items() if counts["landed"]}
+    assert landed == {"invoice.csv": 5, "charge.csv": 2, "subscription.csv": 1}
+    for name in ("invoice_line_item.csv", "subscription_item.csv", "customer.csv", "price.csv"):
+        assert ledger[name]["described"] == ledger[name]["rows_read"]
 
 
 def test_expected_set_aside(tmp_path: Path) -> None:
@@ -351,7 +446,7 @@ def _facts(
     folder: Path, rows: list[dict[str, Any]], **options: Any
 ) -> tuple[dict[str, tuple[str, dict[str, Any]]], ImportReport]:
     raw = folder / "raw"
-    raw.mkdir()
+    raw.mkdir(exist_ok=True)
     customer = {"id": "cus_1", "object": "customer", "created": START, "name": "One"}
     objects = [customer, *PRICES.values()]
     (raw / "objects.jsonl").write_text("".join(json.dumps(row) + "\n" for row in objects))
@@ -663,6 +758,77 @@ def test_differences_from_movements_are_named(tmp_path: Path) -> None:
         "sub_north on 2025-09-09",
     ]
     assert report.revenue_differences[0].endswith("(75.00 here, 76.00 there)")
+
+
+MOVED = """\
+event_timestamp,currency,mrr_change,subscription_id
+2025-06-02 00:00:00,usd,2000,sub_1
+2025-06-04 00:00:00,jpy,900,sub_2
+2025-06-07 00:00:00,usd,3000,sub_1
+2025-06-11 00:00:00,jpy,-900,sub_2
+"""
+
+
+def test_two_subscriptions_of_a_customer(tmp_path: Path) -> None:
+    """One pays 20 USD a month, then 50. The other pays 900 JPY from a second attempt on, and ends."""
+    yen = [{**_line("starter", 3, 900), "pricing": {"price_details": {"price": "price_yen"}}}]
+    price = {**_price("yen", 300), "currency": "jpy"}
+    other: dict[str, Any] = {"subscription": "sub_2", "currency": "jpy", "paid": 900}
+    pause = {"behavior": "void"}
+    rows = [
+        price,
+        _invoice(1, 0),
+        _invoice(
+            2,
+            1,
+            "invoice.payment_failed",
+            name="in_2",
+            lines={"data": yen},
+            next_payment_attempt=START + 2 * DAY,
+            **other,
+        ),
+        _invoice(3, 2, name="in_2", lines={"data": yen}, **other),
+        _subscription(4, 3, {"pause_collection": None}, name="sub_2", pause_collection=pause),
+        _subscription(5, 5, {"items": _items(("starter", 2))}, items=_items(("starter", 5))),
+        _subscription(6, 6, {"pause_collection": pause}, name="sub_2"),
+        # The renewal of the first one fails and recovers.
+        _invoice(
+            7, 30, "invoice.payment_failed", name="in_3", next_payment_attempt=START + 33 * DAY
+        ),
+        _invoice(8, 33, name="in_3"),
+        # Deleted on 11 June, which is still paid, and which has Stripe's movement.
+        _deleted(9, 9, id="sub_2"),
+    ]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "movements.csv").write_text(MOVED)
+    facts, report = _facts(tmp_path, rows)
+    assert {
+        name: (fact, metadata["subscription_id"]) for name, (fact, metadata) in facts.items()
+    } == {
+        "evt_1": ("subscription_started", "sub_1"),
+        "evt_2": ("payment_failed", "sub_2"),
+        "evt_3": ("subscription_started", "sub_2"),
+        "evt_4": ("subscription_paused", "sub_2"),
+        "evt_5": ("seats_changed", "sub_1"),
+        "evt_6": ("subscription_resumed", "sub_2"),
+        "evt_7": ("payment_failed", "sub_1"),
+        "evt_8": ("payment_recovered", "sub_1"),
+        "evt_9": ("subscription_cancelled", "sub_2"),
+    }
+    values = ("total_seats", "monthly_recurring_revenue", "currency")
+    assert {
+        name: tuple(metadata.get(value) for value in values)
+        for name, (_, metadata) in facts.items()
+        if "currency" in metadata
+    } == {
+        "evt_1": (2, 20.0, "USD"),
+        "evt_3": (3, 900.0, "JPY"),
+        "evt_5": (5, 50.0, "USD"),
+    }
+    assert facts["evt_7"][1]["grace_until"] == "2025-07-05"
+    assert facts["evt_8"][1]["contract_renewal_date"] == "2025-07-02"
+    assert facts["evt_9"][1]["effective_date"] == "2025-06-11"
+    assert report.revenue_differences == ()
 
 
 def test_one_file_of_events_and_objects(tmp_path: Path) -> None:
