@@ -77,18 +77,16 @@ TABLE = ma.metric_table(
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
     slices=[
-        *(
-            ma.Slice(
-                f"{scope}{f'_by_{name}' if name != ma.TOTAL else ''}",
-                {"scope": scope, "segment_dimension": name},
-            )
-            for scope, names in (
-                (PLATFORM, (ma.TOTAL, *ma.SEGMENT_DIMENSIONS)),
-                (PRODUCT, (PRODUCT_DIMENSION,)),
-                (ACCOUNT, (ma.TOTAL,)),
-            )
-            for name in names
-        ),
+        ma.Slice(
+            scope if name == ma.TOTAL else f"{scope}_by_{name}",
+            {"scope": scope, "segment_dimension": name},
+        )
+        for scope, names in {
+            PLATFORM: (ma.TOTAL, *ma.SEGMENT_DIMENSIONS),
+            PRODUCT: (PRODUCT_DIMENSION,),
+            ACCOUNT: (ma.TOTAL,),
+        }.items()
+        for name in names
     ],
 )
 
