@@ -12,7 +12,7 @@ depends on the metric:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -84,13 +84,11 @@ def semantic_models(tables: Sequence[MetricTable]) -> SemanticModels:
     fewest dimensions.
     """
     ordered = sorted(tables, key=lambda table: (len(table.dimensions), table.name))
-    metrics = {metric.column_name: metric for table in ordered for metric in table.metrics}
-    daily = {metric.distinct: name for name, metric in metrics.items() if metric.distinct}
     expressed: dict[str, _Expressed] = {}
     for table in ordered:
         for metric in table.metrics:
             for part in table.slices:
-                if found := _expressed(table, metric, part, daily):
+                if found := _expressed(table, metric, part):
                     expressed.setdefault(found.document["name"], found)
     there = {found.metric.column_name for found in expressed.values()}
     return SemanticModels(
@@ -150,14 +148,12 @@ def _dimension(column: Column) -> Document:
     }
 
 
-def _expressed(
-    table: MetricTable, metric: Metric, part: Slice, daily: Mapping[DistinctUsers, str]
-) -> _Expressed | None:
+def _expressed(table: MetricTable, metric: Metric, part: Slice) -> _Expressed | None:
     """Return the metric in the slice, or None if MetricFlow cannot express it."""
     if metric in part.without:
         return None
     if metric.distinct and not part.name:
-        return _of_distinct(metric, metric.distinct, daily)
+        return _of_distinct(metric, metric.distinct)
     if metric.change_of:
         return _of_change(table, metric, *metric.change_of)
     if metric.denominator:
@@ -190,23 +186,7 @@ def _expressed(
     return _Expressed(metric, document, table, measure)
 
 
-def _of_distinct(
-    metric: Metric, distinct: DistinctUsers, daily: Mapping[DistinctUsers, str]
-) -> _Expressed:
-    if distinct.days > 1:
-        params = {
-            "metric": {"name": daily[replace(distinct, days=1)]},
-            "window": f"{distinct.days} days",
-            "period_agg": "last",
-        }
-        document = _document(
-            metric,
-            Slice(),
-            "Several days: the value on the last day.",
-            type="cumulative",
-            type_params={"cumulative_type_params": params},
-        )
-        return _Expressed(metric, document, ACTIVITY)
+def _of_distinct(metric: Metric, distinct: DistinctUsers) -> _Expressed:
     is_active = "CASE WHEN qualifying_events > 0 THEN user_id END"
     measure = {
         "name": f"{ACTIVITY.name}_users_{'active' if distinct.only_active else 'present'}",
@@ -214,13 +194,19 @@ def _of_distinct(
         "expr": is_active if distinct.only_active else "user_id",
     }
     # The table has no rows for days without events.
-    zero_filled = {"name": measure["name"], "join_to_timespine": True, "fill_nulls_with": 0}
+    params: dict[str, Any] = {
+        "measure": {"name": measure["name"], "join_to_timespine": True, "fill_nulls_with": 0}
+    }
+    is_daily = distinct.days == 1
+    if not is_daily:
+        window = {"window": f"{distinct.days} days", "period_agg": "last"}
+        params["cumulative_type_params"] = window
     document = _document(
         metric,
         Slice(),
-        "Several days: each user counts once.",
-        type="simple",
-        type_params={"measure": zero_filled},
+        f"Several days: {'each user counts once' if is_daily else 'the value on the last day'}.",
+        type="simple" if is_daily else "cumulative",
+        type_params=params,
     )
     return _Expressed(metric, document, ACTIVITY, measure)
 
