@@ -567,6 +567,36 @@ def sql(table: str) -> None:
     click.echo(formatted(table_query(table, load_settings())))
 
 
+@main.command(name="semantic-models", epilog=_SETTINGS_HINT)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("semantic_models.yml"),
+    metavar="FILE",
+    help="Write the semantic models to this file, replacing any existing file.",
+)
+def write_semantic_models(output: Path) -> None:
+    """Describe the published copy's metrics for MetricFlow, the semantic layer of dbt.
+
+    The file contains the metrics in the gold tables and the semantic models that they require. Comments
+    list the metrics that MetricFlow cannot express. The same settings always produce the same file.
+    """
+    settings = load_settings()
+    from monstera_assets.definitions import metric_tables
+    from monstera_assets.documentation.semantic_models import semantic_models
+    from monstera_assets.warehouse.files import replacing_file
+
+    content = semantic_models(metric_tables(settings)).to_yaml()
+    try:
+        with replacing_file(output, ".incoming") as incoming:
+            incoming.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot write to --output {output}: {error.strerror}. Choose another file."
+        ) from error
+    click.echo(output)
+
+
 @main.command()
 @click.option("--users", default=DEFAULT_USERS, help="Number of users who sign up by the last day.")
 @click.option("--days", default=DEFAULT_DAYS, help="Number of days, including the last day.")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from monstera_assets.authoring import *
 from monstera_assets.gold.metrics import (
+    Additivity,
+    DistinctUsers,
     Metric,
     MetricTable,
     Proportion,
+    Slice,
     Unit,
     columns,
     counted_by_state,
@@ -22,6 +25,7 @@ from monstera_assets.gold.segments import (
     counted_by_dimension,
     segment_columns,
     segment_grid,
+    segment_slices,
 )
 from monstera_assets.gold.series import (
     active_days,

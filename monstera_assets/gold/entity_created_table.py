@@ -19,6 +19,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
         f"{created.entity} that users created on the date.",
         f"count(event_id) where event_type in ({', '.join(created.event_types)})",
         ma.Unit.EVENTS,
+        additivity=ma.Additivity.ADDITIVE,
     )
     table = segmented_table(metric)
 

@@ -27,6 +27,7 @@ TABLE = ma.metric_table(
     " of the end of the day. A tier has rows from the first date on which an account has that tier.",
     dimensions=(ma.METRIC_DATE, *ma.segment_columns(_DIMENSIONS, "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
+    slices=ma.segment_slices(_DIMENSIONS),
 )
 
 

@@ -11,17 +11,24 @@ from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.lifecycle.intervals import ALWAYS
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
-EVENTS = ma.Metric("Events Recorded Daily", "User events on the date.", "count(event_id)")
+EVENTS = ma.Metric(
+    "Events Recorded Daily",
+    "User events on the date.",
+    "count(event_id)",
+    additivity=ma.Additivity.ADDITIVE,
+)
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
     "Qualifying user events on the date.",
     "count(event_id) where is_qualifying_event",
+    additivity=ma.Additivity.ADDITIVE,
 )
 USERS_PRESENT = ma.Metric(
     "Users Present Daily",
     "Distinct users with an event of any kind on the date.",
     "count(distinct user_id)",
     caveats="Each user is counted once per row, so the rows do not add up to the totals.",
+    distinct=ma.DistinctUsers(only_active=False),
 )
 _ON_PRODUCTS = "null in rows other than totals"
 WORKFLOWS_STARTED = ma.Metric(
@@ -30,6 +37,7 @@ WORKFLOWS_STARTED = ma.Metric(
     f" {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
     nullable=True,
+    additivity=ma.Additivity.ADDITIVE,
 )
 WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
@@ -37,6 +45,7 @@ WORKFLOWS_COMPLETED = ma.Metric(
     f" step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
     nullable=True,
+    additivity=ma.Additivity.ADDITIVE,
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
@@ -56,6 +65,7 @@ HOURS_TO_COMPLETE = ma.Metric(
 )
 _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_COMPLETE)
+WHAT = ("product_id", "feature_id", "event_type", "location")
 
 TABLE = ma.metric_table(
     "gold_activity_metrics",
@@ -80,9 +90,16 @@ TABLE = ma.metric_table(
         ma.Column("location", "string", f"Event location; `{ma.TOTAL}` for totals."),
     ),
     metrics=(*_COUNTS, *_OF_RUNS),
+    slices=(
+        ma.Slice("", dict.fromkeys(WHAT, ma.TOTAL)),
+        ma.Slice(
+            "by_product",
+            dict.fromkeys(WHAT[1:], ma.TOTAL),
+            parts=("product_id",),
+            without=(USERS_PRESENT, USERS_ACTIVE),  # a user can use several products
+        ),
+    ),
 )
-
-WHAT = ("product_id", "feature_id", "event_type", "location")
 
 
 @ma.table_asset(

@@ -35,6 +35,7 @@ TABLE = ma.metric_table(
         ),
     ),
     metrics=(USERS_BY_ACTIVE_DAYS,),
+    slices=[ma.Slice(f"of_{days}_days", {"window_days": days}) for days in WINDOWS],
 )
 
 

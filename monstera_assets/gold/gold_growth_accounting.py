@@ -47,6 +47,8 @@ QUICK_RATIO = ma.Metric(
     ma.Unit.RATIO,
     short_name="Quick ratio",
     population=f"users active in {_P} but not in {_S}",
+    numerator=(USERS_NEW, USERS_RESURRECTED),
+    denominator=USERS_CHURNED,
 )
 _COUNTS = (
     *(USERS_ACTIVE, USERS_ACTIVE_BEFORE, USERS_NEW),
@@ -68,6 +70,10 @@ TABLE = ma.metric_table(
         ),
     ),
     metrics=(*_COUNTS, QUICK_RATIO),
+    slices=[
+        ma.Slice(f"of_{days}_day{'s' if days > 1 else ''}", {"window_days": days})
+        for days in WINDOWS
+    ],
 )
 
 

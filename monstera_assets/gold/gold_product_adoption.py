@@ -88,6 +88,7 @@ TABLE = ma.metric_table(
         *USERS_IN_STATE.values(),
     ),
     is_daily=False,
+    slices=(),  # each user counts once per product
 )
 
 

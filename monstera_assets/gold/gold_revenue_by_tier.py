@@ -30,6 +30,7 @@ TABLE = ma.metric_table(
     " opening revenue. A tier has rows from the first date on which an account has that tier.",
     dimensions=(ma.METRIC_DATE, _TIER),
     metrics=_METRICS,
+    slices=[ma.Slice("by_account_tier")],
 )
 
 

@@ -19,15 +19,20 @@ def _money(name: str, definition: str, formula: str, **details: Any) -> ma.Metri
     return ma.Metric(f"Revenue {name} Daily", definition, formula, **details)
 
 
+def _moved(name: str, definition: str, formula: str, **details: Any) -> ma.Metric:
+    return _money(name, definition, formula, additivity=ma.Additivity.ADDITIVE, **details)
+
+
 def _lost(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
     caveats = f"Lost revenue is negative so that the movements add up.{caveats}"
-    return _money(name, definition, formula, caveats=caveats, is_loss=True)
+    return _moved(name, definition, formula, caveats=caveats, is_loss=True)
 
 
 REVENUE_OPENING = _money(
     "Opening",
     "Monthly recurring revenue at the end of the previous day.",
     "sum(monthly_recurring_revenue) on the previous day",
+    additivity=ma.Additivity.OPENING,
 )
 REVENUE_CLOSING = _money(
     "Closing",
@@ -43,12 +48,12 @@ REVENUE_ANNUALIZED = _money(
     short_name="ARR",
 )
 MOVEMENTS = {
-    "new": _money(
+    "new": _moved(
         "New",
         "Revenue from accounts that pay for the first time.",
         "sum(now) where paid now and never before",
     ),
-    "expansion": _money(
+    "expansion": _moved(
         "Expansion",
         "Revenue increase since the previous day from accounts that paid on both days.",
         "sum(now - then) where paid on both days and now > then",
@@ -67,7 +72,7 @@ MOVEMENTS = {
         " Revenue churns on the day a subscription lapses, but the account's state"
         " changes only after churn_days.",
     ),
-    "reactivated": _money(
+    "reactivated": _moved(
         "Reactivated",
         "Revenue from accounts that paid earlier but not on the previous day, even after a short gap.",
         "sum(now) where paid now, not then, and earlier",

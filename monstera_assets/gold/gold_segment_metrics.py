@@ -61,6 +61,7 @@ TABLE = ma.metric_table(
         ma.Column("segment_value", "string", "Value of the dimension."),
     ),
     metrics=(USERS_IN_SEGMENT, SEGMENT_SHARE, *_COUNTS[1:]),
+    slices=[ma.Slice(f"by_{name}", {"segment_dimension": name}) for name in SEGMENT_VALUES],
 )
 
 

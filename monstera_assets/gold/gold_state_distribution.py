@@ -38,11 +38,13 @@ ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who entered the state on the date, including members who first appear on that day.",
     "count(moves by to_state) + count(members on their first day)",
+    additivity=ma.Additivity.ADDITIVE,
 )
 LEFT = ma.Metric(
     "Members Left State Daily",
     "Members who left the state on the date.",
     "count(moves by from_state)",
+    additivity=ma.Additivity.ADDITIVE,
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
@@ -51,6 +53,7 @@ NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     " account, and is much larger if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
     caveats="If accounts act independently, the sum is the variance of the net change.",
+    additivity=ma.Additivity.NON_ADDITIVE,
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
@@ -73,6 +76,18 @@ TABLE = ma.metric_table(
         ma.Column("state", "string", "Lifecycle state."),
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
+    slices=[
+        ma.Slice(
+            scope if name == ma.TOTAL else f"{scope}_by_{name}",
+            {"scope": scope, "segment_dimension": name},
+        )
+        for scope, names in {
+            PLATFORM: (ma.TOTAL, *ma.SEGMENT_DIMENSIONS),
+            PRODUCT: (PRODUCT_DIMENSION,),
+            ACCOUNT: (ma.TOTAL,),
+        }.items()
+        for name in names
+    ],
 )
 
 

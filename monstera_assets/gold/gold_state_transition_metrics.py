@@ -55,6 +55,7 @@ MOVES = ma.Metric(
     "Moves Made Daily",
     "Transitions from the previous state to the new state on the date.",
     "count(*) by transition_date",
+    additivity=ma.Additivity.ADDITIVE,
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
@@ -113,6 +114,12 @@ RECOVERY = ma.proportion(
     caveats="A lapse closes the account's open failures on its first day.",
 )
 RATES = (CHURN, DORMANCY, WIN_BACK, REACTIVATION, NEVER_ACTIVATED)
+_OF_RATES = tuple(metric for rate in (*RATES, RECOVERY) for metric in rate.metrics)
+_NULL_IN_TOTALS = {
+    **dict.fromkeys((PLATFORM, PRODUCT), RECOVERY.metrics),
+    ACCOUNT: _OF_RATES[: -len(RECOVERY.metrics)],
+}
+_MOVE = ("from_state", "to_state")
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
@@ -127,13 +134,20 @@ TABLE = ma.metric_table(
         ma.Column("from_state", "string", f"Previous state; `{ma.TOTAL}` for the total."),
         ma.Column("to_state", "string", f"New state; `{ma.TOTAL}` for the total."),
     ),
-    metrics=(
-        *(MOVES, DAYS_IN_STATE),
-        *(metric for rate in (*RATES, RECOVERY) for metric in rate.metrics),
-    ),
+    metrics=(MOVES, DAYS_IN_STATE, *_OF_RATES),
+    slices=[
+        *(
+            ma.Slice(scope, {"scope": scope, **dict.fromkeys(_MOVE, ma.TOTAL)}, without=without)
+            for scope, without in _NULL_IN_TOTALS.items()
+        ),
+        *(
+            ma.Slice(f"{scope}_by_move", {"scope": scope}, parts=_MOVE, without=_OF_RATES)
+            for scope in SCOPES
+        ),
+    ],
 )
 
-_KEY = ("scope", "from_state", "to_state")
+_KEY = ("scope", *_MOVE)
 
 
 @ma.table_asset(

@@ -12,6 +12,7 @@ USERS_CREATED = ma.Metric(
     "Users Created Daily",
     "Users who signed up on the date.",
     "count(user_id) by the date of user_created_at",
+    additivity=ma.Additivity.ADDITIVE,
 )
 TABLE = segmented_table(USERS_CREATED)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -102,6 +102,32 @@ _BOUNDS: Mapping[Unit, Bounds] = {
 """Bounds by unit. The values of other units are 0 or more."""
 
 
+class Additivity(StrEnum):
+    """How the values of several rows and days combine into one value."""
+
+    ADDITIVE = "the sum over rows and days"
+    """A count or amount of what happened on the day."""
+    SEMI_ADDITIVE = "the sum over rows, on the last day"
+    """A count or amount at the end of the day, or over a window that ends on the day."""
+    OPENING = "the sum over rows, on the first day"
+    """An amount at the start of the day."""
+    NON_ADDITIVE = "the value of a single row, on the last day"
+    """A quotient, mean, median or score, or a sum of squares."""
+
+
+@dataclass(frozen=True)
+class DistinctUsers:
+    """Distinct users in silver_daily_user_activity.
+
+    Attributes:
+        only_active: whether users without a qualifying event on a day are left out of that day.
+        days: the length of the window that ends on the day.
+    """
+
+    only_active: bool = True
+    days: int = 1
+
+
 @dataclass(frozen=True)
 class Metric:
     """A named, computed number.
@@ -120,6 +146,12 @@ class Metric:
         population: what the denominator of a quotient, mean or median counts or sums up; empty for
             counts and amounts of money.
         is_loss: whether the values are losses, which are negative or 0.
+        additivity: how values combine. By default, counts and amounts of money are semi-additive, and
+            all other units are not additive.
+        distinct: the users that the metric counts, if it counts distinct users by day or window.
+        numerator: the metrics of the same table whose sum is divided by `denominator`.
+        denominator: the metric of the same table by which `numerator` is divided.
+        change_of: the metric whose relative change this is, and the number of days between the values.
 
     Raises:
         ValueError: If the name does not follow the convention, or if neither `unit` nor the name
@@ -135,6 +167,11 @@ class Metric:
     short_name: str = ""
     population: str = ""
     is_loss: bool = False
+    additivity: Additivity = None  # type: ignore[assignment]  # set below
+    distinct: DistinctUsers | None = None
+    numerator: tuple[Metric, ...] = ()
+    denominator: Metric | None = None
+    change_of: tuple[Metric, int] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
@@ -149,6 +186,10 @@ class Metric:
                 raise ValueError(f"The metric {self.name!r} has no unit. Pass `unit`.")
             unit = Unit.SHARE if "Share" in words else _UNITS[words[0]]
             object.__setattr__(self, "unit", unit)
+        if not self.additivity:
+            is_sum = self.unit in COUNTS or self.unit.is_money
+            additivity = Additivity.SEMI_ADDITIVE if is_sum else Additivity.NON_ADDITIVE
+            object.__setattr__(self, "additivity", additivity)
 
     @property
     def bounds(self) -> Bounds:
@@ -197,6 +238,7 @@ class Metric:
             Unit.CHANGE,
             short_name=self.short_name and f"{self.short_name} {period}",
             population=f"{self.name} {days} days earlier",
+            change_of=(self, days),
         )
 
 
@@ -254,30 +296,49 @@ def proportion(
     """
     elsewhere = f"; null in rows other than {only}" if only else ""
     everybody = population[0].upper() + population[1:]
-    return Proportion(
-        Metric(
-            f"{name} Share {period}",
-            f"Among {population}, the share {part}; null if there are no such"
-            f" {name.split()[0].lower()}{f', and in rows other than {only}' if only else ''}.",
-            f"{snake_case(f'{name} {period}')} / {snake_case(f'{name} Population {period}')}",
-            caveats=caveats,
-            population=population,
-        ),
-        Metric(
-            f"{name} {period}",
-            f"{everybody} {part}{elsewhere}.",
-            f"count({population} {part})",
-            nullable=bool(only),
-            caveats=caveats,
-        ),
-        Metric(
-            f"{name} Population {period}",
-            f"{everybody}{elsewhere}.",
-            f"count({population})",
-            nullable=bool(only),
-            caveats=caveats,
-        ),
+    members = Metric(
+        f"{name} {period}",
+        f"{everybody} {part}{elsewhere}.",
+        f"count({population} {part})",
+        nullable=bool(only),
+        caveats=caveats,
     )
+    everyone = Metric(
+        f"{name} Population {period}",
+        f"{everybody}{elsewhere}.",
+        f"count({population})",
+        nullable=bool(only),
+        caveats=caveats,
+    )
+    share = Metric(
+        f"{name} Share {period}",
+        f"Among {population}, the share {part}; null if there are no such"
+        f" {name.split()[0].lower()}{f', and in rows other than {only}' if only else ''}.",
+        f"{members.column_name} / {everyone.column_name}",
+        caveats=caveats,
+        population=population,
+        numerator=(members,),
+        denominator=everyone,
+    )
+    return Proportion(share, members, everyone)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of a metric table whose values add up, since they count each member once a date.
+
+    Attributes:
+        name: how the rows are selected, as the end of a metric's name, such as `by_country`. Empty for
+            the rows that a metric's name alone denotes.
+        where: the values of dimensions in the rows.
+        parts: the dimensions whose total row is left out.
+        without: metrics that are always null in the rows or do not add up over them.
+    """
+
+    name: str = ""
+    where: Mapping[str, str | int] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    without: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,12 +347,14 @@ class MetricTable(Table):
 
     Attributes:
         dimensions: the columns that are neither metrics nor trend flags.
+        slices: the rows whose values add up.
         business_owner: the team that defines the metrics.
         dashboard_owner: the team that owns the dashboards.
     """
 
     dimensions: tuple[Column, ...]
     metrics: tuple[Metric, ...]
+    slices: tuple[Slice, ...] = field(compare=False)
     business_owner: str = "team:product-management"
     dashboard_owner: str = "team:product-analytics"
 
@@ -305,6 +368,7 @@ def metric_table(
     metrics: Sequence[Metric],
     key: Sequence[str] | None = None,
     is_daily: bool = True,
+    slices: Sequence[Slice] = (Slice(),),
 ) -> MetricTable:
     """Declare a gold table of metrics.
 
@@ -317,6 +381,8 @@ def metric_table(
         key: names of the columns that identify a row, by default all dimensions.
         is_daily: whether the table is partitioned by `metric_date` and has trend flags. A table that is
             not daily describes the as-of date.
+        slices: the rows whose values add up, by default all rows. Empty if only values that differ
+            between companies, such as product ids, select such rows.
     """
     return MetricTable(
         layer=Layer.GOLD,
@@ -333,6 +399,7 @@ def metric_table(
         ),
         dimensions=tuple(dimensions),
         metrics=tuple(metrics),
+        slices=tuple(slices),
     )
 
 

@@ -15,7 +15,7 @@ import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
-from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
+from monstera_assets.gold.metrics import Metric, MetricTable, Slice, metric_table
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.gold.series import (
     active_days,
@@ -41,7 +41,16 @@ def segmented_table(metric: Metric) -> MetricTable:
         f" `{TOTAL}` in both segment columns. Segments are those of the date.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
+        slices=segment_slices(SEGMENT_DIMENSIONS),
     )
+
+
+def segment_slices(dimensions: Sequence[str]) -> list[Slice]:
+    """Return the rows of a tall table that count everyone once: the total, and each dimension."""
+    return [
+        Slice("", dict.fromkeys(SEGMENT, TOTAL)),
+        *(Slice(f"by_{name}", {"segment_dimension": name}) for name in dimensions),
+    ]
 
 
 def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Column, ma.Column]:

@@ -33,6 +33,7 @@ def users_active_table(
         f"count(distinct user_id) over the qualifying events {when}",
         caveats=caveats,
         short_name=f"{period[0]}AU",  # DAU, WAU or MAU
+        distinct=ma.DistinctUsers(days=days),
     )
     table = segmented_table(metric)
     previews = (

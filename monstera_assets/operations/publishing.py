@@ -20,6 +20,7 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.archive import RAW_TABLES
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, replacing_file
 from monstera_assets.warehouse.resource import Warehouse
@@ -32,6 +33,11 @@ KEY = AssetKey([GROUP, "copy"])
 STORAGE = "READ_WRITE, STORAGE_VERSION 'v1.0.0'"
 """The options for attaching a new copy, which BI tools with any DuckDB version from 1.0 can read."""
 
+TIME_SPINE, TIME_SPINE_COLUMN = "time_spine", "date_day"
+"""The gold table of all computed days and its column. Only the copy contains this table. Semantic
+layers such as MetricFlow join it to show days without activity and to compare days."""
+
+_DAYS_OF = "gold_overall_metrics"
 _SUFFIX = ".publishing"
 _COPY = "copy_of_tables"
 _READ_ONLY = 0o444
@@ -93,6 +99,9 @@ def publish(
                 rows[table.name] = writer.total_rows(connection, table)
                 for statement in _copying(table):
                     connection.execute(statement)
+        if _DAYS_OF in rows:
+            for statement in _time_spine():
+                connection.execute(statement)
     return rows
 
 
@@ -161,3 +170,13 @@ def _copying(table: Table) -> Iterator[str]:
     yield f"CREATE SCHEMA IF NOT EXISTS {_COPY}.{table.schema}"
     yield f"CREATE TABLE {target} AS SELECT {names} FROM {table.qualified_name}"
     yield f"COMMENT ON TABLE {target} IS {literal(table.description)}"
+
+
+def _time_spine() -> Iterator[str]:
+    """Yield the statements that add the days of a daily table to the copy."""
+    target = f"{_COPY}.{Layer.GOLD}.{TIME_SPINE}"
+    yield (
+        f"CREATE TABLE {target} AS SELECT {METRIC_DATE.name} AS {TIME_SPINE_COLUMN}"
+        f" FROM {Layer.GOLD}.{_DAYS_OF} ORDER BY ALL"
+    )
+    yield f"COMMENT ON TABLE {target} IS 'All computed days. One row is one day.'"

@@ -127,10 +127,10 @@ class Settings(BaseSettings):
         " other pages list come first, followed by those with the highest revenue.",
     )
     published_tables: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("gold", "silver"),
+        ("gold", "silver", "silver_daily_user_activity"),
         description="The tables in the published copy, separated by commas: table names, gold for all"
         " gold tables, and silver for the current silver tables. If empty, nothing is published."
-        " Default: gold,silver.",
+        " Default: gold,silver,silver_daily_user_activity.",
     )
     raw_event_retention_days: int = Field(
         730,

@@ -697,7 +697,9 @@ def test_without_a_command_the_first_steps_and_all_commands_are_shown() -> None:
     outcome = CliRunner().invoke(main, [])
     assert outcome.exit_code == 0
     assert "monstera run --source FOLDER --database FILE" in outcome.output
-    listed = re.findall(r"^  ([a-z]+)  ", outcome.output.partition("Commands:")[2], re.MULTILINE)
+    listed = re.findall(
+        r"^  ([a-z][a-z-]*)  ", outcome.output.partition("Commands:")[2], re.MULTILINE
+    )
     assert listed == list(main.commands)
 
 

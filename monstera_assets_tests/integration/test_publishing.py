@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -85,14 +86,20 @@ with connect(str(settings.database), {{}}) as connection:
 def test_a_run_publishes_gold_and_current_silver(seeds_run: SeedsRun) -> None:
     copy = seeds_run.database.parent / "published" / "monstera.duckdb"
     gold = {name for name in seeds_run.outcome.tables if name.startswith("gold.")}
-    expected = {*gold, *(f"silver.{name}" for name in CURRENT_SILVER)}
-    assert snapshot(copy) == {name: seeds_run.outcome.tables[name] for name in expected}
+    silver = {*CURRENT_SILVER, "silver_daily_user_activity"}
+    expected = {*gold, *(f"silver.{name}" for name in silver)}
+    found = dict(snapshot(copy))
+    assert found.pop("gold.time_spine")
+    assert found == {name: seeds_run.outcome.tables[name] for name in expected}
     with duckdb.connect(copy, read_only=True) as connection:
         schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
         assert sorted(schemas) == [("gold",), ("silver",)]  # no hashes of erased people
         [(described,)] = connection.execute(
             "SELECT comment FROM duckdb_tables() WHERE table_name = 'silver_user_current_state'"
         ).fetchall()
+        days = connection.execute("FROM gold.time_spine").fetchall()
+        first = date(2024, 7, 1)
+        assert days == [(first + timedelta(days=number),) for number in range(365)]
     [table] = [table for table in TABLES if table.name == "silver_user_current_state"]
     assert described == table.description
     assert stat.S_IMODE(copy.stat().st_mode) == 0o444
@@ -139,7 +146,10 @@ def test_tables_can_be_chosen(settings: Settings) -> None:
         "silver_user_state_history": 2461,
         "bronze_users": 20,
     }
-    assert {name.split(".")[1] for name in snapshot(settings.published)} == {*chosen}
+    names = {name.split(".")[1] for name in snapshot(settings.published)}
+    assert names == {*chosen, "time_spine"}
+    publish_now(settings.model_copy(update={"published_tables": ("silver_workflow_runs",)}))
+    assert {*snapshot(settings.published)} == {"silver.silver_workflow_runs"}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +188,8 @@ def test_tables_that_were_never_materialized_are_left_out(settings: Settings) ->
         connection.execute("DROP TABLE gold.gold_overall_metrics")
     rows = publish_now(settings)
     assert "gold_overall_metrics" not in rows
-    assert "gold.gold_overall_metrics" not in snapshot(settings.published)
+    found = snapshot(settings.published)
+    assert not {"gold.gold_overall_metrics", "gold.time_spine"} & {*found}
     assert len(rows) == len(published(settings, TABLES)) - 1
 
 
