@@ -28,7 +28,8 @@ def chart_library() -> str:
     # Imported here because the import alone is slow.
     import vl_convert
 
-    script: str = vl_convert.javascript_bundle()
+    # The package's types lack the default of `snippet`.
+    script: str = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]
     if path:
         with suppress(OSError):
             make_private(path.parent)

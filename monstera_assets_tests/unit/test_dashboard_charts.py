@@ -148,9 +148,9 @@ def test_the_library_is_cached_for_this_user_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: "first")
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "first")
     assert library.chart_library() == "first"
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: "second")
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "second")
     assert library.chart_library() == "first"
     [kept] = (tmp_path / "monstera" / "charts").iterdir()
     assert kept.stat().st_mode & 0o077 == 0
