@@ -181,6 +181,8 @@
         ast: true, actions: false, renderer: "svg", mode: isVega ? "vega" : "vega-lite", config: theme(), defaultStyle: false, tooltip: { disableDefaultStyle: true },
       });
       this.view = result.view;
+      // The host is an image with the figure's name and finding.
+      for (const svg of all("svg", this.host)) { svg.removeAttribute("role"); svg.setAttribute("aria-hidden", "true"); }
       if (brush) this.brushed();
       this.decorate();
     }
