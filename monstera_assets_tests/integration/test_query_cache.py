@@ -16,7 +16,7 @@ import ibis
 import pytest
 
 from monstera_assets.definitions import query_caches
-from monstera_assets.lifecycle.expressions import Window, parameter
+from monstera_assets.lifecycle.expressions import Window, materialized, parameter
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import query_cache
@@ -212,3 +212,17 @@ def test_parameters_give_what_literals_give() -> None:
     # Parameters are replaced before planning, so the filter reaches the scan, as with literals.
     [(_, plan)] = connection.execute(f"EXPLAIN {query.select}").fetchall()
     assert "2025-01-03" in plan
+
+
+def test_equal_intermediate_tables_are_computed_once() -> None:
+    facts = ibis.table({"user_id": "string", "day": "int64"}, name="facts")
+
+    def latest() -> ibis.Table:
+        early = materialized(facts.filter(facts.day < 3))
+        return materialized(early.group_by("user_id").aggregate(latest=early.day.max()))
+
+    query = compile_duckdb(latest().inner_join(latest().rename(again="latest"), "user_id"))
+    assert query.count(" AS MATERIALIZED ") == 2
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE facts AS SELECT 'ada' AS user_id, range AS day FROM range(9)")
+    assert connection.execute(query).fetchall() == [("ada", 2, 2)]
