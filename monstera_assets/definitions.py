@@ -19,6 +19,7 @@ from dagster import (
 
 from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.dashboards.asset import build_static_site
@@ -65,20 +66,19 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     partitions = daily_partitions(first, settings.timezone)
     reads = reading(settings, first)
     is_fresh = freshness(settings)
-    queries = query_caches(settings)
+    queries, of_source = query_caches(settings), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
             [
-                load_entities.build_load_entities(settings.source, reads, queries[False]),
+                load_entities.build_load_entities(settings.source, reads, of_source),
                 load_events.build_load_events(
                     settings.source,
                     partitions,
-                    first,
                     reads,
-                    queries[False],
+                    of_source,
                 ),
                 *(
                     asset.build(

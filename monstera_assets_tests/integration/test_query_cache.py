@@ -15,13 +15,22 @@ import duckdb
 import ibis
 import pytest
 
+from monstera_assets.bronze.load_entities import entity_batch
+from monstera_assets.bronze.load_events import event_batch
+from monstera_assets.bronze.loading import open_queries
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import query_caches
 from monstera_assets.lifecycle.expressions import Window, materialized, parameter
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
+from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import query_cache
 from monstera_assets.warehouse.compiler import Query, bind, compile_duckdb, compile_query
+from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.command_line import SEEDS
 
 QUERY = Query("SELECT 1 AS one", {"one": "INTEGER"}, ("window_last_day",), {"f": "SELECT 2"}, "b")
 
@@ -226,3 +235,21 @@ def test_equal_intermediate_tables_are_computed_once() -> None:
     connection = duckdb.connect()
     connection.execute("CREATE TABLE facts AS SELECT 'ada' AS user_id, range AS day FROM range(9)")
     assert connection.execute(query).fetchall() == [("ada", 2, 2)]
+
+
+def test_sources_with_other_first_days_have_the_same_queries(home: Path) -> None:
+    """The seeds have 40 events. Those before the first day belong to its partition."""
+    inputs, last = discover_source(SEEDS), date(2025, 6, 30)
+    compiled = []
+    for first, days in ((date(2024, 7, 1), 365), (date(2025, 6, 1), 30)):
+        window = DateWindow(first, last, is_opening=True)
+        reading = Reading(first_day=first)
+        with duckdb.connect(config={**connection_config(threads=1)}) as connection:
+            create_bookkeeping(connection)
+            entity_batch(inputs, reading, open_queries()).write(connection, None)
+            events = event_batch(inputs, window=window, reading=reading, queries=open_queries())
+            events.write(connection, window)
+            counts = "SELECT count(*), sum(rows_read) FROM bronze.bronze_loads"
+            assert connection.execute(counts).fetchall() == [(days, 40)]
+        compiled.append({path.name for path in files(home)})
+    assert compiled[0] == compiled[1] != set()
