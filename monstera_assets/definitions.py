@@ -84,7 +84,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                     asset.build(
                         partitions,
                         settings.policy,
-                        queries[asset.reads_policy],
+                        queries[asset.depends_on_policy(assets)],
                         settings.timezone,
                         assets,
                     )
@@ -120,10 +120,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all other queries."""
-    others = (repr(settings.entities_created), settings.timezone)
+    created = repr(settings.entities_created)
     return {
-        True: open_cache(settings.policy.model_dump_json(), *others),
-        False: open_cache(*others),
+        True: open_cache(settings.policy.model_dump_json(), created),
+        False: open_cache(created),
     }
 
 
@@ -139,8 +139,9 @@ def table_query(name: str, settings: Settings) -> Query:
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
-        return query_caches(settings)[queries[name].reads_policy].get(
-            name, lambda: queries[name].query(declared, settings.policy, settings.timezone)
+        return query_caches(settings)[queries[name].depends_on_policy(queries)].get(
+            queries[name].query_name(settings.timezone),
+            lambda: queries[name].query(declared, settings.policy, settings.timezone),
         )
     raise SettingsError(
         f"Table {name} has no query because its rows are loaded or computed in Python."

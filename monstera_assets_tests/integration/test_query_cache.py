@@ -19,7 +19,7 @@ from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.load_events import event_batch
 from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.definitions import query_caches
+from monstera_assets.definitions import query_caches, table_assets, tables
 from monstera_assets.lifecycle.expressions import Window, materialized, parameter
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
@@ -29,6 +29,7 @@ from monstera_assets.warehouse.compiler import Query, bind, compile_duckdb, comp
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
+from monstera_assets.warehouse.tables import register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.command_line import SEEDS
 
@@ -173,6 +174,40 @@ def test_another_policy_concerns_the_queries_that_read_it() -> None:
     changed = Query("SELECT 2 AS one", {"one": "INTEGER"})
     assert other[True].get("silver_table", lambda: changed) == changed
     assert other[False].get("silver_table", never) == QUERY
+
+
+def test_queries_that_compute_earlier_days_depend_on_the_policy() -> None:
+    """Revenue before the first partition depends on the policy, but the table's function does not."""
+    for table in tables():
+        register(table)
+    assets = {asset.table.name: asset for asset in table_assets()}
+    overall = assets["gold_overall_metrics"]
+    relations = {table.name: table for table in tables()}
+    texts = {
+        overall.query(relations, LifecyclePolicy(dunning_days=days), assets=assets).select
+        for days in (20, 21)
+    }
+    assert len(texts) == 2
+    assert not overall.reads_policy
+    assert overall.depends_on_policy(assets)
+    names = {overall.query_name(zone, opening=True) for zone in ("UTC", "Asia/Tokyo")}
+    assert len(names) == 2
+
+
+def test_a_time_zone_concerns_the_queries_that_read_it() -> None:
+    assets = {asset.table.name: asset for asset in table_assets()}
+    names = {
+        zone: {name: asset.query_name(zone) for name, asset in assets.items()}
+        for zone in ("UTC", "Asia/Tokyo")
+    }
+    differing = {name for name in assets if names["UTC"][name] != names["Asia/Tokyo"][name]}
+    assert differing == {
+        "silver_account_current_state",
+        "silver_user_current_state",
+        "silver_user_product_states",
+        "gold_state_transition_metrics",
+    }
+    assert names["Asia/Tokyo"]["silver_user_current_state"].endswith(".Asia.Tokyo")
 
 
 def test_a_text_is_the_same_in_every_process() -> None:
