@@ -19,6 +19,7 @@ from dagster import (
 
 from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.dashboards.asset import build_static_site
@@ -65,26 +66,25 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     partitions = daily_partitions(first, settings.timezone)
     reads = reading(settings, first)
     is_fresh = freshness(settings)
-    queries = query_caches(settings)
+    queries, of_source = query_caches(settings), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
             [
-                load_entities.build_load_entities(settings.source, reads, queries[False]),
+                load_entities.build_load_entities(settings.source, reads, of_source),
                 load_events.build_load_events(
                     settings.source,
                     partitions,
-                    first,
                     reads,
-                    queries[False],
+                    of_source,
                 ),
                 *(
                     asset.build(
                         partitions,
                         settings.policy,
-                        queries[asset.reads_policy],
+                        queries[asset.depends_on_policy(assets)],
                         settings.timezone,
                         assets,
                     )
@@ -120,10 +120,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all other queries."""
-    others = (repr(settings.entities_created), settings.timezone)
+    created = repr(settings.entities_created)
     return {
-        True: open_cache(settings.policy.model_dump_json(), *others),
-        False: open_cache(*others),
+        True: open_cache(settings.policy.model_dump_json(), created),
+        False: open_cache(created),
     }
 
 
@@ -139,8 +139,9 @@ def table_query(name: str, settings: Settings) -> Query:
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
-        return query_caches(settings)[queries[name].reads_policy].get(
-            name, lambda: queries[name].query(declared, settings.policy, settings.timezone)
+        return query_caches(settings)[queries[name].depends_on_policy(queries)].get(
+            queries[name].query_name(settings.timezone),
+            lambda: queries[name].query(declared, settings.policy, settings.timezone),
         )
     raise SettingsError(
         f"Table {name} has no query because its rows are loaded or computed in Python."

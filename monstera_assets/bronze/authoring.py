@@ -24,6 +24,7 @@ from monstera_assets.bronze.validation import (
     unknown_values,
     unreadable,
     with_reason,
+    with_values,
 )
 from monstera_assets.bronze.versions import (
     STATED_BY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 
 import ibis
 import ibis.expr.types as ir
@@ -21,7 +20,7 @@ from monstera_assets.bronze.event_rules import (
     rows_so_far,
     settle_repeated,
 )
-from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.reading import Reading, first_partition
 from monstera_assets.bronze.row_digests import HASH, row_hash
 
 TABLE = ma.declare_table(
@@ -46,7 +45,6 @@ class Classification:
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
         reading: rules for reading values.
-        first_partition: the partition for rows without a readable date.
         only_product: the product for all events, if no row in the source specifies a product.
         held_days: the days whose changes are held back (`day`), or None if there are none.
         aliases: the result of `merging_aliases`.
@@ -57,7 +55,6 @@ class Classification:
     catalog: ir.Table
     subscription_events: ir.Table
     reading: Reading
-    first_partition: date
     only_product: str | None = None
     held_days: ir.Table | None = None
     aliases: ir.Table | None = None
@@ -90,7 +87,7 @@ class Classification:
         ranked = rank_events(rows_so_far(read.mutate(content_hash=content(read))))
         if self.held_days is not None:
             # Their stored rows stay, so the rows in the source do not supersede other rows yet.
-            day = partition_date(ranked.folder_date, ranked.event_date, self.first_partition)
+            day = partition_date(ranked.folder_date, ranked.event_date)
             ranked = ranked.anti_join(self.held_days, day == self.held_days.day)
         return self._placed(settle_repeated(self._by_rules(ranked)))
 
@@ -118,20 +115,18 @@ class Classification:
         return classified(rows, rules)
 
     def _placed(self, rows: ir.Table) -> ir.Table:
-        placed = partition_date(rows.folder_date, rows.event_date, self.first_partition)
+        placed = partition_date(rows.folder_date, rows.event_date)
         return rows.mutate(partition_date=placed, **{HASH: row_hash(rows)})
 
 
-def partition_date(
-    folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
-) -> ir.DateColumn:
+def partition_date(folder_date: ir.DateColumn, event_date: ir.DateColumn) -> ir.DateColumn:
     """Return the partition, which is the folder date or, if the folder date is null, the event date.
 
     Rows dated before the first partition and rows without any date belong to the first partition.
     """
-    return not_before(ibis.coalesce(folder_date, event_date), first_partition)
+    return not_before(ibis.coalesce(folder_date, event_date))
 
 
-def not_before(day: ir.DateValue, first_partition: date) -> ir.DateValue:
+def not_before(day: ir.DateValue) -> ir.DateValue:
     """Return the day, or the first partition if the day is earlier or null."""
-    return ibis.greatest(day, ibis.literal(first_partition))  # greatest() ignores nulls
+    return ibis.greatest(day, first_partition())  # greatest() ignores nulls

@@ -108,10 +108,13 @@ def classify(
         may_qualify=False,
         aliases=aliases,
     )
-    is_document = ~dict(rules)["unreadable_metadata"].fill_null(False)
     # Each step becomes columns that the next step reads. A nested expression would be repeated in
     # the SQL, which DuckDB would take much longer to plan than to run.
-    rows = rows.mutate(document=ibis.ifelse(is_document, rows.metadata, None))
+    is_document = ~dict(rules)["unreadable_metadata"].fill_null(False)
+    rows = rows.mutate(
+        document=ibis.ifelse(is_document, rows.metadata, None),
+        clean_document=ibis.ifelse(is_document, rows.clean_metadata, None),
+    )
     rows = rows.mutate(
         **{
             f"found_{column.name}": text_at(
@@ -128,21 +131,22 @@ def classify(
         (texts["pause_reason"].notnull(), voluntary),
     )
     # Checks show ids, so an address in an id is replaced as in the metadata.
-    clean = ibis.ifelse(is_document, rows.clean_metadata, None)
-    texts["subscription_id"] = reading.text(text_at(clean, "subscription_id"))
-    texts["currency"] = reading.text(text_at(clean, "currency")).strip().upper()
+    for name in ("subscription_id", "currency"):
+        texts[name] = reading.text(text_at(rows.clean_document, name))
+    texts["currency"] = texts["currency"].strip().upper()
     rows = rows.mutate(**{f"text_{name}": text for name, text in texts.items()})
-    values = {
-        column.name: reading.value(rows[f"text_{column.name}"], column.dtype)
-        for column in _FROM_METADATA
-    }
-    for name in ("total_seats", "monthly_recurring_revenue"):
-        values[name] = ibis.ifelse(values[name] < 0, None, values[name])
-    rows = rows.mutate(**values)
+    given = {column: f"text_{column.name}" for column in _FROM_METADATA}
+    rows = ma.with_values(rows, given, reading)
+    rows = rows.mutate(
+        **{
+            name: ibis.ifelse(rows[name] < 0, None, rows[name])
+            for name in ("total_seats", "monthly_recurring_revenue")
+        }
+    )
     faults: list[ma.Rejection] = [
         *(
             (f"unreadable_{name}", rows[f"text_{name}"].notnull() & rows[name].isnull())
-            for name in values
+            for name in ma.column_names(_FROM_METADATA)
         ),
         ("unknown_subscription_tier", rows.subscription_tier.notin(reading.tiers)),
     ]

@@ -51,7 +51,7 @@ from monstera_assets.bronze.loading import (
     with_details,
     with_files,
 )
-from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.reading import FIRST_DAY, Reading
 from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, UNDER_ALIAS, typed
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
@@ -103,6 +103,7 @@ class _Entity:
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
         name, judged = f"{self.input_name}_classified", f"{self.input_name}_judged"
+        bind(connection, {FIRST_DAY: load.reading.first_day})
         if self.versions is not None:
             bind(connection, {versions.LAST_DAY: load.last_day(connection)})
         aliases = merging_aliases(connection) if self.names_users else None
@@ -424,7 +425,6 @@ class _EntityLoad:
             bronze_product_catalog.TABLE.relation,
             bronze_subscription_events.TABLE.relation,
             reading=self.reading,
-            first_partition=self.reading.first_day,
             aliases=merging_aliases(connection),
         )
         return bronze_users.of_events(rules.all_rows(rows), self.reading)

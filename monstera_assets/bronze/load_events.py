@@ -35,7 +35,7 @@ from monstera_assets.bronze.loading import (
     with_daily_files,
     with_details,
 )
-from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.reading import FIRST_DAY, Reading
 from monstera_assets.bronze.row_digests import (
     DIGEST,
     HASH,
@@ -111,7 +111,6 @@ _ENTRIES = "events_entries"
 def build_load_events(
     source: Path,
     partitions: dg.DailyPartitionsDefinition,
-    first_partition: date,
     reading: Reading,
     queries: QueryCache | None = None,
 ) -> dg.AssetsDefinition:
@@ -141,7 +140,6 @@ def build_load_events(
         batch = event_batch(
             inputs,
             window=window,
-            first_partition=first_partition,
             reading=reading,
             changed=None if changed is None else from_text(changed),
             held=from_text(context.run.tags.get(HELD_DAYS, "")),
@@ -167,7 +165,6 @@ def event_batch(
     inputs: Mapping[str, SourceInput],
     *,
     window: DateWindow,
-    first_partition: date,
     reading: Reading,
     changed: Sequence[DateWindow] | None = None,
     held: Sequence[DateWindow] = (),
@@ -178,8 +175,7 @@ def event_batch(
     Args:
         inputs: the source's inputs.
         window: the partitions to fill.
-        first_partition: the partition for rows without a readable date.
-        reading: rules for reading values.
+        reading: rules for reading values. Rows without a readable date are loaded into its first day.
         changed: the days to load, or None to load the whole window. See `CHANGED_DAYS`.
         held: the days whose changes are held back. See `HELD_DAYS`.
         queries: cache of compiled queries.
@@ -187,7 +183,6 @@ def event_batch(
     load = _EventLoad(
         inputs["events"],
         window,
-        first_partition,
         reading,
         None if changed is None else frozenset(day for days in changed for day in days),
         frozenset(day for days in held for day in days),
@@ -202,7 +197,6 @@ def day_digests(
     malformed: ir.Table,
     *,
     reading: Reading,
-    first_partition: date,
 ) -> ir.Table:
     """Return `partition_date`, `rows_read` and `rows_digest` for each day with rows in a source.
 
@@ -211,12 +205,10 @@ def day_digests(
     read = event_rules.read_events(rows, bronze_events.TABLE, reading)
     read = event_rules.rank_events(event_rules.rows_so_far(read))
     dated = read.select(
-        partition_date=bronze_events.partition_date(
-            read.folder_date, read.event_date, first_partition
-        ),
+        partition_date=bronze_events.partition_date(read.folder_date, read.event_date),
         **{HASH: row_hash(read)},
     )
-    return digests_by_day(dated.union(_hashed(malformed, first_partition)))
+    return digests_by_day(dated.union(_hashed(malformed)))
 
 
 @dataclass
@@ -225,7 +217,6 @@ class _EventLoad:
 
     source_input: SourceInput
     window: DateWindow
-    first_partition: date
     reading: Reading
     changed: frozenset[date] | None
     held: frozenset[date]
@@ -264,7 +255,8 @@ class _EventLoad:
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Select the days, classify the days' rows, and return the query for the accepted rows."""
         known = materialized_days(connection, bronze_loads.TABLE)
-        bind(connection, {event_rules.LAST_DAY: max([self.window.last, *known])})
+        last = max([self.window.last, *known])
+        bind(connection, {event_rules.LAST_DAY: last, FIRST_DAY: self.reading.first_day})
         days = set(self.window)
         if self.changed is not None:
             days = {day for day in days if day in self.changed or day not in known}
@@ -309,18 +301,17 @@ class _EventLoad:
     def _folder_dates(self, days: Collection[date]) -> frozenset[date]:
         """Return the dates of the folders that contain the rows for the given days."""
         found = {file.folder_date for file in self.source_input.files if file.folder_date}
-        return frozenset(day for day in found if max(day, self.first_partition) in days)
+        return frozenset(day for day in found if max(day, self.reading.first_day) in days)
 
     def _partition(self, day: str) -> str:
         """Return the SQL expression for a day's partition."""
-        return f"greatest({day}, DATE '{self.first_partition}')"
+        return f"greatest({day}, DATE '{self.reading.first_day}')"
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
         """Return an expression's SQL. The expression is compiled unless its SQL is cached."""
         given = (
             self.reads_only_its_days,
             self.reading,
-            self.first_partition,
             bool(self.held),
             *depends_on,
         )
@@ -340,7 +331,6 @@ class _EventLoad:
             bronze_product_catalog.TABLE.relation,
             bronze_subscription_events.TABLE.relation,
             reading=self.reading,
-            first_partition=self.first_partition,
             only_product=self._only_product(connection),
             held_days=_HELD_TABLE if self.held else None,
             aliases=merging_aliases(connection),
@@ -401,7 +391,7 @@ class _EventLoad:
         classified = self._of_loaded_days(classified)
         if self.held:
             stored = bronze_events.TABLE.relation
-            day = bronze_events.not_before(stored.event_date, self.first_partition)
+            day = bronze_events.not_before(stored.event_date)
             stored = stored.semi_join(_HELD_TABLE, day == _HELD_TABLE.day)
             is_held = classified.event_id.isin(stored.event_id) & classified[REASON].isnull()
             reason = ibis.ifelse(is_held, HELD_BACK, classified[REASON])
@@ -423,10 +413,8 @@ class _EventLoad:
 
         def dated() -> ir.Table:
             read = event_rules.read_events(rows, bronze_events.TABLE, self.reading)
-            dates = bronze_events.partition_date(
-                read.folder_date, read.event_date, self.first_partition
-            )
-            hashed = _hashed(malformed, self.first_partition)
+            dates = bronze_events.partition_date(read.folder_date, read.event_date)
+            hashed = _hashed(malformed)
             return read.select(partition_date=dates).union(hashed.select("partition_date"))
 
         dates = self._select("partition_dates", dated, _staged(rows))
@@ -444,12 +432,7 @@ class _EventLoad:
         """Return the days in the window whose rows differ from the ledger."""
         digests = self._select(
             "digests",
-            lambda: day_digests(
-                rows,
-                malformed,
-                reading=self.reading,
-                first_partition=self.first_partition,
-            ),
+            lambda: day_digests(rows, malformed, reading=self.reading),
             _staged(rows),
         )
         temporary_table(connection, _DIGESTS, digests)
@@ -471,9 +454,7 @@ class _EventLoad:
 
         def here() -> ir.Table:
             read = event_rules.read_events(rows, bronze_events.TABLE, self.reading)
-            placed = bronze_events.partition_date(
-                read.folder_date, read.event_date, self.first_partition
-            )
+            placed = bronze_events.partition_date(read.folder_date, read.event_date)
             return _of_days(read.select("event_id", partition_date=placed)).select("event_id")
 
         staged = self._select("ids", here, _staged(rows))
@@ -504,7 +485,7 @@ class _EventLoad:
         malformed = temporary_relation(connection, "events_malformed")
 
         def read() -> ir.Table:
-            unreadable = _of_days(_hashed(malformed, self.first_partition))
+            unreadable = _of_days(_hashed(malformed))
             return digests_by_day(hashes.union(unreadable))
 
         # At this point, all accepted events are stored in the partitions for their dates.
@@ -550,7 +531,7 @@ class _EventLoad:
             connection,
             f"SELECT * FROM {_ENTRIES}",
             self.source_input,
-            self.first_partition,
+            self.reading.first_day,
             self.files_listed_on,
         )
 
@@ -686,11 +667,6 @@ def _of_days(rows: ir.Table) -> ir.Table:
     return rows.semi_join(_DAYS_TABLE, rows.partition_date == _DAYS_TABLE.day)
 
 
-def _dated(malformed: ir.Table, first_partition: date) -> ir.Table:
-    partition = bronze_events.not_before(malformed.folder_date, first_partition)
-    return malformed.mutate(partition_date=partition)
-
-
-def _hashed(malformed: ir.Table, first_partition: date) -> ir.Table:
-    dated = _dated(malformed, first_partition)
+def _hashed(malformed: ir.Table) -> ir.Table:
+    dated = malformed.mutate(partition_date=bronze_events.not_before(malformed.folder_date))
     return dated.select("partition_date", **{HASH: malformed_hash(dated)})

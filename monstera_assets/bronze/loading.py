@@ -36,7 +36,7 @@ from monstera_assets.warehouse.batches import (
     temporary_view,
 )
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets.warehouse.query_cache import QueryCache
+from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote
 
@@ -46,6 +46,12 @@ _KNOWN = {
     "product": "bronze.bronze_product_catalog",
 }
 _SIMILAR = "regexp_replace(lower(trim({})), '[.]0+$', '')"
+
+
+def open_queries() -> QueryCache:
+    """Open the cache of queries on sources. A query's name covers the settings that it depends on."""
+    return open_cache("source")
+
 
 Classify = Callable[..., ir.Table]
 """A function that classifies staged rows."""

@@ -8,7 +8,8 @@ values with the raw values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date
 
 import ibis
@@ -16,6 +17,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.local_time import local_date, local_midnight
+from monstera_assets.lifecycle.expressions import parameter
 
 SUBSCRIPTION_TIERS = ("trial", "starter", "professional", "enterprise")
 NULL_WORDS = ("NULL", "\\N", "null", "None", "NaN", "NaT")
@@ -52,6 +54,19 @@ def _ends_with(text: str, end: str) -> bool: ...
 def _bytes(text: str) -> int: ...
 
 
+Step = Callable[[ir.Value, ir.Value], ir.Value]
+"""Returns the next value, given the value so far (at first the raw value) and the raw value."""
+
+
+FIRST_DAY = "first_partition"
+"""The query parameter for the first partition."""
+
+
+def first_partition() -> ir.DateScalar:
+    """Return the first partition."""
+    return parameter(FIRST_DAY, "date")
+
+
 @dataclass(frozen=True)
 class Reading:
     """Rules for reading values.
@@ -59,7 +74,8 @@ class Reading:
     Args:
         earliest: the earliest accepted date.
         timezone: the IANA name of the time zone that defines calendar days.
-        first_day: the first partition.
+        first_day: the first partition. Queries read it from the parameter `FIRST_DAY`, so that sources
+            with different first days have the same queries.
         null_words: values that are read as null, in addition to empty strings.
         tiers: the known subscription tiers, from lowest to highest.
         delimiter: the delimiter in CSV files, or None to detect each file's delimiter.
@@ -67,7 +83,7 @@ class Reading:
 
     earliest: date = date(1990, 1, 1)
     timezone: str = "UTC"
-    first_day: date = date(1990, 1, 1)
+    first_day: date = field(default=date(1990, 1, 1), repr=False)  # `repr` is the key of queries
     null_words: tuple[str, ...] = NULL_WORDS
     tiers: tuple[str, ...] = SUBSCRIPTION_TIERS
     delimiter: str | None = None
@@ -87,15 +103,28 @@ class Reading:
 
     def value(self, raw: ir.Value, dtype: dt.DataType) -> ir.Value:
         """Convert a value to a type, or an invalid value to null. Strings must come from `text`."""
+        value = raw
+        for step in self.steps(raw.type(), dtype):
+            value = step(value, raw)
+        return value
+
+    def steps(self, given: dt.DataType, dtype: dt.DataType) -> list[Step]:
+        """Return the steps that convert a value from one type to another (see `value`).
+
+        A step may use the value several times. If each step's result is a column, the SQL of the value
+        is not repeated.
+        """
         dtype = dtype.copy(nullable=True)
+        if dtype.is_timestamp():
+            return self._to_timestamp(given)
+        if dtype.is_date():
+            return self._to_date(given)
+        return [lambda raw, _: self._plain(raw, dtype)]
+
+    def _plain(self, raw: ir.Value, dtype: dt.DataType) -> ir.Value:
         if dtype.is_string():
             return raw.cast("string")
-        if raw.type().is_string():
-            raw = raw.strip()
-        if dtype.is_timestamp():
-            return self._timestamp(raw)
-        if dtype.is_date():
-            return self._date(raw)
+        raw = _stripped(raw)
         if dtype.is_boolean() and raw.type().is_string():
             return raw.re_replace(r"^([01])\.0$", r"\1").try_cast(dtype)
         if dtype.is_integer() and not raw.type().is_integer():
@@ -115,7 +144,7 @@ class Reading:
     @property
     def first_moment(self) -> ir.TimestampValue:
         """The UTC time at which the first partition starts."""
-        return self.local_midnight(ibis.literal(self.first_day))
+        return self.local_midnight(first_partition())
 
     def trusted_date(self, moment: ir.TimestampValue) -> ir.DateValue:
         """Return a UTC time's local date, or null if the time is null or before `earliest`."""
@@ -128,41 +157,44 @@ class Reading:
         text = text.re_replace(rf'(:\s*)"\s*({words}|)\s*"', r"\1null")
         return ibis.ifelse(has_at_sign(text), without_addresses(text), text)
 
-    def _timestamp(self, raw: ir.Value) -> ir.TimestampValue:
-        dtype = raw.type()
-        if dtype.is_date():
-            return _finite(self.local_midnight(_finite(raw)))
-        if dtype.is_timestamp():
-            moment = raw.cast("timestamp('UTC')") if dtype.timezone else raw
-            return _finite(moment.cast("timestamp"))
-        if dtype.is_numeric():
-            return _finite(_of_epoch(raw))
-        text = raw.cast("string")
+    def _to_timestamp(self, given: dt.DataType) -> list[Step]:
+        if given.is_date():
+            return [_finite, lambda day, _: self.local_midnight(day), _finite]
+        if given.is_timestamp():
+            zone = "timestamp('UTC')" if given.timezone else "timestamp"
+            return [lambda raw, _: raw.cast(zone).cast("timestamp"), _finite]
+        if given.is_numeric():
+            return [lambda raw, _: _of_epoch(raw), _finite]
+        return [lambda raw, _: self._written(_stripped(raw).cast("string")), _finite]
+
+    def _written(self, text: ir.StringValue) -> ir.TimestampValue:
         odd = (
             text.re_replace(_ZULU, "+00").re_replace(_SPACE_BEFORE_OFFSET, r"\1").replace(",", ".")
         )
-        return _finite(
-            ibis.cases(
-                (text.re_search(_MOMENT), _moment(text)),
-                (text.re_search(_DAY), self.local_midnight(text.try_cast("date"))),
-                (text.re_search(_EPOCH), _of_epoch(text)),
-                (text.re_search(_ODD_MOMENT), _moment(odd)),
-            )
+        return ibis.cases(
+            (text.re_search(_MOMENT), _moment(text)),
+            (text.re_search(_DAY), self.local_midnight(text.try_cast("date"))),
+            (text.re_search(_EPOCH), _of_epoch(text)),
+            (text.re_search(_ODD_MOMENT), _moment(odd)),
         )
 
-    def _date(self, raw: ir.Value) -> ir.DateValue:
-        dtype = raw.type()
-        if dtype.is_date():
-            return _finite(raw)
-        moment = self._timestamp(raw)
-        # A midnight time without an offset represents a date.
-        if dtype.is_string():
-            is_date, written = raw.re_search(_MIDNIGHT), raw.substr(0, 10).try_cast("date")
-        elif dtype.is_timestamp() and not dtype.timezone:
-            is_date, written = moment == moment.truncate("D"), moment.date()
-        else:
-            return self.local_date(moment)
-        return _finite(ibis.ifelse(is_date, written, self.local_date(moment)))
+    def _to_date(self, given: dt.DataType) -> list[Step]:
+        if given.is_date():
+            return [_finite]
+        to_moment = self._to_timestamp(given)
+        if not (given.is_string() or (given.is_timestamp() and not given.timezone)):
+            return [*to_moment, lambda moment, _: self.local_date(moment)]
+
+        def day(moment: ir.TimestampValue, raw: ir.Value) -> ir.DateValue:
+            # A midnight time without an offset represents a date.
+            if given.is_string():
+                text = raw.strip()
+                is_date, written = text.re_search(_MIDNIGHT), text.substr(0, 10).try_cast("date")
+            else:
+                is_date, written = moment == moment.truncate("D"), moment.date()
+            return ibis.ifelse(is_date, written, self.local_date(moment))
+
+        return [*to_moment, day, _finite]
 
 
 def _moment(text: ir.StringValue) -> ir.TimestampValue:
@@ -205,7 +237,11 @@ def _of_epoch(raw: ir.Value) -> ir.TimestampValue:
     )
 
 
-def _finite(value: ir.Value) -> ir.Value:
+def _stripped(raw: ir.Value) -> ir.Value:
+    return raw.strip() if raw.type().is_string() else raw
+
+
+def _finite(value: ir.Value, _: ir.Value) -> ir.Value:
     # DuckDB also accepts 'infinity' and years outside the range from 1 through 9999.
     return ibis.ifelse(value.year().between(1, 9999), value, None)
 

@@ -63,15 +63,32 @@ def typed(
     texts = renamed.mutate(
         **{f"text_{source}": reading.text(renamed[f"raw_{source}"]) for source in read.values()}
     )
-    values = {
-        column.name: reading.value(
-            texts[f"{'text' if rows[source].type().is_string() else 'raw'}_{source}"], column.dtype
-        )
+    given = {
+        column: f"{'text' if rows[source].type().is_string() else 'raw'}_{source}"
         for column, source in read.items()
     }
-    return texts.mutate(**values).rename(
+    values = with_values(texts, given, reading)
+    return values.rename(
         source_file="raw_source_file", folder_date="raw_folder_date", row_number="raw_row_number"
     )
+
+
+def with_values(rows: ir.Table, given: Mapping[Column, str], reading: Reading) -> ir.Table:
+    """Add columns with the declared types, converted from other columns. Strings come from `text`."""
+    of_column = {
+        column: reading.steps(rows[name].type(), column.dtype) for column, name in given.items()
+    }
+    for number in range(max(map(len, of_column.values()), default=0)):
+        rows = rows.mutate(
+            **{
+                column.name: steps[number](
+                    rows[column.name if number else given[column]], rows[given[column]]
+                )
+                for column, steps in of_column.items()
+                if number < len(steps)
+            }
+        )
+    return rows
 
 
 def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:

@@ -20,6 +20,7 @@ Days are represented as numbers (see `intervals`).
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 import ibis
 import ibis.expr.types as ir
@@ -315,7 +316,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table, policy: LifecycleP
         The columns of `_account_facts` with `step` (the row's position among the account's rows) and
         `renews` (whether a version has a later renewal date than the version before).
     """
-    facts = _account_facts(subscription_events, policy)
+    facts = materialized(_account_facts(subscription_events, policy))
     firsts = facts.select("account_id", "first_subscription").distinct()
     paid = one_row_per_entity(accounts, ["account_id", "first_paid_at", "first_paid_date"])
     paid = paid.filter(paid.first_paid_at.notnull())
@@ -498,6 +499,7 @@ def _lives(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     return left_joined(steps.drop("resumes"), ends, on=_LIFE)
 
 
+@lru_cache(maxsize=8)  # several tables and queries read the same expression
 def _effective_steps(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
@@ -615,6 +617,7 @@ def _effective_steps(
 # ---------------------------------------------------------------- the contract of each account
 
 
+@lru_cache(maxsize=8)  # several tables and queries read the same expression
 def _contract(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:

@@ -92,8 +92,12 @@ def folded(
 
 
 def materialized(rows: ir.Table) -> ir.Table:
-    """Mark an intermediate table that is read several times so that it is computed only once."""
-    return rows.view()
+    """Mark an intermediate table that is read several times so that it is computed only once.
+
+    Equal tables are one table, even if they are built and marked twice.
+    """
+    # `rows.view()` would number each reference, so that equal tables would differ.
+    return ops.SelfReference(rows.op(), identifier=0).to_expr()
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:

@@ -36,7 +36,13 @@ from monstera_assets.bronze import (
     load_entities,
 )
 from monstera_assets.bronze.aliases import merging_aliases
-from monstera_assets.bronze.loading import raw_columns, stage, staged_events, with_details
+from monstera_assets.bronze.loading import (
+    open_queries,
+    raw_columns,
+    stage,
+    staged_events,
+    with_details,
+)
 from monstera_assets.bronze.reading import Reading, without_addresses
 from monstera_assets.bronze.remedies import remedy
 from monstera_assets.bronze.validation import (
@@ -70,7 +76,7 @@ from monstera_assets.source.reader import (
 from monstera_assets.warehouse.batches import count_rows, temporary_relation
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import QueryCache, open_cache
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.windows import DateWindow, windows_of
 from monstera_assets.warehouse.writer import prepare
 
@@ -160,7 +166,7 @@ def _load(
     errors: dict[str, SourceError],
 ) -> None:
     """Load all readable inputs. Remove unreadable inputs and record their errors."""
-    queries = open_cache("source check")
+    queries = open_queries()
     for table in (bronze_rejected_events.TABLE, bronze_rejected_entities.TABLE):
         prepare(connection, table)
 
@@ -212,7 +218,6 @@ def _load_events(
         bronze_product_catalog.TABLE.relation,
         bronze_subscription_events.TABLE.relation,
         reading=read,
-        first_partition=read.first_day,
         aliases=merging_aliases(connection),
     )
     staged = (rows.get_name(), rows.schema(), read, rules.aliases is None)

@@ -37,8 +37,8 @@ from monstera_assets.bronze import (
 from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
 from monstera_assets.bronze.forgotten import FORGOTTEN
-from monstera_assets.bronze.loading import staged_events
-from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.loading import open_queries, staged_events
+from monstera_assets.bronze.reading import FIRST_DAY, Reading
 from monstera_assets.bronze.row_digests import NO_ROWS
 from monstera_assets.bronze.validation import HELD_BACK, REASON
 from monstera_assets.operations.partitions import available_partitions
@@ -51,7 +51,6 @@ from monstera_assets.warehouse.compiler import bind
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -61,7 +60,6 @@ from monstera_assets.warehouse.writer import prepare, quote, require_table
 _EVENTS = "events"
 _DAYS_NOW = "compared_days"
 _CANDIDATE = "candidate"
-_CACHE = "source comparison"
 
 Prints = Mapping[str, tuple[FileFingerprint, ...]]
 
@@ -450,18 +448,18 @@ def _digest_days(
     days: DateWindow,
 ) -> None:
     reads = reading(settings, days.first)
-    queries = open_cache(_CACHE)
+    queries = open_queries()
     rows, malformed, _ = staged_events(connection, source_input, reads, queries, copy=False)
-    bind(connection, {event_rules.LAST_DAY: days.last})
+    bind(connection, {event_rules.LAST_DAY: days.last, FIRST_DAY: days.first})
 
     def digests() -> ir.Table:
-        found = load_events.day_digests(rows, malformed, reading=reads, first_partition=days.first)
+        found = load_events.day_digests(rows, malformed, reading=reads)
         return found.select(
             day=found.partition_date, size=found.rows_read, content=found.rows_digest
         )
 
     select = queries.select(
-        "source_comparison.digests", digests, rows.get_name(), rows.schema(), reads, days.first
+        "source_comparison.digests", digests, rows.get_name(), rows.schema(), reads
     )
     temporary_table(connection, _DAYS_NOW, select)
 
@@ -528,7 +526,7 @@ def _compare_entities(
             return f"{quote(warehouse)}.{table.qualified_name}"
 
         load_entities.entity_batch(
-            inputs, reads, open_cache(_CACHE), days, restate_from=restate_from, loaded=stored
+            inputs, reads, open_queries(), days, restate_from=restate_from, loaded=stored
         ).write(connection, None)
         held = _held_rows(connection)
         effect = entity_effect(

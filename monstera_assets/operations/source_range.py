@@ -24,9 +24,9 @@ from monstera_assets.bronze import (
     load_entities,
 )
 from monstera_assets.bronze.aliases import merging_aliases
-from monstera_assets.bronze.loading import raw_columns, stage
+from monstera_assets.bronze.loading import open_queries, raw_columns, stage
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.bronze.validation import REASON
+from monstera_assets.bronze.validation import REASON, with_values
 from monstera_assets.lifecycle.expressions import Window, window_parameters
 from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.settings import Settings
@@ -37,7 +37,7 @@ from monstera_assets.source.reader import explain_failure
 from monstera_assets.warehouse.compiler import bind
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.layout import create_bookkeeping
-from monstera_assets.warehouse.query_cache import QueryCache, open_cache
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -69,7 +69,7 @@ def source_range(settings: Settings) -> DateWindow:
         SourceError: If the source cannot be read or has no accepted rows.
     """
     inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
-    queries = open_cache("source range")
+    queries = open_queries()
     config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
     with duckdb.connect(config=dict(config)) as connection:
         create_bookkeeping(connection)
@@ -116,7 +116,6 @@ class _EventDays:
             bronze_product_catalog.TABLE.relation,
             bronze_subscription_events.TABLE.relation,
             reading=reads,
-            first_partition=reads.earliest,
             aliases=merging_aliases(connection),
         )
 
@@ -137,7 +136,7 @@ class _EventDays:
             return sorted(day for day in days if day >= self._rules.reading.earliest)
 
         def days_of(rows: ir.Table) -> ir.Table:
-            return rows.select(day=self._day(rows)).distinct()
+            return self._with_day(rows).select("day").distinct()
 
         found = self._fetch(self._input, "days", days_of)
         return sorted(day for day in found if day is not None)
@@ -152,8 +151,9 @@ class _EventDays:
                     rows.timestamp >= days_earlier(_WINDOW.first, _LONGEST_OFFSET),
                     rows.timestamp <= days_earlier(_WINDOW.last, -1 - _LONGEST_OFFSET),
                 )
-            rows = rows.filter(self._day(rows).between(_WINDOW.first, _WINDOW.last))
-            rows = self._rules.of_single(rows)
+            dated = self._with_day(rows)
+            dated = dated.filter(dated.day.between(_WINDOW.first, _WINDOW.last))
+            rows = self._rules.of_single(dated.select(*rows.columns))
             accepted = rows[REASON].isnull()
             days = rows.filter(accepted).event_date
             return rows.filter(accepted).aggregate(day=days.max() if latest else days.min())
@@ -166,10 +166,14 @@ class _EventDays:
         [day] = self._fetch(files, "last" if latest else "first", end)
         return day
 
-    def _day(self, rows: ir.Table) -> ir.DateValue:
-        reads, dtype = self._rules.reading, bronze_events.TABLE.relation.event_timestamp.type()
-        text = reads.text(rows.timestamp) if rows.timestamp.type().is_string() else rows.timestamp
-        return reads.trusted_date(reads.value(text, dtype))
+    def _with_day(self, rows: ir.Table) -> ir.Table:
+        """Add `day`, the local date of each row."""
+        reads = self._rules.reading
+        moment = next(c for c in bronze_events.TABLE.columns if c.name == "event_timestamp")
+        is_text = rows.timestamp.type().is_string()
+        rows = rows.mutate(given_time=reads.text(rows.timestamp) if is_text else rows.timestamp)
+        rows = with_values(rows, {moment: "given_time"}, reads)
+        return rows.mutate(day=reads.trusted_date(rows.event_timestamp))
 
     def _fetch(
         self,

@@ -266,7 +266,12 @@ def account_states_recomputed_from_facts(
         on=["account_id"],
     )
     counts = ("active_seats", "products_active", "events_recent", "events_previous")
-    a = a.mutate({name: a[name].fill_null(0) for name in counts})
+    # Each of these mutations keeps the SQL of a value from being repeated wherever it is used.
+    a = a.mutate(
+        {name: a[name].fill_null(0) for name in counts},
+        rank=_rank(a.tier, policy),
+        rank_then=_rank(a.tier_then, policy),
+    )
     is_paid, is_lapsed = a.phase == "paid", a.phase == "lapsed"
     never_paid = a.phase == "never_paid"
     age, days_lapsed, days_paid, days_since_return, quiet = (
@@ -280,7 +285,7 @@ def account_states_recomputed_from_facts(
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
     # Contracts are compared by revenue, then by tier, then by seats. A value that is missing from
     # either contract counts as equal.
-    rank, rank_then = (_rank(tier, policy) for tier in (a.tier, a.tier_then))
+    rank, rank_then = a["rank"], a.rank_then
     ranked = rank.notnull() & rank_then.notnull()
     counted = (a.seats > 0).fill_null(False) & (a.seats_then > 0).fill_null(False)
     contract = ibis.struct(
@@ -298,50 +303,53 @@ def account_states_recomputed_from_facts(
         }
     )
     was_paid = a.revenue_then.notnull()
-    state = ibis.cases(
-        (is_paid & (a.halted == a.live), AccountState.FROZEN),
-        (never_paid & (age <= policy.trial_days), AccountState.TRIAL),
-        (never_paid, AccountState.CHURNED),
-        (is_lapsed & (days_lapsed >= policy.churn_days), AccountState.CHURNED),
-        (is_lapsed, AccountState.AT_RISK),
-        (days_since_return <= policy.reactivated_days, AccountState.REACTIVATED),
-        (days_paid <= policy.onboarding_days, AccountState.NEW_PAID),
-        (pending | (a.halted > 0), AccountState.AT_RISK),
-        (utilization < 30, AccountState.AT_RISK),
-        (renews_soon & (utilization < 50), AccountState.AT_RISK),
-        (halved, AccountState.AT_RISK),
-        (was_paid & (contract < contract_then), AccountState.CONTRACTING),
-        (was_paid & (contract > contract_then), AccountState.EXPANDING),
-        ((days_paid > 90) & a.is_new_in_a_product, AccountState.EXPANDING),
-        (days_paid <= policy.new_paid_days, AccountState.NEW_PAID),
-        else_=AccountState.ACTIVE,
+    a = a.mutate(
+        state=ibis.cases(
+            (is_paid & (a.halted == a.live), AccountState.FROZEN),
+            (never_paid & (age <= policy.trial_days), AccountState.TRIAL),
+            (never_paid, AccountState.CHURNED),
+            (is_lapsed & (days_lapsed >= policy.churn_days), AccountState.CHURNED),
+            (is_lapsed, AccountState.AT_RISK),
+            (days_since_return <= policy.reactivated_days, AccountState.REACTIVATED),
+            (days_paid <= policy.onboarding_days, AccountState.NEW_PAID),
+            (pending | (a.halted > 0), AccountState.AT_RISK),
+            (utilization < 30, AccountState.AT_RISK),
+            (renews_soon & (utilization < 50), AccountState.AT_RISK),
+            (halved, AccountState.AT_RISK),
+            (was_paid & (contract < contract_then), AccountState.CONTRACTING),
+            (was_paid & (contract > contract_then), AccountState.EXPANDING),
+            ((days_paid > 90) & a.is_new_in_a_product, AccountState.EXPANDING),
+            (days_paid <= policy.new_paid_days, AccountState.NEW_PAID),
+            else_=AccountState.ACTIVE,
+        )
     )
     recency = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
-    scores = {
-        "seat_utilization_score": ibis.least(
-            100.0, _percent(a.active_seats, a.seats_today).fill_null(100.0)
-        ),
-        "product_breadth_score": 100.0
+    a = a.mutate(
+        seat_utilization_pct=_percent(a.active_seats, a.seats_today),
+        product_breadth_score=100.0
         * ibis.least(1.0, a.products_active / ibis.literal(float(policy.breadth_target))),
-        "recent_activity_score": ibis.cases(
+        recent_activity_score=ibis.cases(
             *((quiet <= days, score) for days, score in recency), else_=0.0
         ),
-        "contract_status_score": ibis.cases(
-            (state == AccountState.CHURNED, 0.0),
-            ((state == AccountState.FROZEN) | is_lapsed, 25.0),
-            ((state == AccountState.TRIAL) | pending, 50.0),
+        contract_status_score=ibis.cases(
+            (a.state == AccountState.CHURNED, 0.0),
+            ((a.state == AccountState.FROZEN) | is_lapsed, 25.0),
+            ((a.state == AccountState.TRIAL) | pending, 50.0),
             (renews_soon, 75.0),
             else_=100.0,
         ),
-    }
-    health = sum((score / 4 for score in scores.values()), ibis.literal(0.0))
+    )
+    a = a.mutate(seat_utilization_score=ibis.least(100.0, a.seat_utilization_pct.fill_null(100.0)))
+    scores = (
+        *("seat_utilization_score", "product_breadth_score"),
+        *("recent_activity_score", "contract_status_score"),
+    )
+    a = a.mutate(health_score=sum((a[name] / 4 for name in scores), ibis.literal(0.0)))
     bands = zip(HealthBand, (90, 70, 50, 30, 0), strict=True)
     expected = a.select(
-        "account_id",
-        "active_seats",
-        "products_active",
+        *("account_id", "active_seats", "products_active"),
         snapshot_date=day,
-        state=state,
+        state=a.state,
         subscription_tier=a.tier,
         total_seats=a.seats_today,
         monthly_recurring_revenue=a.revenue,
@@ -349,14 +357,14 @@ def account_states_recomputed_from_facts(
         days_to_renewal=to_renewal,
         is_paid=is_paid,
         frozen_reason=ibis.cases(
-            (state != AccountState.FROZEN, None),
+            (a.state != AccountState.FROZEN, None),
             (a.failures > 0, FrozenReason.PAYMENT_DUNNING),
             else_=a.pause_reason,
         ),
-        seat_utilization_pct=_percent(a.active_seats, a.seats_today),
-        health_score=health,
-        health_band=ibis.cases(*((health >= least, str(band)) for band, least in bands)),
-        **scores,
+        seat_utilization_pct=a.seat_utilization_pct,
+        health_score=a.health_score,
+        health_band=ibis.cases(*((a.health_score >= least, str(band)) for band, least in bands)),
+        **{name: a[name] for name in scores},
     )
     history = silver_account_state_history.rename(state="current_state", since="state_since")
     expected, history = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -199,28 +201,34 @@ def _batch_of(name: str, facts: PartitionedByKey) -> ops.Node:
 
 
 def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
-    stages: list[str] = []
     # Plain tables do not need a stage.
     shared = {
         mark.parent
         for mark in marks
         if isinstance(mark, _MARKS) and not isinstance(mark.parent, ops.PhysicalTable)
     }
+    if not shared:
+        return _compile(root)
+    stages: dict[str, str] = {}
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
         """Rebuild a node from its rewritten inputs, and replace a shared node with a stage's table."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten
-        name = f"stage_{len(stages) + 1}"
-        stages.append(f"{name} AS MATERIALIZED ({_compile(rewritten)})")
+        select = _compile_stage(rewritten)
+        # The name depends only on the stage, so that several queries share its SQL.
+        name = f"stage_{hashlib.sha256(select.encode()).hexdigest()[:16]}"
+        stages[name] = select
         return ops.UnboundTable(name=name, schema=rewritten.schema)
 
-    if not shared:
-        return _compile(root)
     # Make one pass from the leaves to the root so that each stage reads only earlier stages.
     last = root.replace(rewrite)
-    return f"WITH {', '.join(stages)} SELECT * FROM ({_compile(last)})"
+    named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in stages.items())
+    query = f"WITH {named} SELECT * FROM ({_compile(last)})"
+    for number, name in enumerate(stages, start=1):
+        query = query.replace(name, f"stage_{number}")
+    return query
 
 
 @contextmanager
@@ -237,6 +245,11 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@lru_cache(maxsize=256)
+def _compile_stage(node: ops.Node) -> str:
+    return _compile(node)
 
 
 def _compile(node: ops.Node) -> str:

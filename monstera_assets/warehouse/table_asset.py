@@ -142,6 +142,27 @@ class TableAsset:
         """Whether the function has a `policy` parameter."""
         return "policy" in inspect.signature(self.function).parameters
 
+    def depends_on_policy(self, assets: Mapping[str, "TableAsset"]) -> bool:
+        """Whether the query reads the policy, or may read it to compute earlier days of an input."""
+        return self.reads_policy or any(
+            self._computes_earlier_days_of(name, assets) for name in self.inputs
+        )
+
+    def query_name(self, timezone: str, *, opening: bool = False) -> str:
+        """Return the name of the table's query, with the time zone if the query may depend on it.
+
+        Args:
+            timezone: the time zone that defines days.
+            opening: whether the query computes input days before the first partition.
+        """
+        reads_timezone = opening or "timezone" in inspect.signature(self.function).parameters
+        parts = (
+            self.table.name,
+            *(("opening",) if opening else ()),
+            *((timezone.replace("/", "."),) if reads_timezone else ()),
+        )
+        return ".".join(parts)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the pure function directly, as in unit tests. Convert a `DateWindow` to literals."""
         window = kwargs.get("window")
@@ -240,8 +261,8 @@ class TableAsset:
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries. If the function has a `policy` parameter, the cache
-                must contain queries for that policy.
+            queries: the cache of compiled queries. If the query depends on the policy, the cache must
+                contain queries for that policy.
             timezone: the time zone that defines days.
             assets: all table assets by name, which are used to compute days before the first
                 partition.
@@ -267,7 +288,7 @@ class TableAsset:
                 return Computed(rows, previews=previews) if is_of_one_table else rows
             earlier = assets if self._reads_before_first_partition(tables, window) else None
             query = known.get(
-                f"{self.table.name}.opening" if earlier else self.table.name,
+                self.query_name(timezone, opening=earlier is not None),
                 lambda: self.query(
                     {name: tables[name].table for name in self.inputs}, policy, timezone, earlier
                 ),

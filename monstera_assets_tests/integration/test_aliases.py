@@ -17,6 +17,7 @@ from rich.console import Console
 
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import table_assets, tables
 from monstera_assets.operations.run_plan import run_tags
@@ -29,7 +30,6 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import Graph, assert_same
@@ -83,11 +83,9 @@ class Loads:
         for name, rows in inputs.items():
             write_rows(self.source / f"{name}.csv", rows)
         found, window = discover_source(self.source), DateWindow(FIRST, date(2025, 6, last))
-        queries = open_cache("tests")
+        queries = open_queries()
         entities = entity_load(found, READING, queries, window)
-        events = event_batch(
-            found, window=window, first_partition=FIRST, reading=READING, queries=queries
-        )
+        events = event_batch(found, window=window, reading=READING, queries=queries)
         for batch, days in ((entities, None), (events, window)):
             with (
                 connect(str(self.database), connection_config(threads=2)) as connection,

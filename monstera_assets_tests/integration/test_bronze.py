@@ -37,13 +37,13 @@ from monstera_assets.bronze import (
 )
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE, event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import tables
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.tables import Layer
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -429,7 +429,7 @@ def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _load_entities(database: Path, source: Path, reading: Reading = READING) -> None:
     with _opened(database) as connection, writer.transaction(connection):
-        entity_batch(discover_source(source), reading, open_cache("tests")).write(connection, None)
+        entity_batch(discover_source(source), reading, open_queries()).write(connection, None)
 
 
 def _load_events(
@@ -439,9 +439,8 @@ def _load_events(
     batch = event_batch(
         inputs,
         window=window,
-        first_partition=FIRST,
         reading=reading,
-        queries=open_cache("tests"),
+        queries=open_queries(),
     )
     with _opened(database) as connection, writer.transaction(connection):
         batch.write(connection, window)

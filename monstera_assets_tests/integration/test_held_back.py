@@ -13,6 +13,7 @@ import pytest
 
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import tables
 from monstera_assets.operations.forget import forget_person
@@ -22,7 +23,6 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.changing_source import ChangingSource
 from monstera_assets_tests.integration.example_runs import ENTITIES, assert_same
@@ -94,14 +94,13 @@ class Company:
         found, reading = discover_source(self.source), Reading(first_day=FIRST)
         if changes.rebuild is None:
             return changes
-        queries = open_cache("tests")
+        queries = open_queries()
         entities = entity_load(
             found, reading, queries, changes.rebuild, restate_from=changes.restate_from
         )
         events = event_batch(
             found,
             window=changes.rebuild,
-            first_partition=FIRST,
             reading=reading,
             changed=changes.load,
             held=[DateWindow(day, day) for day in changes.held.event_days],

@@ -15,6 +15,7 @@ import pytest
 
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import CHANGED_DAYS, event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.run_plan import describe_changes, run_tags
@@ -24,7 +25,6 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.source_changes import Cause, note_change, out_of_date
 from monstera_assets.warehouse.windows import DateWindow, as_text, from_text
 from monstera_assets_tests.changing_source import ChangingSource
@@ -86,11 +86,10 @@ class Bronze:
         restate_from: date | None = None,
     ) -> Path:
         """Run the two loads of a run."""
-        found, queries = discover_source(self.source.folder), open_cache("tests")
+        found, queries = discover_source(self.source.folder), open_queries()
         events = event_batch(
             found,
             window=window,
-            first_partition=FIRST,
             reading=READING,
             changed=changed,
             held=held,
@@ -475,7 +474,7 @@ def test_events_are_loaded_again_if_a_run_ended_after_the_entities(tmp_path: Pat
     source.add_user(nth(139), user_id="newcomer")
     found = discover_source(source.folder)
     with connect(str(bronze.database), connection_config()) as connection:
-        entity_load(found, READING, open_cache("tests")).write(connection, None)
+        entity_load(found, READING, open_queries()).write(connection, None)
     changes = bronze.compare()
     assert changes.inputs == ()
     assert changes.load == (DateWindow(nth(139), CALENDAR.last),)

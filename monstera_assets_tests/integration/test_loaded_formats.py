@@ -11,11 +11,11 @@ import pytest
 
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.load_events import event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.windows import DateWindow
 
 SEEDS = Path(__file__).parents[2] / "seeds"
@@ -80,14 +80,12 @@ FORMS: dict[str, Write] = {
 
 def _loaded(source: Path, database: Path) -> dict[str, list[tuple[object, ...]]]:
     reading = Reading(first_day=DAYS.first)
-    inputs, queries = discover_source(source), open_cache("tests")
+    inputs, queries = discover_source(source), open_queries()
     with connect(str(database), connection_config(threads=1)) as connection:
         with writer.transaction(connection):
             entity_batch(inputs, reading, queries).write(connection, None)
         with writer.transaction(connection):
-            events = event_batch(
-                inputs, window=DAYS, first_partition=DAYS.first, reading=reading, queries=queries
-            )
+            events = event_batch(inputs, window=DAYS, reading=reading, queries=queries)
             events.write(connection, DAYS)
         found = {
             name: connection.execute(f"FROM bronze.bronze_{name} ORDER BY ALL").fetchall()

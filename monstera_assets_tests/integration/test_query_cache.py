@@ -15,13 +15,23 @@ import duckdb
 import ibis
 import pytest
 
-from monstera_assets.definitions import query_caches
-from monstera_assets.lifecycle.expressions import Window, parameter
+from monstera_assets.bronze.load_entities import entity_batch
+from monstera_assets.bronze.load_events import event_batch
+from monstera_assets.bronze.loading import open_queries
+from monstera_assets.bronze.reading import Reading
+from monstera_assets.definitions import query_caches, table_assets, tables
+from monstera_assets.lifecycle.expressions import Window, materialized, parameter
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
+from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import query_cache
 from monstera_assets.warehouse.compiler import Query, bind, compile_duckdb, compile_query
+from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
+from monstera_assets.warehouse.tables import register
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.command_line import SEEDS
 
 QUERY = Query("SELECT 1 AS one", {"one": "INTEGER"}, ("window_last_day",), {"f": "SELECT 2"}, "b")
 
@@ -166,6 +176,40 @@ def test_another_policy_concerns_the_queries_that_read_it() -> None:
     assert other[False].get("silver_table", never) == QUERY
 
 
+def test_queries_that_compute_earlier_days_depend_on_the_policy() -> None:
+    """Revenue before the first partition depends on the policy, but the table's function does not."""
+    for table in tables():
+        register(table)
+    assets = {asset.table.name: asset for asset in table_assets()}
+    overall = assets["gold_overall_metrics"]
+    relations = {table.name: table for table in tables()}
+    texts = {
+        overall.query(relations, LifecyclePolicy(dunning_days=days), assets=assets).select
+        for days in (20, 21)
+    }
+    assert len(texts) == 2
+    assert not overall.reads_policy
+    assert overall.depends_on_policy(assets)
+    names = {overall.query_name(zone, opening=True) for zone in ("UTC", "Asia/Tokyo")}
+    assert len(names) == 2
+
+
+def test_a_time_zone_concerns_the_queries_that_read_it() -> None:
+    assets = {asset.table.name: asset for asset in table_assets()}
+    names = {
+        zone: {name: asset.query_name(zone) for name, asset in assets.items()}
+        for zone in ("UTC", "Asia/Tokyo")
+    }
+    differing = {name for name in assets if names["UTC"][name] != names["Asia/Tokyo"][name]}
+    assert differing == {
+        "silver_account_current_state",
+        "silver_user_current_state",
+        "silver_user_product_states",
+        "gold_state_transition_metrics",
+    }
+    assert names["Asia/Tokyo"]["silver_user_current_state"].endswith(".Asia.Tokyo")
+
+
 def test_a_text_is_the_same_in_every_process() -> None:
     code = (
         "from monstera_assets.definitions import table_assets, tables\n"
@@ -212,3 +256,35 @@ def test_parameters_give_what_literals_give() -> None:
     # Parameters are replaced before planning, so the filter reaches the scan, as with literals.
     [(_, plan)] = connection.execute(f"EXPLAIN {query.select}").fetchall()
     assert "2025-01-03" in plan
+
+
+def test_equal_intermediate_tables_are_computed_once() -> None:
+    facts = ibis.table({"user_id": "string", "day": "int64"}, name="facts")
+
+    def latest() -> ibis.Table:
+        early = materialized(facts.filter(facts.day < 3))
+        return materialized(early.group_by("user_id").aggregate(latest=early.day.max()))
+
+    query = compile_duckdb(latest().inner_join(latest().rename(again="latest"), "user_id"))
+    assert query.count(" AS MATERIALIZED ") == 2
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE facts AS SELECT 'ada' AS user_id, range AS day FROM range(9)")
+    assert connection.execute(query).fetchall() == [("ada", 2, 2)]
+
+
+def test_sources_with_other_first_days_have_the_same_queries(home: Path) -> None:
+    """The seeds have 40 events. Those before the first day belong to its partition."""
+    inputs, last = discover_source(SEEDS), date(2025, 6, 30)
+    compiled = []
+    for first, days in ((date(2024, 7, 1), 365), (date(2025, 6, 1), 30)):
+        window = DateWindow(first, last, is_opening=True)
+        reading = Reading(first_day=first)
+        with duckdb.connect(config={**connection_config(threads=1)}) as connection:
+            create_bookkeeping(connection)
+            entity_batch(inputs, reading, open_queries()).write(connection, None)
+            events = event_batch(inputs, window=window, reading=reading, queries=open_queries())
+            events.write(connection, window)
+            counts = "SELECT count(*), sum(rows_read) FROM bronze.bronze_loads"
+            assert connection.execute(counts).fetchall() == [(days, 40)]
+        compiled.append({path.name for path in files(home)})
+    assert compiled[0] == compiled[1] != set()

@@ -13,6 +13,7 @@ from dagster._core.storage import tags
 from monstera_assets.bronze.held_back import RESTATE_FROM
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import CHANGED_DAYS, HELD_DAYS, event_batch
+from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.dashboards.asset import KEY
 from monstera_assets.definitions import build_definitions, table_assets, tables
@@ -24,7 +25,6 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.query_cache import open_cache
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import (
     PARTITION_TAG,
@@ -83,11 +83,9 @@ def load(request: dg.RunRequest | dg.SkipReason, settings: Settings) -> None:
     window = window_of_run(request.tags)
     assert window is not None
     found, reading = discover_source(settings.source), Reading(first_day=FIRST)
-    queries = open_cache("tests")
+    queries = open_queries()
     entities = entity_load(found, reading, queries, window)
-    events = event_batch(
-        found, window=window, first_partition=FIRST, reading=reading, queries=queries
-    )
+    events = event_batch(found, window=window, reading=reading, queries=queries)
     for batch, days in ((entities, None), (events, window)):
         with (
             connect(str(settings.database), connection_config(threads=1)) as connection,
