@@ -2,27 +2,39 @@
 """Time an import of PostHog-shaped events against a plain copy of the same rows.
 
 The copy writes the raw rows, with their properties, to zstd Parquet files partitioned by day. Both use
-the same connection settings. Run: `python benchmarks/import.py --events 2000000`.
+the same connection settings, and each runs in its own process, which also starts Python. Run:
+`python -m benchmarks.import --events 2000000 --runs 3`.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
 import shutil
-import time
+import sys
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import duckdb
 
-from monstera_assets.imports.importer import run_import
-from monstera_assets.settings import Settings
+from benchmarks.processes import Measured, in_duckdb, measure
 
 DAYS = 90
 USERS = 20_000
 FILES = 30
 
+_IMPORT = """
+import json, sys
+from pathlib import Path
+from monstera_assets.imports.importer import run_import
+from monstera_assets.settings import Settings
+folder, values = Path(sys.argv[1]), json.loads(sys.argv[2])
+report = run_import(Settings(
+    source=folder / "source", temp_directory=folder, memory_limit=values["memory_limit"],
+    threads=values["threads"], imports=({"kind": values["kind"], "path": values["path"]},)))
+print(dict(report.totals))
+"""
 _EVENTS = """
     SELECT printf('%08x-0000-7000-8000-%012x', i // 4096, i) AS uuid,
         ['$pageview', 'Document Created', 'Document Published', 'commentAdded', 'Board Created',
@@ -74,52 +86,70 @@ def generate(folder: Path, events: int) -> None:
         connection.execute(f"COPY ({query}) TO '{folder / 'persons' / 'all.parquet'}'")
 
 
-def copy(raw: Path, target: Path, memory_limit: str | None, threads: int | None) -> float:
-    """Return the seconds that a plain copy of the raw rows takes, partitioned by day."""
-    started = time.perf_counter()
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET temp_directory = '{target}.spill'")
-        if memory_limit:
-            connection.execute(f"SET memory_limit = '{memory_limit}'")
-        if threads:
-            connection.execute(f"SET threads = {threads}")
-        connection.execute(
-            f"COPY (SELECT *, timestamp::DATE AS day FROM '{raw / 'events' / '*.parquet'}') TO"
-            f" '{target}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"
-        )
-    return time.perf_counter() - started
+def copy_command(
+    raw: Path, target: Path, memory_limit: str | None, threads: int | None
+) -> list[str]:
+    """Return a command that copies the raw rows, partitioned by day."""
+    statements = ["SET TimeZone = 'UTC'", f"SET temp_directory = '{target}.spill'"]
+    if memory_limit:
+        statements.append(f"SET memory_limit = '{memory_limit}'")
+    if threads:
+        statements.append(f"SET threads = {threads}")
+    statements.append(
+        f"COPY (SELECT *, timestamp::DATE AS day FROM '{raw / 'events' / '*.parquet'}') TO"
+        f" '{target}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"
+    )
+    return in_duckdb(":memory:", *statements)
+
+
+def import_command(
+    raw: Path, folder: Path, memory_limit: str | None, threads: int | None
+) -> list[str]:
+    """Return a command that imports the raw files into `folder`/source."""
+    values = {"memory_limit": memory_limit, "threads": threads, "kind": "posthog", "path": str(raw)}
+    return [sys.executable, "-c", _IMPORT, str(folder), json.dumps(values)]
 
 
 def main() -> None:
-    """Print the seconds of a copy, of a first import and of an import without new files."""
+    """Print the medians of copies, first imports and imports without new files, which alternate."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--memory-limit")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--raw", type=Path, help="where the export is, or is generated")
     options = parser.parse_args()
+    limits = (options.memory_limit, options.threads)
     with TemporaryDirectory(prefix="benchmark-import-") as name:
         folder = Path(name)
-        generate(folder / "raw", options.events)
-        copied = copy(folder / "raw", folder / "copy", options.memory_limit, options.threads)
-        size = sum(file.stat().st_size for file in (folder / "copy").rglob("*.parquet"))
-        shutil.rmtree(folder / "copy")
-        settings = Settings(
-            source=folder / "source",
-            temp_directory=folder,
-            memory_limit=options.memory_limit,
-            threads=options.threads,
-            imports=({"kind": "posthog", "path": str(folder / "raw")},),
-        )
-        for label in ("first import", "import without new files"):
-            started = time.perf_counter()
-            report = run_import(settings)
-            seconds = time.perf_counter() - started
-            print(f"{label}: {seconds:.1f} s, {seconds / copied:.2f} times the copy")
-        print(f"copy: {copied:.1f} s, {size / 1e6:.0f} MB")
-        print(f"{dict(report.totals)}")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(f"peak memory: {peak:.2f} GB")
+        raw = options.raw or folder / "raw"
+        if not raw.exists():
+            generate(raw, options.events)
+        commands = {
+            "copy": copy_command(raw, folder / "copy", *limits),
+            "first import": import_command(raw, folder, *limits),
+            "import without new files": import_command(raw, folder, *limits),
+        }
+        runs: dict[str, list[Measured]] = {label: [] for label in commands}
+        for _ in range(options.runs):
+            for label, command in commands.items():
+                runs[label].append(measure(command, folder / "log"))
+            totals = runs["first import"][-1].output
+            size = sum(file.stat().st_size for file in (folder / "copy").rglob("*.parquet"))
+            for path in (folder / "copy", folder / "source"):
+                shutil.rmtree(path)
+        reference = runs["copy"]
+        for label, measured in runs.items():
+            wall, cpu = (median(getattr(run, kind) for run in measured) for kind in ("wall", "cpu"))
+            ratios = [run.wall / one.wall for run, one in zip(measured, reference, strict=True)]
+            of_cpu = [run.cpu / one.cpu for run, one in zip(measured, reference, strict=True)]
+            peak = max(run.memory for run in measured)
+            print(
+                f"{label}: {wall:.1f} s, CPU {cpu:.1f} s, {median(ratios):.2f} times the copy"
+                f" (CPU {median(of_cpu):.2f}), peak {peak:,.0f} MB"
+            )
+        print(f"size of the copy: {size / 1e6:.0f} MB")
+        print(totals.splitlines()[-1])
 
 
 if __name__ == "__main__":

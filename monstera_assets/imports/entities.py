@@ -76,13 +76,6 @@ def find_entities(
 def _collect_facts(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:
     """Create small tables of what events say of users and accounts, a row for each day and value."""
     day = local_day("ts", timezone)
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE event_traits AS
-        SELECT uid, imp, {day} AS day, account_id, email, country, source, max(ts) AS ts
-        FROM identified
-        WHERE uid IS NOT NULL AND NOT is_malformed AND NOT is_excluded
-            AND coalesce(account_id, email, country, source) IS NOT NULL
-        GROUP BY ALL""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE seen_traits AS
         SELECT uid,
@@ -125,6 +118,22 @@ def _collect_facts(connection: duckdb.DuckDBPyConnection, timezone: str) -> None
         LEFT JOIN named_accounts AS named ON facts.user_id = named.account_id
         LEFT JOIN event_users AS users ON facts.user_id = users.uid
         WHERE facts.user_id_ IS NOT NULL""")
+    # Most users keep their traits. Then the first event says all, unless a dated fact differs.
+    stated = """FROM identified WHERE uid IS NOT NULL AND NOT is_malformed AND NOT is_excluded
+        AND coalesce(account_id, email, country, source) IS NOT NULL"""
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE event_traits AS
+        WITH every AS (
+            SELECT uid, imp, account_id, email, country, source, min(ts) AS ts {stated} GROUP BY ALL),
+        changing AS (
+            SELECT uid, imp FROM every GROUP BY ALL HAVING count(*) > 1
+            UNION
+            SELECT uid, imp FROM facts WHERE ts IS NOT NULL)
+        SELECT uid, imp, {day} AS day, account_id, email, country, source, ts
+        FROM every ANTI JOIN changing USING (uid, imp)
+        UNION ALL
+        SELECT uid, imp, {day} AS day, account_id, email, country, source, max(ts)
+        FROM (SELECT * {stated}) SEMI JOIN changing USING (uid, imp) GROUP BY ALL""")
 
 
 def _find_users(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:

@@ -88,6 +88,6 @@ def erase_landing(connection: duckdb.DuckDBPyConnection, erasures: list[Erasure]
 
 
 def _replace(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
-    connection.execute(f"CREATE TEMP TABLE pseudonymized_rows AS {query}")
+    connection.execute(f"CREATE TABLE pseudonymized_rows AS {query}")
     connection.execute(f"DROP TABLE {table}")
     connection.execute(f"ALTER TABLE pseudonymized_rows RENAME TO {table}")

@@ -25,7 +25,7 @@ WORK = "_import"
 """The folder in the source with what was read. Readers of a source skip names with an underscore."""
 
 STATE = "state.json"
-_WRITES_AT_ONCE = 8
+_WRITES_AT_ONCE = 4
 _INCOMING, _MOVES = "incoming", "moves.json"
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 
@@ -90,13 +90,11 @@ def write_source(
             for path, digest in new.items()
             if digests.get(path) != digest or not (source / path).exists()
         )
-        for path in written:
-            target = incoming / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            query = _query_of(path)
-            connection.execute(f"COPY ({query}) TO {literal(str(target))} ({_PARQUET})")
+        days = [path for path in written if path.startswith("events/")]
+        for path in sorted(set(written) - set(days)):
+            _write(connection, incoming, path)
         with ThreadPoolExecutor(_WRITES_AT_ONCE) as executor:
-            list(executor.map(synchronize, (incoming / path for path in written)))
+            list(executor.map(lambda path: _write(connection.cursor(), incoming, path), days))
         removed = sorted(path for path in digests if path not in new)
         text = json.dumps({**state, "digests": new}, indent=1, sort_keys=True)
         (incoming / STATE).write_text(text, encoding="utf-8")
@@ -114,6 +112,13 @@ def write_source(
             " and the free disk space, then run the import again."
         ) from error
     return Landed(new, tuple(written), tuple(removed))
+
+
+def _write(connection: duckdb.DuckDBPyConnection, incoming: Path, path: str) -> None:
+    target = incoming / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    connection.execute(f"COPY ({_query_of(path)}) TO {literal(str(target))} ({_PARQUET})")
+    synchronize(target)
 
 
 def _move(source: Path) -> None:
@@ -138,10 +143,13 @@ def _move(source: Path) -> None:
 
 
 def materialize(connection: duckdb.DuckDBPyConnection) -> None:
-    """Compute the rows that land, sorted by day so that each day is one part of the table."""
+    """Compute the rows that land, sorted by day so that each day is one part of the table.
+
+    `landed_events` is not temporary, because several cursors write its days.
+    """
     columns = ", ".join(EVENT_COLUMNS)
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE landed_events AS
+        CREATE OR REPLACE TABLE landed_events AS
         SELECT {columns}, event_date FROM landing WHERE NOT is_deletion ORDER BY event_date""")
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE subscription_rows AS
@@ -185,6 +193,7 @@ def _query_of(path: str) -> str:
         return _INPUTS[name]
     day = date.fromisoformat(path.split("=")[1].split("/")[0])
     columns = ", ".join(EVENT_COLUMNS)
+    # If each day is sorted alone, its bytes do not depend on the rows of other days.
     return (
         f"SELECT {columns} FROM landed_events WHERE event_date = {date_literal(day)}"
         " ORDER BY timestamp, event_id"

@@ -38,16 +38,22 @@ def _events(settings: ImportSettings) -> Select:
         "url_": ("$current_url",),
         "profiled_": ("$process_person_profile",),
         "device_": ("$device_id",),
-        "anon_": ("$anon_distinct_id",),
-        "alias_": ("alias",),
         "group_": ("$groups", group),
+        "product_": ("product_id",),
+        "account_": (by_property,),
+    }
+    # Few events have these, and each path takes time.
+    of_merges = {"anon_": ("$anon_distinct_id",), "alias_": ("alias",)}
+    of_groups = {
         "group_type_": ("$group_type",),
         "group_key_": ("$group_key",),
         "group_name_": ("$group_set", "name"),
         "group_plan_": ("$group_set", "plan"),
-        "product_": ("product_id",),
-        "account_": (by_property,),
     }
+    source = f"""(SELECT *, CASE WHEN event IN {_MERGES} THEN properties END AS merging_,
+        CASE WHEN event = '$groupidentify' THEN properties END AS grouping_
+        FROM raw)"""
+    source = extracted("grouping_", of_groups, extracted("merging_", of_merges, source))
     describes = f"event = '$groupidentify' AND group_type_ = {literal(group)}"
     account = {"group": "group_"}.get(settings.account, "NULL")
     if settings.account.startswith("property:"):
@@ -63,8 +69,9 @@ def _events(settings: ImportSettings) -> Select:
             " ELSE coalesce(device_, distinct_id) END",
             "user_id": "CASE WHEN coalesce(profiled_, 'true') <> 'false'"
             " AND event <> '$groupidentify' THEN person_id END",
-            "location": f"CASE WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
-            " WHEN lib_ IN ('web', 'js') OR starts_with(lib_, 'posthog-js') THEN 'web_app'"
+            "location": "CASE WHEN lib_ IN ('web', 'js') THEN 'web_app'"
+            f" WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
+            " WHEN starts_with(lib_, 'posthog-js') THEN 'web_app'"
             " ELSE 'api' END",
             "session_id": "session_",
             "props": own_properties("properties", settings, "starts_with(k, '$')"),
@@ -76,7 +83,7 @@ def _events(settings: ImportSettings) -> Select:
             "url": "url_",
             "is_bookkeeping": "starts_with(event, '$') AND event NOT IN ('$pageview', '$screen')",
         },
-        extracted("properties", paths),
+        extracted("properties", paths, source),
     )
 
 

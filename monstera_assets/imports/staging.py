@@ -473,7 +473,7 @@ def _value(name: str, kind: Kind, type_name: str, zone: str) -> str:
             return f"CASE WHEN {is_written} THEN {text}::JSON ELSE {column} END"
         if is_nested:
             return f"to_json({column})"
-        return f"CASE WHEN json_valid({column}::VARCHAR) THEN {column}::JSON END"
+        return f"TRY_CAST({column}::VARCHAR AS JSON)"
     if kind is Kind.TIME:
         if type_name == "TIMESTAMP WITH TIME ZONE":
             return f"timezone('UTC', {column})"

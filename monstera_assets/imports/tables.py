@@ -216,7 +216,7 @@ def _select(
             is_nested = types[key].endswith("]") or types[key].startswith(("STRUCT", "MAP"))
             as_text = f"to_json({value})" if is_nested else value
             source = (
-                f"(SELECT *, CASE WHEN json_valid(props_text_) THEN props_text_::JSON END AS props_"
+                f"(SELECT *, TRY_CAST(props_text_ AS JSON) AS props_"
                 f" FROM (SELECT *, CAST({as_text} AS VARCHAR) AS props_text_ FROM raw))"
             )
             chosen[column] = own_properties("props_", settings)

@@ -311,7 +311,7 @@ def own_properties(
     if drop_nulls:
         kept = f"{kept} AND json_type({value}) <> 'NULL'"
     keys = f"list_filter(json_keys({column}), lambda k: {kept})"
-    members = f"list_transform({keys}, lambda k: to_json(k) || ':' || {value})"
+    members = f"list_transform({keys}, lambda k: concat(to_json(k), ':', {value}))"
     return f"nullif('{{' || array_to_string({members}, ',') || '}}', '{{}}')"
 
 
