@@ -21,8 +21,11 @@ _numbers = count(1)
 
 
 @contextmanager
-def postgres_server() -> Iterator[Path]:
+def postgres_server(*, fsync: bool = False) -> Iterator[Path]:
     """Start a server; yield its folder, which also contains its socket.
+
+    Args:
+        fsync: whether each commit is flushed to the disk.
 
     Raises:
         FileNotFoundError: If PostgreSQL is not installed.
@@ -33,7 +36,8 @@ def postgres_server() -> Iterator[Path]:
     data = str(folder / "data")
     try:
         _as_owner("initdb", "--pgdata", data, "--username", _OWNER, "--auth", "trust", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        flushes = "on" if fsync else "off"
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync={flushes}"
         log = str(folder / "log")
         _as_owner("pg_ctl", "start", "--pgdata", data, "--wait", "--log", log, "--options", options)
         try:

@@ -47,7 +47,7 @@ NOT_RUN = {
     "docs/recommendations.md": ["takes minutes", "needs the OpenStack data"],
     "docs/synthetic.md": ["takes minutes"],
 }
-SYSTEM_COMMANDS = ("cd", "docker", "export", "sudo")
+SYSTEM_COMMANDS = ("cd", "docker", "export", "find", "sudo")
 SERVERS = ("dagster-daemon", "dagster-webserver")
 FENCE = re.compile(
     r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL

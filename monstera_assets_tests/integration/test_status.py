@@ -213,6 +213,18 @@ def test_a_running_and_a_killed_run(instance: dg.DagsterInstance, settings: Sett
     assert status.last_run.outcome == "abandoned"
 
 
+def test_deleted_logs_do_not_change_the_status(settings: Settings) -> None:
+    with open_instance(settings) as opened:
+        run(opened, failing=["shifts"])
+        before = read_status(opened, settings, ON_TIME)
+    [log] = (settings.database.parent / "dagster_home" / "history" / "runs").glob("*-*.db")
+    log.unlink()
+    with open_instance(settings) as opened:
+        assert read_status(opened, settings, ON_TIME) == before
+        run(opened)
+        assert set(read_status(opened, settings, ON_TIME).failing_checks.values()) == {0}
+
+
 def test_before_any_run(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     status = read_status(instance, Settings(database=tmp_path / "empty.duckdb"), TOO_LATE)
     assert not status.late
