@@ -74,35 +74,38 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     maintenance = maintenance_jobs(settings, tables(settings))
     before = [landed_source.KEY] if settings.imports else []
     return Definitions(
-        assets=map_asset_specs(
-            lambda spec: apply_freshness_policy(spec, is_fresh),
-            [
-                *([landed_source.build_landed_source(settings)] if settings.imports else []),
-                load_entities.build_load_entities(
-                    settings.source, reads, queries[False], deps=before
-                ),
-                load_events.build_load_events(
-                    settings.source,
-                    partitions,
-                    first,
-                    reads,
-                    queries[False],
-                    deps=before,
-                ),
-                *(
-                    asset.build(
+        assets=[
+            *landed_source.export_specs(settings),
+            *map_asset_specs(
+                lambda spec: apply_freshness_policy(spec, is_fresh),
+                [
+                    *([landed_source.build_landed_source(settings)] if settings.imports else []),
+                    load_entities.build_load_entities(
+                        settings.source, reads, queries[False], deps=before
+                    ),
+                    load_events.build_load_events(
+                        settings.source,
                         partitions,
-                        settings.policy,
-                        queries[asset.reads_policy],
-                        settings.timezone,
-                        assets,
-                    )
-                    for asset in assets.values()
-                ),
-                build_static_site(settings, metric_tables(settings)),
-                *build_published_copy(settings, tables(settings)),
-            ],
-        ),
+                        first,
+                        reads,
+                        queries[False],
+                        deps=before,
+                    ),
+                    *(
+                        asset.build(
+                            partitions,
+                            settings.policy,
+                            queries[asset.reads_policy],
+                            settings.timezone,
+                            assets,
+                        )
+                        for asset in assets.values()
+                    ),
+                    build_static_site(settings, metric_tables(settings)),
+                    *build_published_copy(settings, tables(settings)),
+                ],
+            ),
+        ],
         asset_checks=[
             *([build_ledger_checks(settings, landed_source.KEY)] if settings.imports else []),
             *_checks(settings, queries[True]),

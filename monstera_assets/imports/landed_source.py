@@ -4,8 +4,6 @@ In a run of `monstera run`, and in the daily run, the exports were imported befo
 chosen, so the asset only reads the ledger. A run that was started in the UI imports first.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 
@@ -58,7 +56,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
 
     @asset(
         key=KEY,
-        deps=export_specs(settings),
+        deps=[spec.key for spec in export_specs(settings)],
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"parquet"},

@@ -4,8 +4,6 @@ The checks of the asset `landed_source` read only `imports.parquet` and the row 
 files, so they take no longer for a larger source.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +44,10 @@ class LedgerCheck:
 
 
 def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, ...]:
-    """Return the checks of the ledger in a source folder, which is the relation `ledger`."""
+    """Return the checks of the ledger in a source folder, which is the relation `ledger`.
+
+    The queries list the files that lie there now.
+    """
     most, least = policy.max_rejected_share, policy.alerts.min_schema_compliance
     enough, few = policy.alerts.min_alert_population, round(1 - least, 9)
     return (
@@ -161,7 +162,7 @@ def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinit
         settings: the configuration.
         key: the asset's key.
     """
-    every = ledger_checks(settings.source, settings.policy)
+    declared = ledger_checks(settings.source, settings.policy)
 
     @multi_asset_check(
         name=f"check_{LANDED_SOURCE}",
@@ -169,14 +170,14 @@ def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinit
             AssetCheckSpec(
                 each.name, asset=key, description=each.description, blocking=each.blocking
             )
-            for each in every
+            for each in declared
         ],
         can_subset=True,
         description="The checks of the ledger of raw files.",
     )
     def check(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
-        for each in every:
+        for each in ledger_checks(settings.source, settings.policy):
             if each.name in selected:
                 severity = AssetCheckSeverity.ERROR if each.blocking else AssetCheckSeverity.WARN
                 level = AlertLevel.P0 if each.blocking else AlertLevel.P2
