@@ -73,7 +73,8 @@ def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, .
         LedgerCheck(
             "most_rows_are_used",
             "At least one row landed. In each import, and in each raw file with enough rows, at most"
-            " max_rejected_share of the rows are malformed or have no account.",
+            " max_rejected_share of the rows are malformed, and at most max_rejected_share have no"
+            " account.",
             "SELECT 'landed rows' AS figure, 0::DOUBLE AS seen, 1::DOUBLE AS expected FROM ledger"
             f" HAVING sum(landed) = 0 UNION ALL {_lost(most, of_import=1, of_file=enough)}",
             "Compare the raw files and the setting account with docs/importing.md. Correct the export"
@@ -83,7 +84,7 @@ def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, .
         LedgerCheck(
             "few_rows_are_lost",
             "In each import and each raw file with enough rows, at least min_schema_compliance of the"
-            " rows are neither malformed nor without an account.",
+            " rows can be read, and at least min_schema_compliance have an account.",
             _lost(few, of_import=enough, of_file=enough),
             "Find the raw files in imports.parquet. Correct the export or the setting account, then run"
             " monstera import.",
@@ -130,9 +131,14 @@ def _lost(share: float, *, of_import: int, of_file: int) -> str:
         of_import: the minimum number of rows of an import.
         of_file: the minimum number of rows of a file.
     """
+    # Rows without an account are compared with those that do not only describe.
     return f"""SELECT figure, round(lost / rows, 9) AS seen, {share}::DOUBLE AS expected
-        FROM (SELECT {_OF_IMPORT} || ': malformed or without an account' AS figure,
-                sum(malformed + no_account) AS lost, sum(rows_read) AS rows, {of_import} AS least
+        FROM (SELECT {_OF_IMPORT} || ': malformed' AS figure, sum(malformed) AS lost,
+                sum(rows_read) AS rows, {of_import} AS least
+            FROM ledger GROUP BY import, kind
+            UNION ALL
+            SELECT {_OF_IMPORT} || ': without an account', sum(no_account),
+                sum(rows_read - described), {of_import}
             FROM ledger GROUP BY import, kind
             UNION ALL
             SELECT raw_file || ': malformed', malformed, rows_read, {of_file} FROM ledger)

@@ -127,7 +127,7 @@ def test_malformed_rows_in_one_of_two_files(
 def test_losing_most_rows_of_a_small_import_fails(tmp_path: Path) -> None:
     settings = imported(tmp_path, calls(2) + calls(3, timestamp="soon"))
     finding = failing(settings)["most_rows_are_used"]
-    assert finding.examples == (("import.0 (segment): malformed or without an account", 0.6, 0.5),)
+    assert finding.examples == (("import.0 (segment): malformed", 0.6, 0.5),)
 
 
 def test_landing_nothing_fails(tmp_path: Path) -> None:
@@ -137,14 +137,12 @@ def test_landing_nothing_fails(tmp_path: Path) -> None:
 
 
 def test_customers_without_an_account(tmp_path: Path) -> None:
-    """Of Stripe's rows in the sample, none has the property."""
+    """No customer in the sample has the property, so nothing of Stripe lands."""
     table = STRIPE.import_table() | {"account": "customer.metadata.nothing"}
     settings = settings_of(tmp_path / "source", SAMPLES["segment"].import_table(), table)
     run_import(settings)
     finding = failing(settings)["most_rows_are_used"]
-    assert {figure for figure, *_ in finding.examples} == {
-        "import.1 (stripe): malformed or without an account"
-    }
+    assert [figure for figure, *_ in finding.examples] == ["import.1 (stripe): without an account"]
 
 
 @pytest.mark.parametrize(("visits", "fails"), [(190, False), (191, True)])
