@@ -177,7 +177,11 @@ def test_mornings(imports: Imports) -> None:
     assert isinstance(request, dg.RunRequest)
     window = DateWindow(FIRST, LAST - timedelta(days=1))
     assert request.tags.items() >= range_tags(window).items()
-    assert imports.run(SELECTED, window, [landed_source.KEY, *LOADS]).success
+    done = imports.run(SELECTED, window, [landed_source.KEY, *LOADS])
+    assert done.success
+    [made] = done.asset_materializations_for_node("imports__landed_source")
+    assert made.metadata["landed"].value == 18
+    assert "files_written" not in made.metadata, "what has landed is not imported again"
     assert imports.loaded() == 18
 
     # The next day's file arrives late: nothing is computed before it has landed.
