@@ -706,7 +706,13 @@ def forget(settings: Settings, user_id: str) -> None:
     if settings.imports:
         from monstera_assets.imports.importer import run_import
 
-        imported = run_import(settings)
+        try:
+            imported = run_import(settings)
+        except SourceError as error:
+            raise SourceError(
+                f"The files that were imported into {settings.source} still contain the person. {error}"
+                " Then run the same command again."
+            ) from error
         click.echo(f"Imported source rewritten: {len(imported.written):,} files")
     for folder in done.unreached:
         click.echo(

@@ -26,6 +26,8 @@ from monstera_assets.dashboards.asset import build_static_site
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.imports import landed_source
+from monstera_assets.imports.ledger_checks import build_ledger_checks
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
@@ -39,6 +41,8 @@ from monstera_assets.operations.schedules import (
     daily_schedule,
     freshness,
     gold_job,
+    import_job,
+    import_schedule,
     source_changes_sensor,
 )
 from monstera_assets.operations.source_range import reading
@@ -69,34 +73,46 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     queries, of_source = query_caches(settings), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
+    before = [landed_source.KEY] if settings.imports else []
     return Definitions(
-        assets=map_asset_specs(
-            lambda spec: apply_freshness_policy(spec, is_fresh),
-            [
-                load_entities.build_load_entities(settings.source, reads, of_source),
-                load_events.build_load_events(
-                    settings.source,
-                    partitions,
-                    reads,
-                    of_source,
-                ),
-                *(
-                    asset.build(
-                        partitions,
-                        settings.policy,
-                        queries[asset.depends_on_policy(assets)],
-                        settings.timezone,
-                        assets,
-                    )
-                    for asset in assets.values()
-                ),
-                build_static_site(settings, metric_tables(settings)),
-                *build_published_copy(settings, tables(settings)),
-            ],
-        ),
-        asset_checks=_checks(settings, queries[True]),
-        jobs=[whole_graph_job, selected_assets_job, daily_job, gold_job, *maintenance],
+        assets=[
+            *landed_source.export_specs(settings),
+            *map_asset_specs(
+                lambda spec: apply_freshness_policy(spec, is_fresh),
+                [
+                    *([landed_source.build_landed_source(settings)] if settings.imports else []),
+                    load_entities.build_load_entities(
+                        settings.source, reads, of_source, deps=before
+                    ),
+                    load_events.build_load_events(
+                        settings.source, partitions, reads, of_source, deps=before
+                    ),
+                    *(
+                        asset.build(
+                            partitions,
+                            settings.policy,
+                            queries[asset.depends_on_policy(assets)],
+                            settings.timezone,
+                            assets,
+                        )
+                        for asset in assets.values()
+                    ),
+                    build_static_site(settings, metric_tables(settings)),
+                    *build_published_copy(settings, tables(settings)),
+                ],
+            ),
+        ],
+        asset_checks=[
+            *([build_ledger_checks(settings, landed_source.KEY)] if settings.imports else []),
+            *_checks(settings, queries[True]),
+        ],
+        jobs=[
+            *(whole_graph_job, selected_assets_job, daily_job, gold_job),
+            *([import_job] if settings.imports else []),
+            *maintenance,
+        ],
         schedules=[
+            *([import_schedule(settings)] if settings.imports else []),
             daily_schedule(settings, table_assets(settings), first),
             expiry_schedule(maintenance, settings.timezone),
         ],

@@ -49,13 +49,17 @@ def environment(**variables: str) -> dict[str, str]:
     return {**inherited, **variables}
 
 
-def monstera(folder: Path, *arguments: str, source: Path = SEEDS, **variables: str) -> Outcome:
-    """Run `monstera` in a folder."""
+def monstera(
+    folder: Path, *arguments: str, source: Path | None = SEEDS, **variables: str
+) -> Outcome:
+    """Run `monstera` in a folder. If `source` is None, the settings in the folder name the source."""
     folder.mkdir(parents=True, exist_ok=True)
+    if source is not None:
+        variables["MONSTERA_SOURCE"] = str(source)
     done = subprocess.run(
         [MONSTERA, *arguments],
         cwd=folder,
-        env=environment(MONSTERA_SOURCE=str(source), **variables),
+        env=environment(**variables),
         capture_output=True,
         text=True,
         check=False,

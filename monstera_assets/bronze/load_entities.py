@@ -5,7 +5,7 @@ only if the user's account is accepted. A subscription event is accepted only if
 accepted. Aliases come first, because they replace the ids of users in all other inputs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -17,7 +17,13 @@ from typing import Any
 import duckdb
 import ibis
 import ibis.expr.types as ir
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, multi_asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    MaterializeResult,
+    multi_asset,
+)
 
 from monstera_assets.bronze import (
     bronze_accounts,
@@ -447,11 +453,14 @@ class _EntityLoad:
 
 
 def build_load_entities(
-    source: Path, reading: Reading, queries: QueryCache | None = None
+    source: Path,
+    reading: Reading,
+    queries: QueryCache | None = None,
+    deps: Sequence[AssetKey] = (),
 ) -> AssetsDefinition:
-    """Return the asset that loads all entity tables from a source folder."""
+    """Return the asset that loads all entity tables from a source folder, after the assets `deps`."""
 
-    @multi_asset(name="load_entities", outs=batch_outs(TABLES))
+    @multi_asset(name="load_entities", outs=batch_outs(TABLES), deps=deps)
     def load_entities(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
         inputs = discover_source(source, delimiter=reading.delimiter)
         for path, reason in inputs.ignored:

@@ -113,13 +113,15 @@ def build_load_events(
     partitions: dg.DailyPartitionsDefinition,
     reading: Reading,
     queries: QueryCache | None = None,
+    deps: Sequence[dg.AssetKey] = (),
 ) -> dg.AssetsDefinition:
-    """Return the asset that loads event partitions from a source folder."""
+    """Return the asset that loads event partitions from a source folder, after the assets `deps`."""
 
     @dg.multi_asset(
         name="load_events",
         outs=batch_outs(TABLES),
         ins={name: dg.AssetIn(asset_key(name), dagster_type=Any) for name in LOOKED_UP},
+        deps=deps,
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )

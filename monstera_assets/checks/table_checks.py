@@ -14,6 +14,7 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetKey,
     MetadataValue,
     multi_asset_check,
 )
@@ -96,15 +97,15 @@ def build_table_checks(
                 for finding in _contract_findings(connection, table, window):
                     if finding.rule in selected:
                         expected = DESCRIPTIONS[finding.rule]
-                        yield _result(
-                            finding, table, AssetCheckSeverity.ERROR, AlertLevel.P0, expected
+                        yield check_result(
+                            finding, key, AssetCheckSeverity.ERROR, AlertLevel.P0, expected
                         )
             for rule in rules:
                 if rule.name in selected:
                     finding = _rule_finding(connection, rule, query_of(rule), window)
                     expected = with_values(rule.description, policy)
-                    yield _result(
-                        finding, table, rule.severity, rule.alert_level, expected, rule.remedy
+                    yield check_result(
+                        finding, key, rule.severity, rule.alert_level, expected, rule.remedy
                     )
 
     return check
@@ -116,7 +117,7 @@ def _contract_findings(
     try:
         return list(evaluate_contract(connection, table, window).values())
     except Exception as error:
-        return [Finding(name, 1, note=_not_evaluated(error)) for name in contract_rules(table)]
+        return [Finding(name, 1, note=not_evaluated(error)) for name in contract_rules(table)]
 
 
 def _rule_finding(
@@ -130,7 +131,7 @@ def _rule_finding(
     try:
         return rule.evaluate(connection, query(), _open_days(connection, rule, window))
     except Exception as error:
-        return Finding(rule.name, 1, note=_not_evaluated(error))
+        return Finding(rule.name, 1, note=not_evaluated(error))
 
 
 def _open_days(
@@ -143,14 +144,15 @@ def _open_days(
     return DateWindow(min(archived.open_from, window.last), window.last)
 
 
-def _result(
+def check_result(
     finding: Finding,
-    table: Table,
+    key: AssetKey,
     severity: AssetCheckSeverity,
     level: AlertLevel,
     expected: str,
     remedy: str = "",
 ) -> AssetCheckResult:
+    """Return the result of a check, with the metadata that alerts show."""
     metadata: dict[str, RawMetadataValue] = {
         "violations": MetadataValue.int(finding.violations),
         LEVEL: MetadataValue.text(str(level)),
@@ -165,7 +167,7 @@ def _result(
     if finding.note:
         metadata["note"] = MetadataValue.text(finding.note)
     return AssetCheckResult(
-        asset_key=asset_key(table.name),
+        asset_key=key,
         check_name=finding.rule,
         passed=finding.passed,
         severity=severity,
@@ -174,7 +176,8 @@ def _result(
     )
 
 
-def _not_evaluated(error: Exception) -> str:
+def not_evaluated(error: Exception) -> str:
+    """Return the note of a check whose evaluation raised an error."""
     return f"could not be evaluated: {type(error).__name__}: {error}"
 
 

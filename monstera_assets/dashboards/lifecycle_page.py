@@ -28,7 +28,10 @@ _ACTIVE = {
 }
 _SCOPES = {"Users": moves.PLATFORM, "Accounts": moves.ACCOUNT}
 _POWER_WINDOW, _POWER_STEP = 28, 4
-STATES: dict[str, list[str]] = {"Users": [*overall.USERS_IN_STATE], "Accounts": [*overall.ACCOUNTS_IN_STATE]}
+STATES: dict[str, list[str]] = {
+    "Users": [*overall.USERS_IN_STATE],
+    "Accounts": [*overall.ACCOUNTS_IN_STATE],
+}
 
 
 def lifecycle_page(reader: ma.Reader) -> ma.Page:

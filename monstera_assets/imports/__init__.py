@@ -4,5 +4,10 @@ Each tool has one module, which says how its files are recognised and what becom
 Everything after is shared: `staging` reads raw files once into rows of a common shape, `identity`,
 `entities` and `events` compute the rows of the source, and `landing` writes them.
 
-Nothing here belongs to the asset graph: bronze reads the source folder as it reads any other.
+Bronze reads the source folder as it reads any other. In the asset graph, `landed_source` is the asset
+that imports, and `ledger_checks` has its checks.
 """
+
+OWNERS = ("team:data-platform",)
+LANDED_SOURCE = "landed_source"
+"""The name of the asset that imports."""

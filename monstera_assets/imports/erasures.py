@@ -6,6 +6,10 @@ contain the same tombstones and keyed hashes as the warehouse, so a load finds n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
 import duckdb
 
 from monstera_assets.bronze.forgotten import (
@@ -22,21 +26,31 @@ from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect, connection_config
 
 
-def known_erasures(settings: Settings) -> tuple[list[Erasure], Key] | None:
+def known_erasures(
+    settings: Settings,
+    open_warehouse: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] | None = None,
+) -> tuple[list[Erasure], Key] | None:
     """Return the erasures that the warehouse records and their key, or None if no one was erased.
+
+    Args:
+        settings: the configuration.
+        open_warehouse: a function that opens the warehouse as this process already has it open, since
+            DuckDB requires the same configuration. Default: open it for reading.
 
     Raises:
         ForgottenKeyError: If people were erased and the key is missing, unusable or wrong.
         WarehouseError: If the warehouse cannot be opened.
     """
     config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
-    with connect(
+    reading = partial(
+        connect,
         str(settings.database),
         config,
         lock_timeout_seconds=settings.lock_timeout_seconds,
         read_only=True,
         any_layout=True,
-    ) as warehouse:
+    )
+    with (open_warehouse or reading)() as warehouse:
         found = recorded(warehouse)
     return (found, key_of(found, settings.database)) if found else None
 

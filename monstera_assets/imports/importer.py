@@ -6,8 +6,8 @@ import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import duckdb
 
 from monstera_assets.imports import billing, entities, events, identity, landing
+from monstera_assets.imports.awaiting import INPUTS, inputs_digest, raw_files
 from monstera_assets.imports.catalog import read_catalog
 from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.imports.identity import Import
-from monstera_assets.imports.raw_files import RawFile, find_files, pieces
+from monstera_assets.imports.raw_files import RawFile, pieces
 from monstera_assets.imports.staging import (
     StagedFile,
     StagedImport,
@@ -28,7 +29,7 @@ from monstera_assets.imports.staging import (
     settings_digest,
     stage_tool,
 )
-from monstera_assets.imports.tables import patterns, stage_tables
+from monstera_assets.imports.tables import stage_tables
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
@@ -49,6 +50,7 @@ _LEDGER_COLUMNS = {
     "rows_malformed": "BIGINT",
     "rows_excluded": "BIGINT",
 }
+Opening = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 _INPUT_NAMES = ("users", "accounts", "subscription_events", "events")
 
 
@@ -83,17 +85,21 @@ class ImportReport:
     free_subscriptions: tuple[str, ...]
 
 
-def run_import(settings: Settings, *, rebuild: bool = False) -> ImportReport:
+def run_import(
+    settings: Settings, *, rebuild: bool = False, open_warehouse: Opening | None = None
+) -> ImportReport:
     """Import all exports in the settings into the source folder.
 
     Args:
         settings: the configuration.
         rebuild: whether to forget what vanished raw files landed, and to read every file again.
+        open_warehouse: a function that opens the warehouse as this process already has it open.
 
     Raises:
         SettingsError: If there is nothing to import, or an expression cannot be used.
         SourceError: If a raw file or the source folder cannot be read or written.
     """
+    inputs = inputs_digest(settings) if settings.imports else ""
     with computed(settings, rebuild=rebuild) as found:
         connection, imports = found.connection, found.imports
         landing.materialize(connection)
@@ -101,10 +107,13 @@ def run_import(settings: Settings, *, rebuild: bool = False) -> ImportReport:
             # Slow to import, and not needed before there is a warehouse.
             from monstera_assets.imports.erasures import erase_landing, known_erasures
 
-            if erased := known_erasures(settings):
+            if erased := known_erasures(settings, open_warehouse):
                 erase_landing(connection, *erased)
         landed = landing.write_source(
-            connection, settings.source, _digests(found.state, settings.source), _new_state(imports)
+            connection,
+            settings.source,
+            _digests(found.state, settings.source),
+            _new_state(imports, inputs),
         )
         _delete_unused_batches(settings.source, imports)
         return _report(connection, imports, landed, found.cycles, settings.timezone)
@@ -273,9 +282,10 @@ def _digests(state: Mapping[str, Any], source: Path) -> dict[str, str]:
     return known
 
 
-def _new_state(imports: Sequence[Import]) -> dict[str, object]:
+def _new_state(imports: Sequence[Import], inputs: str) -> dict[str, object]:
     return {
         "version": _STATE_VERSION,
+        INPUTS: inputs,
         "imports": {
             each.staged.key: {
                 "settings": each.staged.settings_digest,
@@ -301,10 +311,8 @@ def _stage(
     before = {each["name"]: StagedFile(**each) for each in known.get("files", ())}
     is_current = known.get("settings") == digest
     folder = settings.source / landing.WORK / key
-    if chosen.kind is not ImportKind.TABLES:
-        by_relation = {"": find_files(str(chosen.path))}
-    else:
-        by_relation = {name: find_files(path) for name, path in patterns(chosen).items()}
+    by_relation = raw_files(chosen)
+    if chosen.kind is ImportKind.TABLES:
         paths = [file.path for files in by_relation.values() for file in files]
         # A file that is read as two inputs has a row in the ledger for each.
         by_relation = {
@@ -420,17 +428,23 @@ def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impor
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ledger AS
         WITH counted AS (
-            SELECT file_no, {counted}, sum(rows)::BIGINT AS rows FROM (
+            SELECT file_no, {counted} FROM (
                 SELECT file_no, coalesce(reason, '{LANDED}') AS reason, count(*) AS rows
                 FROM (SELECT file_no, reason FROM classified
                     UNION ALL SELECT file_no, reason FROM billing_reasons)
                 GROUP BY ALL)
+            GROUP BY file_no),
+        -- What was read is counted before rows are identified and classified, so that the graph's
+        -- checks find a row that is lost or repeated in between.
+        staged AS (
+            SELECT file_no, count(*) AS rows
+            FROM (SELECT file_no FROM raw_events UNION ALL SELECT file_no FROM staged_billing)
             GROUP BY file_no)
         SELECT import, kind, raw_file, content, bytes, sha256, is_present,
             coalesce(rows, 0) + rows_described + rows_malformed + rows_excluded AS rows_read,
             coalesce({LANDED}, 0) AS landed, rows_described + coalesce({DESCRIBED}, 0) AS described,
             rows_malformed + coalesce({MALFORMED}, 0) AS malformed, {reasons}
-        FROM ledger_files LEFT JOIN counted USING (file_no)""")
+        FROM ledger_files LEFT JOIN counted USING (file_no) LEFT JOIN staged USING (file_no)""")
 
 
 def _report(

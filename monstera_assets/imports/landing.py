@@ -25,8 +25,11 @@ WORK = "_import"
 """The folder in the source with what was read. Readers of a source skip names with an underscore."""
 
 STATE = "state.json"
+INCOMING, MOVES = "incoming", "moves.json"
+"""The folder of files that are about to be moved into place, and the list of moves in it."""
+
+LEDGER = "imports.parquet"
 _WRITES_AT_ONCE = 4
-_INCOMING, _MOVES = "incoming", "moves.json"
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 
 EVENT_COLUMNS = (
@@ -58,8 +61,8 @@ class Landed:
 
 def finish_interrupted(source: Path) -> None:
     """Complete the moves of an import that was killed, and delete what an earlier one left."""
-    incoming = source / WORK / _INCOMING
-    if (incoming / _MOVES).exists():
+    incoming = source / WORK / INCOMING
+    if (incoming / MOVES).exists():
         _move(source)
     shutil.rmtree(incoming, ignore_errors=True)
 
@@ -81,7 +84,7 @@ def write_source(
     Raises:
         SourceError: If the folder cannot be written.
     """
-    incoming = source / WORK / _INCOMING
+    incoming = source / WORK / INCOMING
     try:
         incoming.mkdir(parents=True)
         new = {**_day_digests(connection), **_input_digests(connection)}
@@ -100,11 +103,11 @@ def write_source(
         (incoming / STATE).write_text(text, encoding="utf-8")
         synchronize(incoming / STATE)
         moves = json.dumps({"written": written, "removed": removed})
-        with replacing_file(incoming / _MOVES, ".part") as part:
+        with replacing_file(incoming / MOVES, ".part") as part:
             part.write_text(moves, encoding="utf-8")
         _move(source)
     except (OSError, duckdb.IOException) as error:
-        if not (incoming / _MOVES).exists():
+        if not (incoming / MOVES).exists():
             shutil.rmtree(incoming, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise SourceError(
@@ -123,8 +126,8 @@ def _write(connection: duckdb.DuckDBPyConnection, incoming: Path, path: str) -> 
 
 def _move(source: Path) -> None:
     """Put the incoming files in place. Repeating a move that was made changes nothing."""
-    incoming = source / WORK / _INCOMING
-    moves = json.loads((incoming / _MOVES).read_text(encoding="utf-8"))
+    incoming = source / WORK / INCOMING
+    moves = json.loads((incoming / MOVES).read_text(encoding="utf-8"))
     for path in moves["written"]:
         if (incoming / path).exists():
             (source / path).parent.mkdir(parents=True, exist_ok=True)

@@ -146,6 +146,11 @@ def pieces(connection: duckdb.DuckDBPyConnection, file: RawFile, scratch: Path) 
         return [_piece(connection, member, file.name) for member in _members(file, scratch)]
     except _DAMAGED as error:
         raise _damaged(file.name, error) from error
+    except RuntimeError as error:  # an encrypted zip, or an unknown compression
+        raise SourceError(
+            f"{file.name} cannot be unpacked ({error}). Nothing was landed. Write the zip file without"
+            " a password, and with the compression deflate or none."
+        ) from error
 
 
 def _members(file: RawFile, scratch: Path) -> list[Path]:

@@ -18,6 +18,7 @@ unpartitioned tables. In these runs, a failed blocking check would not stop the 
 would read tables that a later run computes.
 """
 DAILY = "daily"
+IMPORT_EXPORTS = "import_exports"
 EXPIRE_RAW_EVENTS = "expire_raw_events"
 EXPORT_TABLES = "export_tables"
 

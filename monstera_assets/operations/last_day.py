@@ -18,6 +18,7 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 from monstera_assets.bronze import bronze_loads
 from monstera_assets.bronze.deliveries import delivery_digest, recorded_delivery
 from monstera_assets.bronze.load_events import CHANGED_DAYS
+from monstera_assets.imports.awaiting import awaiting_import
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
@@ -38,7 +39,8 @@ def require_data(
     """Cancel a run that was started in the UI for days after the last day of data.
 
     The last day of data is the last day in the source's range or the last loaded day, whichever is
-    later. If files were delivered since the last load, a later day is a day without activity.
+    later. If files were delivered since the last load, a later day is a day without activity. Exports
+    that await an import, which is the run's first step, are delivered files.
 
     Raises:
         DaysWithoutDataError: If the run includes a day after the last day of data.
@@ -59,13 +61,15 @@ def require_data(
     if loaded is not None and window.last <= loaded.last:
         return
     try:
+        if settings.imports and awaiting_import(settings):
+            return
         last = source_range(settings).last
         inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
         prints = {
             name: [fingerprint(file) for file in found.files] for name, found in inputs.items()
         }
     except SourceError:
-        return  # the load raises the same error
+        return  # the import or the load raises the same error
     if loaded is not None:
         last = max(last, loaded.last)
     is_delivered = delivery is not None and delivery.digest != delivery_digest(prints)

@@ -6,9 +6,11 @@ from datetime import date
 
 from dagster import DailyPartitionsDefinition
 
+from monstera_assets.imports.landing import LEDGER
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.windows import DateWindow
 
 
@@ -18,8 +20,20 @@ def daily_partitions(first: date, timezone: str = UTC) -> DailyPartitionsDefinit
 
 
 def first_partition(settings: Settings) -> date:
-    """Return `MONSTERA_START_DATE` if set, otherwise the first day in the source's range."""
-    return settings.start_date or source_range(settings).first
+    """Return `MONSTERA_START_DATE` if set, otherwise the first day in the source's range.
+
+    Raises:
+        SourceError: If the first day depends on the source, and the source cannot be read or the
+            exports were never imported.
+    """
+    if settings.start_date:
+        return settings.start_date
+    if settings.imports and not (settings.source / LEDGER).exists():
+        raise SourceError(
+            f"The exports in monstera.toml have not been imported into {settings.source} yet, so the"
+            " first day is unknown. Run `monstera run`, which imports first, or set start_date."
+        )
+    return source_range(settings).first
 
 
 def available_partitions(first: date, timezone: str = UTC) -> DateWindow:

@@ -1,7 +1,8 @@
-"""The daily run, and the sensor that looks for changes in the source.
+"""The daily run, the import before it, and the sensor that looks for changes in the source.
 
 The daily run computes yesterday and any missing days, and recomputes earlier days whose data changed.
-`run_plan` chooses the days.
+`run_plan` chooses the days. An import can change any day, so it is a run of its own, and the days of
+the daily run are chosen after it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from monstera_assets.operations.jobs import DAILY, LATE_AFTER
+from monstera_assets.imports.awaiting import awaiting_import
+from monstera_assets.imports.landed_source import KEY as LANDED_SOURCE
+from monstera_assets.operations.jobs import DAILY, IMPORT_EXPORTS, LATE_AFTER
 from monstera_assets.operations.run_plan import UNCHANGED, plan_changes, plan_day
 from monstera_assets.operations.runs import range_tags, whole_graph_job
 from monstera_assets.settings import Settings, SettingsError
@@ -31,13 +34,22 @@ TRANSIENT_RETRIES = dg.RetryPolicy(
 )
 """Retry failed steps, since a source file may be incomplete or the database may be locked."""
 
+_RETRIES = {"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"}
+
 daily_job = dg.define_asset_job(
     DAILY,
     selection=dg.AssetSelection.all(),
     op_retry_policy=TRANSIENT_RETRIES,
-    tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
+    tags=_RETRIES,
     description="Computes all tables and runs all checks for yesterday, any missing days, and earlier"
     " days whose data changed.",
+)
+import_job = dg.define_asset_job(
+    IMPORT_EXPORTS,
+    selection=dg.AssetSelection.assets(LANDED_SOURCE),
+    op_retry_policy=TRANSIENT_RETRIES,
+    tags=_RETRIES,
+    description="Imports the exports into the source, and checks the ledger of raw files.",
 )
 gold_job = dg.define_asset_job(
     "gold_only",
@@ -93,7 +105,7 @@ def daily_schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Computes yesterday and any missing days, and recomputes earlier days whose data"
         f" changed, daily at {at:%H:%M} {zone}. Without new files, looks again every"
-        f" {_MINUTES_BETWEEN_LOOKS} minutes until the deadline.",
+        f" {_MINUTES_BETWEEN_LOOKS} minutes until the deadline. Exports are imported first.",
     )
     def daily_run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = _run_day(context.scheduled_execution_time, settings) - timedelta(days=1)
@@ -103,6 +115,8 @@ def daily_schedule(
             dg.RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(day)}), limit=1
         ):
             return dg.SkipReason(f"A run through {day} is already in progress.")
+        if settings.imports and _import_is_due(settings)[0]:
+            return dg.SkipReason(f"The job {IMPORT_EXPORTS} has not imported the exports yet.")
         try:
             plan = plan_day(fixed, assets, day)
         except WarehouseLockedError:
@@ -119,6 +133,45 @@ def daily_schedule(
         return dg.RunRequest(run_key=plan.key, tags=dict(plan.tags))
 
     return daily_run
+
+
+def import_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Return the schedule that starts an import at the times when `daily_schedule` looks for files."""
+    at, zone = settings.daily_run_at, settings.timezone
+
+    @dg.schedule(
+        name="daily_import",
+        job=import_job,
+        cron_schedule=_looks(at),
+        execution_timezone=zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Imports exports that are new or have changed, daily at {at:%H:%M} {zone} and"
+        f" every {_MINUTES_BETWEEN_LOOKS} minutes until the deadline. Then `daily_run` computes the"
+        " days.",
+    )
+    def daily_import(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if context.instance.get_runs(
+            dg.RunsFilter(job_name=IMPORT_EXPORTS, statuses=_UNFINISHED), limit=1
+        ):
+            return dg.SkipReason("An import is already in progress.")
+        is_due, inputs = _import_is_due(settings)
+        if not is_due:
+            return dg.SkipReason("No export is new or has changed since the last import.")
+        # An import that failed is not started again until files or settings change, or the next day.
+        day = _run_day(context.scheduled_execution_time, settings)
+        return dg.RunRequest(run_key=f"{day} {inputs}")
+
+    return daily_import
+
+
+def _import_is_due(settings: Settings) -> tuple[bool, str]:
+    """Return whether exports await an import, and their digest or the error that the import raises."""
+    try:
+        inputs = awaiting_import(settings)
+    except SourceError as error:
+        # The run fails with the same error, so that the failure is recorded and sends an alert.
+        return True, str(error)
+    return inputs is not None, inputs or ""
 
 
 def _looks(at: time) -> Sequence[str]:

@@ -48,7 +48,9 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "FAILURE": "failed",
     "CANCELED": "canceled",
 }
-_LAYERS = [str(layer) for layer in Layer]
+_LAYERS = ["imports", *map(str, Layer)]
+"""The first part of the keys of shown assets: the import, and the tables' layers."""
+
 _RUNS_READ = 25
 
 

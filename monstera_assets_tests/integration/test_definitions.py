@@ -39,7 +39,7 @@ PERSONAL = ("email", "e_mail", "account_name", "user_name")
 MAY_IMPORT = {
     "settings": {"settings", "lifecycle"},
     "source": {"source"},
-    "imports": {"imports", "bronze", "settings", "lifecycle", "source", "warehouse"},
+    "imports": {"imports", "bronze", "checks", "settings", "lifecycle", "source", "warehouse"},
     "lifecycle": {"lifecycle"},
     "prediction": {"prediction", "lifecycle"},
     "warehouse": {"warehouse", "lifecycle", "markdown"},

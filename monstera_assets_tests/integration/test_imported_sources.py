@@ -10,10 +10,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from monstera_assets_tests.command_line import monstera
+from monstera_assets_tests.command_line import Outcome, monstera
+from monstera_assets_tests.end_to_end.test_documentation_commands import steps
 from monstera_assets_tests.import_samples import CATALOG, SAMPLES, STRIPE, Sample, expected_rows
 
-DEFAULT = "posthog-parquet"
+LATEST = "2025-06-11T00:00:00+00:00-2025-06-12T00:00:00+00:00.parquet.zst"
 
 
 def _toml(value: Any) -> str:
@@ -22,22 +23,8 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-@pytest.mark.parametrize(
-    "sample",
-    [
-        pytest.param(sample, id=name, marks=[] if name == DEFAULT else [pytest.mark.slow])
-        for name, sample in SAMPLES.items()
-    ],
-)
-def test_no_row_is_rejected(sample: Sample, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    shutil.copy(CATALOG, source)
-    table = "\n".join(f"{name} = {_toml(each)}" for name, each in sample.import_table().items())
-    (tmp_path / "monstera.toml").write_text(f"[[import]]\n{table}\n", encoding="utf-8")
-    imported = monstera(tmp_path, "import", source=source)
-    assert (imported.code, imported.err) == (0, "")
-    done = monstera(tmp_path, "run", source=source)
+def _assert_expected(done: Outcome, sample: Sample) -> None:
+    """Assert that the rows worked out by hand, and no others, went through the whole graph."""
     assert done.code == 0, done.out + done.err
     assert done.tables["bronze.bronze_rejected_events"][0] == 0
     assert done.tables["bronze.bronze_rejected_entities"][0] == 0
@@ -60,6 +47,75 @@ def test_no_row_is_rejected(sample: Sample, tmp_path: Path) -> None:
         for row in sorted(expected_rows(sample, "users"), key=lambda row: row["valid_from"])
     }
     assert {user_id: account_id for user_id, account_id, _ in users} == latest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_no_row_is_rejected(sample: Sample, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(CATALOG, source)
+    table = "\n".join(f"{name} = {_toml(each)}" for name, each in sample.import_table().items())
+    (tmp_path / "monstera.toml").write_text(f"[[import]]\n{table}\n", encoding="utf-8")
+    imported = monstera(tmp_path, "import", source=source)
+    assert (imported.code, imported.err) == (0, "")
+    _assert_expected(monstera(tmp_path, "run", source=source), sample)
+
+
+BEN, BENS_ADDRESS = "018f2c00-0000-7000-8000-00000000000b", "ben@northwind.example"
+
+
+def _mentions_ben(source: Path) -> bool:
+    with duckdb.connect() as connection:
+        texts = [
+            connection.execute(
+                f"SELECT coalesce(string_agg(rows::VARCHAR), '') FROM '{path}' AS rows"
+            ).fetchall()[0][0]
+            for path in [*source.glob("*.parquet"), *source.glob("events/*/*.parquet")]
+        ]
+    assert texts
+    return any(BEN in text or BENS_ADDRESS in text for text in texts)
+
+
+def test_from_an_export_to_dashboards(tmp_path: Path) -> None:
+    """The commands of README need no edit, one edit improves the result, and forget reaches all."""
+    sample = SAMPLES["posthog-parquet"]
+    shutil.copytree(sample.raw, tmp_path / "exports")
+    known = steps("README.md")
+    commands = [step.words for step in steps("README.md", marked=True) if step not in known]
+    assert [words[:2] for words in commands] == [["monstera", "init"], ["monstera", "run"]]
+    init, run = (monstera(tmp_path, *words[1:], source=None) for words in commands)
+    assert (init.code, init.err) == (0, "")
+    _assert_expected(run, sample)
+    # In the last seven days, Ada exported a report, Ben and Eli moved a card or published a document,
+    # and Cy and Dee created one. Only Ben did so on the last day.
+    assert "DAU (Users Active Daily): 1\n" in run.out
+    assert "WAU (Users Active Weekly): 5\n" in run.out
+    dashboards = run.database.parent / "dashboards" / "current"
+    assert (dashboards / "index.html").exists()
+    assert "landed_source" in (status := monstera(tmp_path, "status", source=None)).out, status
+
+    catalog = tmp_path / "source" / "product_catalog.csv"
+    text = catalog.read_text(encoding="utf-8")
+    assert text.count("|report_exported") == 1
+    catalog.write_text(text.replace("|report_exported", ""), encoding="utf-8")
+    again = monstera(tmp_path, *commands[1][1:], source=None)
+    _assert_expected(again, sample)
+    assert "DAU (Users Active Daily): 1\n" in again.out
+    assert "WAU (Users Active Weekly): 4\n" in again.out
+
+    source = tmp_path / "source"
+    assert _mentions_ben(source)
+    forgotten = monstera(tmp_path, "forget", BEN, source=None)
+    assert forgotten.code == 0, forgotten.err
+    assert "Imported source rewritten" in forgotten.out
+    assert not _mentions_ben(source)
+    shutil.copy(tmp_path / "exports" / "events" / LATEST, tmp_path / "exports" / "again.parquet")
+    for arguments in ([], ["--rebuild"]):
+        imported = monstera(tmp_path, "import", *arguments, source=None)
+        assert (imported.code, imported.err) == (0, "")
+        assert "landed  19 rows" in imported.out
+        assert not _mentions_ben(source)
 
 
 # Worked out by hand from the facts in exports/stripe/expected: the days on which an account's revenue,

@@ -184,14 +184,24 @@ def test_two_tools_are_united_by_id(tmp_path: Path, is_reversed: bool) -> None:
     assert report.conflicts == ()
 
 
-def _cut_zip(path: Path) -> None:
+def _faulty_zip(path: Path, fault: str) -> None:
+    """Write a zip that is cut off, or whose member is, or that is encrypted."""
+    member = gzip.compress(b'{"event_type": "x"}\n' * 500)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("1/a.json.gz", gzip.compress(b'{"event_type": "x"}\n' * 500))
-    path.write_bytes(path.read_bytes()[:-30])
+        archive.writestr("1/a.json.gz", member[:-20] if fault == "member" else member)
+    content = bytearray(path.read_bytes())
+    if fault == "zip":
+        content = content[:-30]
+    elif fault == "encrypted":
+        for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(header) + flags] |= 1
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize("fault", ["gzip", "zip", "parquet"])
-def test_cut_off_file_is_one_error_and_changes_nothing(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["gzip", "zip", "member", "encrypted", "parquet"])
+def test_file_that_cannot_be_read_is_one_error_and_changes_nothing(
+    tmp_path: Path, fault: str
+) -> None:
     settings, _ = _imported(tmp_path, _lines(_call(1)))
     before = landed_bytes(settings.source)
     target = tmp_path / "raw" / "z.gz"
@@ -199,16 +209,51 @@ def test_cut_off_file_is_one_error_and_changes_nothing(tmp_path: Path, fault: st
         calls = _lines(*(_call(number % 60, messageId=f"z{number}") for number in range(5_000)))
         content = gzip.compress(calls)
         target.write_bytes(content[: len(content) // 2])
-    elif fault == "zip":
-        _cut_zip(target)
+    elif fault != "parquet":
+        _faulty_zip(target, fault)
     else:
         target.write_bytes(b"PAR1" + bytes(100))
     (tmp_path / "raw" / "0.gz").write_bytes(_lines(_call(1), _call(2)))
-    with pytest.raises(SourceError, match=r"^z\.gz is .*Nothing was landed"):
+    with pytest.raises(SourceError, match=r"^z\.gz (is|cannot be) .*Nothing was landed"):
         run_import(settings)
     assert landed_bytes(settings.source) == before
     target.unlink()
     assert run_import(settings).totals["landed"] == 2
+
+
+def test_first_import_of_a_file_that_is_cut_off_lands_nothing(tmp_path: Path) -> None:
+    content = gzip.compress(_lines(*(_call(number) for number in range(60))))
+    with pytest.raises(SourceError, match=r"^1\.gz is damaged or cut off"):
+        _imported(tmp_path, _lines(_call(1)), content[:-20])
+    assert landed_bytes(tmp_path / "source") == {}
+    (tmp_path / "raw" / "1.gz").write_bytes(content)
+    assert run_import(_settings(tmp_path)).totals["landed"] == 60
+
+
+def test_events_of_two_tools_with_one_id(tmp_path: Path) -> None:
+    """The row that was received last lands, whichever tool it is from. Its user is one user."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "events.csv").write_text(
+        "id,who,what,at,received\n"
+        "m-1,u_1,Board Created,2025-06-02T10:00:00Z,2025-06-02T09:00:00Z\n"
+        "m-2,u_1,Board Created,2025-06-02T10:00:00Z,2025-06-02T11:00:00Z\n"
+    )
+    settings = _settings(tmp_path)
+    (tmp_path / "raw" / "0.gz").write_bytes(_lines(_call(1), _call(2), _call(3)))
+    events = {"from": "events.csv", "event_id": "id", "user_id": "who", "event": "what"}
+    events |= {"timestamp": "at", "received_at": "received"}
+    tables = {"kind": "tables", "path": str(tmp_path / "app"), "events": events}
+    segment = settings.imports[0].model_dump(exclude_defaults=True)
+    both = settings_of(tmp_path / "source", segment, tables)
+    report = run_import(both)
+    assert (report.totals["landed"], report.totals["duplicate"]) == (3, 2)
+    assert {row["event_id"]: row["event_type"] for row in landed_rows(both.source, "events")} == {
+        "m-1": "document_created",
+        "m-2": "board_created",
+        "m-3": "document_created",
+    }
+    [user] = landed_rows(both.source, "users")
+    assert user["user_id"] == "u_1"
 
 
 def test_export_without_rows_is_an_error(tmp_path: Path) -> None:

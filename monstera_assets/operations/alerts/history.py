@@ -29,6 +29,7 @@ from dagster._core.storage.asset_check_execution_record import (
 
 from monstera_assets.checks.rules import RESPONSES, AlertLevel
 from monstera_assets.checks.table_checks import LEVEL, REMEDY
+from monstera_assets.imports import LANDED_SOURCE, OWNERS
 from monstera_assets.operations.alerts.message import AlertEvent, Item, clean, code, moment, table
 from monstera_assets.operations.jobs import DAILY, WHOLE_GRAPH, Due
 from monstera_assets.operations.runs import Failure, failures_of
@@ -122,9 +123,14 @@ class History:
         return self._news[run.run_id]
 
     def owners(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the owners of some tables."""
-        tables = [self._tables[name] for name in names if name in self._tables]
-        return tuple(sorted({owner for table in tables for owner in table.owners}))
+        """Return the owners of some tables, or of the import."""
+        owners: set[str] = set()
+        for name in names:
+            if name in self._tables:
+                owners.update(self._tables[name].owners)
+            elif name == LANDED_SOURCE:
+                owners.update(OWNERS)
+        return tuple(sorted(owners))
 
     def _check(self, run: Run, now: AssetCheckEvaluation) -> Item | None:
         if not self._counts(run.run_id, now):

@@ -1,0 +1,205 @@
+"""Check the ledger of an import: no row is uncounted, and most rows can be used.
+
+The checks of the asset `landed_source` read only `imports.parquet` and the row counts of the landed
+files, so they take no longer for a larger source.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    multi_asset_check,
+)
+
+from monstera_assets.checks.rules import AlertLevel, Finding, count_violations, with_values
+from monstera_assets.checks.table_checks import check_result, not_evaluated
+from monstera_assets.imports import LANDED_SOURCE, landing
+from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.settings import Settings
+from monstera_assets.settings.imports import ImportKind
+from monstera_assets.source.sql import literal
+
+_COUNTED = " + ".join((LANDED, DESCRIBED, MALFORMED, *REASONS))
+_OF_IMPORT = "import || ' (' || kind || ')'"
+
+
+@dataclass(frozen=True)
+class LedgerCheck:
+    """A condition. `select` returns what breaks it, with the columns figure, seen and expected."""
+
+    name: str
+    description: str
+    select: str
+    remedy: str
+    blocking: bool = False
+
+
+def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, ...]:
+    """Return the checks of the ledger in a source folder, which is the relation `ledger`.
+
+    The queries list the files that lie there now.
+    """
+    most, least = policy.max_rejected_share, policy.alerts.min_schema_compliance
+    enough, few = policy.alerts.min_alert_population, round(1 - least, 9)
+    return (
+        LedgerCheck(
+            "rows_add_up",
+            "For each raw file, landed, described, malformed and set-aside rows add up to the rows"
+            " read.",
+            f"SELECT 'counted rows of ' || raw_file AS figure, {_COUNTED} AS seen,"
+            f" rows_read AS expected FROM ledger WHERE {_COUNTED} <> rows_read",
+            "Import all files again with monstera import --rebuild. If the check still fails, compare"
+            " the raw file with its row in imports.parquet.",
+            blocking=True,
+        ),
+        LedgerCheck(
+            "landed_rows_are_in_the_source",
+            "The source contains as many events and deletions as the ledger counts as landed.",
+            "SELECT 'events in the source' AS figure, found AS seen, landed AS expected"
+            f" FROM ({_landed_rows(source)}), (SELECT coalesce(sum(landed), 0)::BIGINT AS landed"
+            f" FROM ledger WHERE kind <> '{ImportKind.STRIPE}') WHERE found <> landed",
+            "The source's files were changed after the import. Write them again with monstera import.",
+            blocking=True,
+        ),
+        LedgerCheck(
+            "most_rows_are_used",
+            "At least one row landed. In each import, and in each raw file with enough rows, at most"
+            " max_rejected_share of the rows are malformed, and at most max_rejected_share have no"
+            " account.",
+            "SELECT 'landed rows' AS figure, 0::DOUBLE AS seen, 1::DOUBLE AS expected FROM ledger"
+            f" HAVING sum(landed) = 0 UNION ALL {_lost(most, of_import=1, of_file=enough)}",
+            "Compare the raw files and the setting account with docs/importing.md. Correct the export"
+            " or monstera.toml, then run monstera import.",
+            blocking=True,
+        ),
+        LedgerCheck(
+            "few_rows_are_lost",
+            "In each import and each raw file with enough rows, at least min_schema_compliance of the"
+            " rows can be read, and at least min_schema_compliance have an account.",
+            _lost(few, of_import=enough, of_file=enough),
+            "Find the raw files in imports.parquet. Correct the export or the setting account, then run"
+            " monstera import.",
+        ),
+        LedgerCheck(
+            "users_are_known",
+            "In each import with enough events, at most min_schema_compliance of the events are"
+            " anonymous or before their user's signup.",
+            f"""SELECT {_OF_IMPORT} || ': anonymous or before signup' AS figure,
+                lost / rows AS seen, {least} AS expected
+            FROM (SELECT import, kind, sum(anonymous + before_signup) AS lost,
+                sum(landed + anonymous + before_signup) AS rows FROM ledger GROUP BY ALL)
+            WHERE rows >= {enough} AND lost > {least} * rows""",
+            "Check that the export contains the files that identify users, such as persons, profiles or"
+            " merged ids. To count visitors as users, set anonymous to keep.",
+        ),
+        LedgerCheck(
+            "raw_files_are_present",
+            "All raw files that were imported still exist.",
+            "SELECT raw_file, import, landed FROM ledger WHERE NOT is_present",
+            "Restore the files. If they were removed on purpose, remove their rows with monstera import"
+            " --rebuild. Otherwise, what they landed stays.",
+        ),
+        LedgerCheck(
+            "raw_files_are_recognized",
+            "At least min_schema_compliance of an import's bytes are in files that are the tool's.",
+            f"""SELECT {_OF_IMPORT} || ': bytes in files that are not recognized' AS figure,
+                unread / all_bytes AS seen, {few} AS expected
+            FROM (SELECT import, kind, sum(bytes)::DOUBLE AS all_bytes,
+                coalesce(sum(bytes) FILTER (content = 'not recognized'), 0) AS unread
+                FROM ledger GROUP BY ALL)
+            WHERE unread > {few} * all_bytes""",
+            "Find the files in imports.parquet, where content is not recognized. Move them to the"
+            " folder of their tool's import, or correct kind.",
+        ),
+    )
+
+
+def _lost(share: float, *, of_import: int, of_file: int) -> str:
+    """Return a query for imports and files that lose more than a share of their rows.
+
+    Args:
+        share: the maximum share.
+        of_import: the minimum number of rows of an import.
+        of_file: the minimum number of rows of a file.
+    """
+    # Rows without an account are compared with those that do not only describe.
+    return f"""SELECT figure, round(lost / rows, 9) AS seen, {share}::DOUBLE AS expected
+        FROM (SELECT {_OF_IMPORT} || ': malformed' AS figure, sum(malformed) AS lost,
+                sum(rows_read) AS rows, {of_import} AS least
+            FROM ledger GROUP BY import, kind
+            UNION ALL
+            SELECT {_OF_IMPORT} || ': without an account', sum(no_account),
+                sum(rows_read - described), {of_import}
+            FROM ledger GROUP BY import, kind
+            UNION ALL
+            SELECT raw_file || ': malformed', malformed, rows_read, {of_file} FROM ledger)
+        WHERE rows >= least AND round(lost / rows, 9) > {share}"""
+
+
+def _landed_rows(source: Path) -> str:
+    """Return a query for the number of events and deletions that a raw row became."""
+    # A deletion that a user's row states is no row of its own. Its id is made from the user's.
+    deletions = (
+        f"SELECT count(*) AS rows FROM read_parquet({literal(str(source))} ||"
+        " '/subscription_events.parquet') WHERE event_type = 'user_deleted'"
+        " AND event_id <> 'deleted-' || entity_id"
+    )
+    days = sorted(map(str, source.glob("events/event_date=*/events.parquet")))
+    events = "SELECT 0 AS rows"
+    if days:
+        listed = ", ".join(map(literal, days))
+        events = f"SELECT count(*) AS rows FROM read_parquet([{listed}])"
+    return f"SELECT sum(rows)::BIGINT AS found FROM ({events} UNION ALL {deletions})"
+
+
+def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinition:
+    """Return the checks of the asset that imports.
+
+    Args:
+        settings: the configuration.
+        key: the asset's key.
+    """
+    declared = ledger_checks(settings.source, settings.policy)
+
+    @multi_asset_check(
+        name=f"check_{LANDED_SOURCE}",
+        specs=[
+            AssetCheckSpec(
+                each.name, asset=key, description=each.description, blocking=each.blocking
+            )
+            for each in declared
+        ],
+        can_subset=True,
+        description="The checks of the ledger of raw files.",
+    )
+    def check(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
+        for each in ledger_checks(settings.source, settings.policy):
+            if each.name in selected:
+                severity = AssetCheckSeverity.ERROR if each.blocking else AssetCheckSeverity.WARN
+                level = AlertLevel.P0 if each.blocking else AlertLevel.P2
+                expected = with_values(each.description, settings.policy)
+                finding = evaluate(each, settings.source)
+                yield check_result(finding, key, severity, level, expected, each.remedy)
+
+    return check
+
+
+def evaluate(check: LedgerCheck, source: Path) -> Finding:
+    """Evaluate a check. If this raises an error, the check fails with the error as its note."""
+    ledger = literal(str(source / landing.LEDGER))
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"CREATE VIEW ledger AS FROM read_parquet({ledger})")
+            return count_violations(connection, check.name, check.select)
+    except duckdb.Error as error:
+        return Finding(check.name, 1, note=not_evaluated(error))
