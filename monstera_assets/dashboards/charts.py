@@ -24,13 +24,6 @@ def var(color: str) -> str:
     return f"var(--{color})"
 
 
-_LEGEND = {
-    "orient": "top",
-    "title": None,
-    "symbolType": "square",
-    "columns": {"expr": "max(1, floor(width / 120))"},
-    "labelColor": var("muted"),
-}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
 """Dragging over a chart's days sets the page's date range."""
 
@@ -378,7 +371,7 @@ def points(x: Field, y: Field, size: Field, colors: Mapping[str, str], most: flo
                         "scale": scale,
                         "axis": {**axis, "title": y.title},
                     },
-                    "color": {**_color("series", colors), "legend": _LEGEND},
+                    "color": _color("series", colors),
                     "order": {"field": x.name},
                     "tooltip": tooltip([Field("series", "Model"), x, y, size]),
                 },
@@ -403,7 +396,7 @@ def timeline(lane: Field, start: Field, end: Field, what: Field, colors: Mapping
             },
             "x": _along(start),
             "x2": {"field": "after"},
-            "color": {**_color(what.name, colors), "legend": _LEGEND},
+            "color": _color(what.name, colors),
             "tooltip": tooltip([lane, what, start, end]),
         },
     }
@@ -715,7 +708,13 @@ def _along(x: Field) -> Spec:
             "field": x.name,
             "type": "temporal",
             "scale": {"type": "utc"},
-            "axis": {"title": None, "grid": False, "tickCount": {"expr": "ceil(width / 90)"}},
+            "axis": {
+                "title": None,
+                "grid": False,
+                "tickCount": {"expr": "ceil(width / 100)"},
+                "labelOverlap": "greedy",
+                "labelSeparation": 6,
+            },
         }
     axis = {"title": x.title, "grid": False, "tickMinStep": 1, "format": "d"}
     return {"field": x.name, "type": "quantitative", "axis": axis, "scale": {"nice": False}}

@@ -37,7 +37,7 @@
     const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
     const text = { labelColor: color("--muted"), titleColor: color("--muted"), labelFont: font, titleFont: font, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 400 };
     return {
-      background: null, padding: { left: 4, right: 24, top: 4, bottom: 8 }, font, aria: false, view: { stroke: null },
+      background: null, padding: { left: 4, right: 24, top: 8, bottom: 8 }, font, aria: false, view: { stroke: null },
       axis: { ...text, domainColor: color("--line"), tickColor: color("--line"), gridColor: color("--line"), labelPadding: 5 },
       text: { color: color("--ink"), fontSize: 11 }, line: { strokeWidth: 1.8 },
     };
@@ -106,6 +106,12 @@
         return [name, button];
       }) : [];
       if (this.legend.length) bar.append(make("div", { className: "legend" }, ...this.legend.map(([, button]) => button)));
+      const scale = [this.spec, ...(this.spec.layer ?? [])].map((one) => one.encoding?.color?.scale).find((one) => one?.domain);
+      if (!series.length && scale) bar.append(make("div", { className: "legend" }, ...scale.domain.map((name, n) => {
+        const swatch = make("span", { className: "swatch" });
+        swatch.style.background = scale.range[n];
+        return make("span", { className: "entry" }, swatch, name);
+      })));
       const save = (name, click) => {
         const button = make("button", { type: "button", className: "save", textContent: name, ariaLabel: `Download ${name}: ${this.element.querySelector("h3").textContent}` });
         button.addEventListener("click", click);
