@@ -39,8 +39,8 @@ from monstera_assets_tests.site_page import cards, payloads, read, shown_table, 
 MADE_UP = MadeUp(users=300, days=570)
 """A generated company whose history is longer than 18 months."""
 TWINS = DateWindow(twin_company.FIRST, twin_company.LAST)
-CONSTANTS = {"90", "18", "8", "30", "0"}
-"""Numbers of days, months and segments in texts that do not depend on the data."""
+CONSTANTS = {"90", "18", "8", "30", "0", "1"}
+"""Numbers of days, months and segments, and a lift, in texts that do not depend on the data."""
 
 
 @dataclass(frozen=True)
