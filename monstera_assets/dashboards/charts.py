@@ -225,10 +225,8 @@ def heatmap(
     if most is not None:
         scale["domainMax"] = most
     axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 150}
-    turned = {
-        "labelAngle": {"expr": "bandwidth('x') < 120 ? -90 : 0"},
-        "labelAlign": {"expr": "bandwidth('x') < 120 ? 'left' : 'center'"},
-    }
+    # The space for labels is measured once, so that their angle cannot depend on the width.
+    turned = {"labelAngle": -90, "labelAlign": "left"}
     base = {
         "x": {
             "field": x.name,
