@@ -100,7 +100,7 @@ def products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
     return ma.Listing(
         *heading,
         f"Most used product: {pages[order[0]].name}, with {in_use} users.",
-        ma.table(["Product", *(field.title for field in fields.values())], rows),
+        ma.table([_PRODUCT, *fields.values()], rows),
         ma.about(_COLUMNS, adoption.TABLE),
         searchable=True,
     )
@@ -387,7 +387,7 @@ def paths(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     return ma.Listing(
         *heading,
         f"{finding}.",
-        ma.table(["Path", *(field.title for field in fields.values())], rows),
+        ma.table([ma.Field("path", "Path"), *fields.values()], rows),
         ma.about_columns(PATHS, ["path", *fields]),
         searchable=True,
         footnote=f"The table shows the {_PATHS} most frequent of {every:,} paths."
