@@ -142,7 +142,8 @@ def account_texts(
         reader,
         billing.TABLE,
         "entity_id",
-        "event_date, event_type, monthly_recurring_revenue, currency, total_seats, subscription_tier",
+        "event_date, event_type, monthly_recurring_revenue, currency, total_seats, subscription_tier,"
+        " count(*) OVER (PARTITION BY entity_id)",
         ids,
         where="entity_type = 'account' AND event_date <= $as_of",
         order="event_timestamp DESC, event_id DESC",
@@ -242,7 +243,7 @@ def account_texts(
                     f" {health:.0f}."
                     if shown
                     else "There is no history.",
-                    "billing": f"{len(events.get(account, ()))} events, the latest first.",
+                    "billing": _events_found(events.get(account, ())),
                     "people": _people_found(at_risk, listed),
                 },
                 {
@@ -253,7 +254,7 @@ def account_texts(
                             None if amount is None else unit or currency,
                             *(ma.words(bought or ""), number),
                         )
-                        for on, kind, amount, unit, number, bought in events.get(account, ())
+                        for on, kind, amount, unit, number, bought, _ in events.get(account, ())
                     ],
                     "people": [row[:3] for row in listed],
                 },
@@ -502,6 +503,12 @@ def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -
     return f"{chance:.0%} for {outcome}, " + (
         f"{band} risk" if band else f"the same for every {entity}"
     )
+
+
+def _events_found(listed: Sequence[tuple[Any, ...]]) -> str:
+    count = listed[0][-1] if listed else 0
+    most = f" The latest {len(listed)} are shown." if count > len(listed) else ""
+    return f"{ma.plural(count, 'billing event')}.{most}"
 
 
 def _people_found(at_risk: Sequence[tuple[Any, ...]], listed: Sequence[tuple[Any, ...]]) -> str:
