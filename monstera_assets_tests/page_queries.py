@@ -741,7 +741,7 @@ def adopted(company: Company) -> dict[str, list[tuple[str, date]]]:
     return found
 
 
-def steps(company: Company) -> dict[str, tuple[int, int, int, int]]:
+def steps(company: Company) -> dict[str, list[int]]:
     """Return the users eligible, who tried, who activated and who use each product."""
     return {
         product: found
@@ -944,8 +944,8 @@ def paths(company: Company) -> Expected:
     going: Counter[tuple[str, ...]] = Counter()
     ending: Counter[tuple[str, ...]] = Counter()
     users = adopted(company)
-    for path in users.values():
-        products = tuple(product for product, _ in path)
+    for adoptions in users.values():
+        products = tuple(product for product, _ in adoptions)
         ending[products] += 1
         going.update(products[:length] for length in range(1, len(products) + 1))
     more = {

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import webbrowser
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -357,7 +356,7 @@ def test_the_accounts_that_pages_list_come_first(settings: Settings, tmp_path: P
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(webbrowser, "open", found.append)
     return found
