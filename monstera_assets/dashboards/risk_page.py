@@ -313,7 +313,7 @@ def anomaly_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
 
 
 _NO_ANOMALIES = (
-    "No anomalies were found. A series is judged once it has enough members and about half a year of"
+    "No anomalies were found. A series is evaluated once it has enough members and about half a year of"
     " history."
 )
 _LATEST = f"""
