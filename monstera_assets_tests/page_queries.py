@@ -1588,7 +1588,7 @@ def anomaly_list(company: Company) -> Expected:
     rows = [
         (
             *(one.day, one.what),
-            f"{one.form(one.observed)}, expected {one.form(one.expected)}.",
+            f"{one.form(one.observed)}, expected {one.form(one.expected)}",
             f"{one.form(max(one.low, 0))} to {one.form(max(one.high, 0))}",
             *(label(one.severity), one.behind),
         )

@@ -193,6 +193,7 @@ def heatmap(
     shade: Field | None = None,
     label: str = "",
     faint: str = "",
+    order: Sequence[str] = (),
 ) -> Spec:
     """Draw a matrix whose cells are shaded by value and labeled.
 
@@ -205,6 +206,7 @@ def heatmap(
         shade: the field that is shaded, if it is not `value`.
         label: the expression for a cell's text. By default, it is the formatted value.
         faint: the expression that is true for cells whose color is faint, if any.
+        order: the order of the columns. By default, it is that of the data.
     """
     shown = [y, x, value, *([shade] if shade else [])]
     text: Spec = {
@@ -231,7 +233,7 @@ def heatmap(
         "x": {
             "field": x.name,
             "type": "ordinal",
-            "sort": None,
+            "sort": [*order] or None,
             "axis": {
                 **axis,
                 "orient": "top",

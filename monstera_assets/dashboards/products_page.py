@@ -176,7 +176,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
             f"{catalog.name(first)} with {catalog.name(second)} ({chance:.2f} times chance)"
             for chance, first, second in (max(known), min(known))
         ]
-        finding = f"Furthest above chance: {pairs[0]}."
+        finding = f"Highest lift: {pairs[0]}."
         finding += f" Lowest: {pairs[1]}." if len(known) > 1 else ""
     few = f"datum.{support.name} === 'few users'"
     form = f"format(datum.value, datum.{measure.name} === '{_LIFT}' ? '.2f' : '.0%')"
@@ -190,6 +190,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
             shade=lift,
             label=f"{form} + ({few} ? ' *' : '')",
             faint=few,
+            order=[catalog.name(own) for own in names],
         ),
         choices=(ma.Choice.of(measure, (_LIFT, _RATE)),),
     )

@@ -291,7 +291,7 @@ def anomaly_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
     shown = [
         (
-            *(row[1], _what(row), _text(row)),
+            *(row[1], _what(row), _text(row).rstrip(".")),
             " to ".join(_value(row, end) for end in (row[11], row[12])),
             *(ma.words(row[8]), row[13]),
         )
