@@ -7,6 +7,7 @@ read with the code of the dashboards.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import duckdb
+import pytest
 
 MIN_BASE = 30
 """Counts and amounts below this number are too small for a change in percent."""
@@ -712,6 +714,983 @@ REVENUE: Entries = {
 }
 
 
+# ---------------------------------------------------------------- products
+
+
+def by_use(company: Company) -> list[str]:
+    """Return the products of the adoption table, those with most users first."""
+    users: dict[str, int] = {
+        product: 0
+        for (product,) in company.query("FROM gold.gold_product_adoption SELECT product_id")
+    }
+    for product, state, members in company.query(
+        "SELECT product_id, current_state, count(*) FROM silver.silver_user_product_states GROUP BY ALL"
+    ):
+        users[product] += members * (state in ("active_in_product", "reactivated_in_product"))
+    return sorted(users, key=lambda product: (-users[product], product))
+
+
+def adopted(company: Company) -> dict[str, list[tuple[str, date]]]:
+    """Return the products that each user adopted with the days, in their order."""
+    found: dict[str, list[tuple[str, date]]] = {}
+    for user, product, day in company.query(
+        "SELECT user_id, product_id, adoption_date FROM silver.silver_user_product_adoptions"
+        " ORDER BY user_id, sequence_number"
+    ):
+        found.setdefault(user, []).append((product, day))
+    return found
+
+
+def steps(company: Company) -> dict[str, list[int]]:
+    """Return the users eligible, who tried, who activated and who use each product."""
+    return {
+        product: found
+        for product, *found in company.query(
+            "SELECT product_id, count(*), count(first_access_date), count(activation_date),"
+            " count(*) FILTER (current_state IN ('active_in_product', 'reactivated_in_product'))"
+            " FROM silver.silver_user_product_states GROUP BY 1"
+        )
+    }
+
+
+def all_products(company: Company) -> Expected:
+    found = steps(company)
+    first = Counter(path[0][0] for path in adopted(company).values())
+    days = dict(
+        company.query(
+            "SELECT product_id, median(activation_date - first_access_date)"
+            " FROM silver.silver_user_product_states GROUP BY 1"
+        )
+    )
+    rows = []
+    for product in by_use(company):
+        eligible, tried, activated, in_use = found[product]
+        shares = (tried / eligible, activated / tried if tried else None)
+        rows.append((company.names[product], in_use, tried, *shares, days[product], first[product]))
+    return Expected(rows, [rows[0][0], count(rows[0][1])])
+
+
+STEPS = ("Eligible", "Tried", "Activated", "In use")
+
+
+def funnels(company: Company) -> Expected:
+    products, found = by_use(company), steps(company)
+    shown = products[:14]
+    rows = [
+        (company.names[product], step, users)
+        for product in shown
+        for step, users in zip(STEPS, found[product], strict=True)
+    ]
+    kept = [
+        (company.names[product], found[product][3] / found[product][1])
+        for product in shown
+        if found[product][1]
+    ]
+    if not kept:
+        return Expected([], [])
+    best, worst = max(kept, key=lambda one: one[1]), min(kept, key=lambda one: one[1])
+    finding = [best[0], percent(best[1])]
+    finding += [worst[0], percent(worst[1])] if worst[1] < best[1] else []
+    finding += ["14", count(len(products))] if len(products) > 14 else []
+    return Expected(rows, finding)
+
+
+def affinity(company: Company) -> Expected:
+    holders: dict[str, set[str]] = {}
+    everybody: set[str] = set()
+    for product, user, day in company.query(
+        "SELECT product_id, user_id, first_access_date FROM silver.silver_user_product_states"
+    ):
+        everybody.add(user)
+        holders.setdefault(product, set())
+        if day:
+            holders[product].add(user)
+    few = {
+        (first, second)
+        for first, second in company.query(
+            "SELECT first_product_id, second_product_id FROM silver.silver_product_affinity"
+            " WHERE is_low_support"
+        )
+    }
+    shown = sorted(holders, key=lambda product: (-len(holders[product]), product))[:14]
+    rows: list[Row] = []
+    known = []
+    for first in shown:
+        for second in shown:
+            one, other = holders[first], holders[second]
+            if first == second or not one or not other:
+                continue
+            both = len(one & other)
+            lift = len(everybody) * both / (len(one) * len(other))
+            support = "few users" if (first, second) in few else "enough users"
+            for name, value in (("Lift", lift), ("Co-adoption rate", both / len(one))):
+                names = (company.names[first], company.names[second])
+                rows.append((name, *names, value, lift, both, support))
+            if first < second and support == "enough users":
+                known.append((lift, first, second))
+    ends = ([max(known)] if known else []) + ([min(known)] if len(known) > 1 else [])
+    return Expected(
+        rows,
+        [
+            part
+            for lift, first, second in ends
+            for part in (company.names[first], company.names[second], ratio(lift))
+        ],
+    )
+
+
+def next_products(company: Company) -> Expected:
+    flows: Counter[tuple[str, str | None]] = Counter(
+        (path[0][0], path[1][0] if len(path) > 1 else None) for path in adopted(company).values()
+    )
+    assert company.query(
+        "SELECT sum(users_ending) FROM silver.silver_product_adoption_sequences"
+    ) == [(sum(flows.values()) or None,)]
+    through: Counter[str] = Counter()
+    for (first, after), users in flows.items():
+        for product in (first, after):
+            if product:
+                through[product] += users
+    nodes = sorted(through, key=lambda product: (-through[product], product))[:8]
+    drawn: Counter[tuple[str, str]] = Counter()
+    for (first, after), users in flows.items():
+        # Others come first, and those without a second product last.
+        left = first if first in nodes else ""
+        drawn[left, "~" if after is None else after if after in nodes else ""] += users
+    named = {"": "Other products", "~": "None yet", **{one: company.names[one] for one in nodes}}
+    rows = [(named[left], named[right], drawn[left, right]) for left, right in sorted(drawn)]
+    moved = [(f"{left} to {right}", users) for left, right, users in rows if right != "None yet"]
+    went = sum(users for _, users in moved)
+    ranked = ranking_finding(moved, went) if moved else []
+    return Expected(rows, [count(went), count(sum(flows.values())), *ranked])
+
+
+def first_products(company: Company) -> Expected:
+    users = Counter(path[0][0] for path in adopted(company).values())
+    ranked = sorted(by_use(company), key=lambda product: (-users[product], product))
+    parts = [(company.names[product], users[product]) for product in ranked[:14]]
+    return bars(parts, whole=True, rest=[users[product] for product in ranked[14:]])
+
+
+def products_of(number: int) -> str:
+    return f"{number} product{'s' * (number != 1)}{' or more' * (number == 8)}"
+
+
+def breadth(company: Company) -> Expected:
+    columns = {"Tried": "products_tried", "In use": "products_active"}
+    users = {
+        name: Counter(
+            min(products, 8)
+            for (products,) in company.query(
+                f"SELECT {column} FROM silver.silver_cross_product_analytics"
+            )
+        )
+        for name, column in columns.items()
+    }
+    several = [count(sum(n for products, n in of.items() if products > 1)) for of in users.values()]
+    # The same from the states in products.
+    for name, states in (
+        ("Tried", "current_state <> 'never_adopted'"),
+        ("In use", "current_state IN ('active_in_product', 'reactivated_in_product')"),
+    ):
+        assert users[name] == Counter(
+            min(products, 8)
+            for (products,) in company.query(
+                f"SELECT count(*) FILTER ({states}) FROM silver.silver_user_product_states"
+                " GROUP BY user_id"
+            )
+        )
+    rows = [
+        (products_of(products), name, of[products])
+        for products in range(max(users["Tried"]) + 1)
+        for name, of in users.items()
+    ]
+    return Expected(rows, [several[0], count(users["Tried"].total()), several[1]])
+
+
+def kept_users(company: Company) -> Expected:
+    active: dict[str, list[date]] = {}
+    for user, day in company.query(
+        "SELECT DISTINCT user_id, activity_date FROM silver.silver_daily_user_activity"
+        " WHERE qualifying_events > 0"
+    ):
+        active.setdefault(user, []).append(day)
+    users: Counter[tuple[int, int]] = Counter()
+    kept: Counter[tuple[int, int]] = Counter()
+    for user, path in adopted(company).items():
+        for place, (_, adoption) in enumerate(path, 1):
+            for start in (30, 90):
+                if adoption + timedelta(days=start + 29) <= company.last:
+                    after = [(day - adoption).days for day in active.get(user, [])]
+                    users[min(place, 8), start] += 1
+                    kept[min(place, 8), start] += any(start <= n <= start + 29 for n in after)
+    assert company.query(
+        "SELECT sum(users_mature_30) FROM silver.silver_product_adoption_sequences"
+    )[0][0] in (sum(n for (_, start), n in users.items() if start == 30), None)
+    rows = [
+        (products_of(products), f"Days {start} to {start + 29}", kept[products, start] / n)
+        for (products, start), n in sorted(users.items())
+    ]
+    finding = [
+        part
+        for name, days, share in rows
+        if days == "Days 30 to 59"
+        for part in (percent(share), name)
+    ]
+    return Expected(rows, ["30", "59", *finding] if finding else [])
+
+
+def paths(company: Company) -> Expected:
+    going: Counter[tuple[str, ...]] = Counter()
+    ending: Counter[tuple[str, ...]] = Counter()
+    users = adopted(company)
+    for adoptions in users.values():
+        products = tuple(product for product, _ in adoptions)
+        ending[products] += 1
+        going.update(products[:length] for length in range(1, len(products) + 1))
+    more = {
+        tuple(path.split(" > ")): values
+        for path, *values in company.query(
+            "SELECT path, median_days_since_previous, retention_30, retention_90"
+            " FROM silver.silver_product_adoption_sequences"
+        )
+    }
+    assert {*more} == {*going}
+    ranked = sorted(going, key=lambda path: (-going[path], len(path), " > ".join(path)))
+
+    def named(path: tuple[str, ...]) -> str:
+        return " → ".join(company.names[product] for product in path)
+
+    rows = []
+    for path in ranked[:25]:
+        days, month, quarter = more[path]
+        since = days if len(path) > 1 else "no previous product"
+        share = going[path] / len(users)
+        rows.append((named(path), going[path], share, since, ending[path], month, quarter))
+    longer = next((path for path in ranked[:25] if len(path) > 1), None)
+    finding = [f"{len(going):,} path", named(ranked[0])] if going else []
+    finding += [named(longer), f"{going[longer]:,} user"] if longer else []
+    return Expected(rows, finding, ["25", count(len(going))] if len(going) > 25 else [])
+
+
+def suggestions(company: Company) -> list[tuple[str, str, str | None, int]]:
+    """Return the product, source, reason and rank of the recommendations that charts count."""
+    found = company.query(
+        "SELECT product_id, recommendation_source, because_product_id, recommendation_rank"
+        " FROM gold.gold_product_recommendations"
+    )
+    of = Counter(product for product, *_ in found)
+    shown = sorted(of, key=lambda product: (-of[product], product))[:14]
+    return sorted(
+        (row for row in found if row[0] in shown), key=lambda row: (shown.index(row[0]), row[3])
+    )
+
+
+def recommended(company: Company) -> Expected:
+    users: Counter[tuple[str, str, str]] = Counter()
+    best: dict[str, int] = {}
+    for product, source, _, rank in suggestions(company):
+        name = company.names[product]
+        users["Any of three", name, label(source)] += 1
+        users["Best only", name, label(source)] += rank == 1
+        best[name] = best.get(name, 0) + (rank == 1)
+    return Expected([(*key, n) for key, n in users.items()], ranking_finding([*best.items()]))
+
+
+def reasons(company: Company) -> Expected:
+    users = Counter(
+        ("Popular with all" if because is None else company.names[because], company.names[product])
+        for product, _, because, _ in suggestions(company)
+    )
+    known = [
+        (f"{product} because of {because}", n)
+        for (because, product), n in sorted(users.items())
+        if because != "Popular with all"
+    ]
+    return Expected([(*key, n) for key, n in users.items()], ranking_finding(known))
+
+
+def came_true(company: Company) -> Expected:
+    rates = {
+        "Hit rate at 1": "hit_rate_at_1",
+        "Hit rate at 3": "hit_rate_at_3",
+        "Mean reciprocal rank": "mean_reciprocal_rank",
+    }
+    found = {
+        predictor: values
+        for predictor, *values in company.query(
+            f"SELECT predictor, is_published, users_judged, {', '.join(rates.values())}"
+            " FROM gold.gold_recommendation_evaluation"
+            " WHERE evaluation_date IS NULL AND users_judged > 0"
+        )
+    }
+    if not found:
+        return Expected([], [])
+    # All dates together have the hits of each date. Those by chance are fractions.
+    for predictor, judged, hits in company.query(
+        "SELECT predictor, sum(users_judged), sum(hit_rate_at_1 * users_judged)"
+        " FROM gold.gold_recommendation_evaluation WHERE evaluation_date IS NOT NULL GROUP BY 1"
+    ):
+        assert found[predictor][1:3] == [judged, pytest.approx(hits / judged)]
+    rows = [
+        (name, label(predictor), values[2 + place])
+        for predictor, values in found.items()
+        for place, name in enumerate(rates)
+    ]
+    first = [
+        part
+        for predictor in ("affinity", "popularity", "chance")
+        for part in (predictor, percent(found[predictor][2]))
+    ]
+    [(published, values)] = [one for one in found.items() if one[1][0]]
+    finding = [f"{values[1]:,} adoption", *first, published, percent(values[3])]
+    return Expected(rows, finding)
+
+
+PRODUCTS: Entries = {
+    "All products": all_products,
+    "Adoption funnel": funnels,
+    "Adopted together": affinity,
+    "From the first product to the next": next_products,
+    "First product": first_products,
+    "Products per user": breadth,
+    "Retention by number of products": kept_users,
+    "Most frequent paths": paths,
+    "Recommended products": recommended,
+    "Why products are recommended": reasons,
+    "How often they came true": came_true,
+}
+
+
+# ---------------------------------------------------------------- activity
+
+
+WHOLE = "feature_id = 'all' AND event_type = 'all' AND location = 'all'"
+
+
+def published(product: str) -> str:
+    """Return the id of a product in gold_activity_metrics."""
+    return f"{product}_" if re.fullmatch("(all|none)_*", product) else product
+
+
+def events_by(
+    column: str, named: Callable[[Company, str], str], most: int, product: str | None = None
+) -> Entry:
+    """Return the qualifying events of whole weeks by the values of a column of events."""
+
+    def expected(company: Company) -> Expected:
+        days = {
+            day
+            for (day,) in company.query(
+                "SELECT DISTINCT metric_date FROM gold.gold_activity_metrics"
+            )
+        }
+        weeks = [w for w in company.weeks if all(w - timedelta(days=n) in days for n in range(7))]
+        sums: Counter[str] = Counter()
+        found: dict[str, Counter[date]] = {}
+        for value, day, events in company.query(
+            f"SELECT coalesce({column}, ''), event_date, count(*) FROM silver.silver_events_enriched"
+            " WHERE is_qualifying_event AND entity_type = 'user' AND event_date BETWEEN ? AND ?"
+            f"{'' if product is None else ' AND product_id = ?'} GROUP BY ALL",
+            company.start(548),
+            company.last,
+            *([] if product is None else [product]),
+        ):
+            if value or column == "product_id":
+                week = company.last - timedelta(days=(company.last - day).days // 7 * 7)
+                sums[value] += events
+                found.setdefault(value, Counter())[week] += events
+        ranked = sorted(sums, key=lambda value: (-sums[value], published(value) or "none"))
+        parts = {named(company, value): [found[value]] for value in ranked[:most]}
+        rest = [found[value] for value in ranked[most:]]
+        drawn = {**parts, **({f"Other ({len(rest):,})": rest} if rest else {})}
+        rows = [
+            (week, name, sum(one[week] for one in of))
+            for name, of in drawn.items()
+            for week in weeks
+        ]
+        totals: Counter[str] = Counter()
+        for _, name, events in rows:
+            totals[name] += events
+        finding = ranking_finding([(name, totals[name]) for name in parts], totals.total())
+        return Expected(rows, finding)
+
+    return expected
+
+
+def kinds_of_events(product: str | None = None) -> Entries:
+    def name(company: Company, node: str) -> str:
+        return company.names[node]
+
+    def words(_: Company, value: str) -> str:
+        return label(value)
+
+    return {
+        "Events by location": events_by("location", words, 4, product),
+        "Event types": events_by("event_type", words, 10, product),
+        "Features": events_by("feature_id", name, 10, product),
+    }
+
+
+def created(entity: str, series: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        sums: Counter[tuple[date, str]] = Counter()
+        for day, segment, made in company.query(
+            f"SELECT metric_date, {SEGMENT}, {entity}_created_daily"
+            f" FROM gold.gold_{entity}_created_daily"
+        ):
+            sums[company.last - timedelta(days=(company.last - day).days // 7 * 7), segment] += made
+        weeks = company.weeks[::-1]
+        rows = [(week, part, series, n) for (week, part), n in sums.items() if week in weeks]
+        points = [(week, sums[week, "all"]) for week in weeks]
+        return Expected(rows, total_finding(points, count))
+
+    return expected
+
+
+DIMENSIONS = (
+    *("engagement_intensity", "value_realization", "product_breadth", "journey_stage"),
+    *("feature_adoption", "collaboration_type", "temporal_pattern", "composite_segment"),
+)
+
+
+def behavior(company: Company) -> Expected:
+    days = company.days(548, 7)
+    users: dict[tuple[str, date, str], tuple[int, int]] = {
+        (dimension, day, value): (0, 0)
+        for dimension, day, value in company.query(
+            "SELECT segment_dimension, metric_date, segment_value FROM gold.gold_segment_metrics"
+        )
+        if dimension in DIMENSIONS and day in days
+    }
+    for dimension in DIMENSIONS:
+        for day, value, active, everybody in company.query(
+            f"SELECT snapshot_date, {dimension},"
+            " count(*) FILTER (days_since_last_qualifying_event <= 29), count(*)"
+            " FROM silver.silver_user_segment_history"
+            " JOIN silver.silver_user_state_history USING (user_id, snapshot_date)"
+            " WHERE snapshot_date IN (SELECT unnest(?)) GROUP BY ALL",
+            days,
+        ):
+            users[dimension, day, value] = (active, everybody)
+    rows = [
+        (label(dimension), name, day, label(value), n)
+        for (dimension, day, value), counts in users.items()
+        for name, n in zip(("Active in 30 days", "All users"), counts, strict=True)
+    ]
+    now = [
+        (label(value), counts[0])
+        for (dimension, day, value), counts in sorted(users.items())
+        if (dimension, day) == (DIMENSIONS[0], company.last)
+    ]
+    ranked = ranking_finding(now, sum(n for _, n in now), day_text(company.last))
+    return Expected(rows, [label(DIMENSIONS[0]), *ranked])
+
+
+def runs_reaching(company: Company) -> Expected:
+    names = dict(
+        company.query("SELECT DISTINCT workflow_id, workflow_name FROM bronze.bronze_workflows")
+    )
+    twice = {name for name, n in Counter(names.values()).items() if n > 1}
+    reached: Counter[tuple[str, int]] = Counter()
+    for workflow, steps_made, runs in company.query(
+        "SELECT workflow_id, steps_reached, count(*) FROM silver.silver_workflow_runs GROUP BY ALL"
+    ):
+        for place in range(steps_made):
+            reached[workflow, place] += runs
+    listed: dict[str, list[tuple[str, int]]] = {}
+    for workflow, kind, n in company.query(
+        "SELECT workflow_id, event_type, runs_reached FROM silver.silver_workflow_funnel"
+        " ORDER BY workflow_id, step_number"
+    ):
+        listed.setdefault(workflow, []).append((kind, n))
+    rows: list[Row] = []
+    finding: list[str] = []
+    order = sorted(listed, key=lambda workflow: (-reached[workflow, 0], workflow))
+    for workflow in order:
+        started = reached[workflow, 0]
+        name = names[workflow] + (f" ({workflow})" if names[workflow] in twice else "")
+        for place, (kind, n) in enumerate(listed[workflow]):
+            runs = reached[workflow, place]
+            assert n == runs
+            step = f"{place + 1}. {kind.replace('_', ' ')}"
+            rows.append((name, step, runs, runs / started if started else None))
+        if started and workflow in [one for one in order if reached[one, 0]][:3]:
+            finding += [name, count(runs), count(started), percent(runs / started)]
+    return Expected(rows, finding)
+
+
+def workflow_runs(product: str | None) -> Entry:
+    """Return the runs started and completed in whole weeks, from the runs."""
+
+    def expected(company: Company) -> Expected:
+        known = {
+            day
+            for (day,) in company.query(
+                f"SELECT metric_date FROM gold.gold_activity_metrics WHERE {WHOLE} AND product_id = ?",
+                "all" if product is None else published(product),
+            )
+        }
+        first = dict(
+            company.query(
+                "SELECT workflow_id, product_id FROM bronze.bronze_workflows"
+                " QUALIFY row_number() OVER (PARTITION BY workflow_id ORDER BY step_number) = 1"
+            )
+        )
+        found: dict[str, Counter[date]] = {}
+        for name, column in (("Started", "started_at"), ("Completed", "completed_at")):
+            made = found[name] = Counter()
+            for day, workflow, runs in company.query(
+                f"SELECT CAST({column} AS DATE), workflow_id, count(*)"
+                f" FROM silver.silver_workflow_runs WHERE {column} IS NOT NULL GROUP BY ALL"
+            ):
+                made[day] += runs if product in (None, first[workflow]) else 0
+        rows: list[Row] = []
+        finding: list[str] = []
+        for name, made in found.items():
+            points = []
+            for week in company.weeks[::-1]:
+                days = [week - timedelta(days=n) for n in range(7)]
+                points.append((week, sum(made[day] for day in days) if {*days} <= known else None))
+            rows += [(week, name, n) for week, n in points]
+            finding += total_finding(points, count)
+        return Expected(rows, finding)
+
+    return expected
+
+
+def workflows(company: Company, product: str | None = None) -> Entries:
+    """Return the entries about workflow runs, one if there are no runs."""
+    runs = workflow_runs(product)
+    shown: Entries = {"Started and completed runs": runs}
+    if any(row[-1] for row in runs(company).rows):
+        where = f"{WHOLE} AND product_id = '{'all' if product is None else published(product)}'"
+        for name, column, line, form in (
+            ("Completion rate", "completed_share_weekly", "Completed", percent),
+            ("Hours to complete", "hours_to_complete_median_daily", "Hours", hours),
+        ):
+            shown[name] = trend("gold_activity_metrics", {line: f"workflows_{column}"}, form, where)
+    return shown
+
+
+def activity(company: Company) -> Entries:
+    def name(known: Company, product: str) -> str:
+        return known.names[product] if product else "None"
+
+    return {
+        "Events by product": events_by("product_id", name, 8),
+        **kinds_of_events(),
+        "Users created": created("users", "Users"),
+        "Videos created": created("videos", "Events"),
+        "Users by segment": behavior,
+        "How far runs come": runs_reaching,
+        **workflows(company),
+    }
+
+
+# ---------------------------------------------------------------- one product
+
+
+def product_steps(product: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        [counted] = company.query(
+            "SELECT users_eligible_to_date, users_tried_to_date, users_activated_to_date,"
+            " users_in_use_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
+            product,
+        )
+        values = steps(company)[product]
+        assert [*counted] == values
+        eligible, tried, _, in_use = map(count, values)
+        return Expected([*zip(STEPS, values, strict=True)], [tried, eligible, in_use])
+
+    return expected
+
+
+def product_states(product: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        days = [
+            day
+            for (day,) in company.query(
+                "SELECT DISTINCT metric_date FROM gold.gold_state_distribution"
+                " WHERE scope = 'product' AND segment_value = ?",
+                product,
+            )
+            if day in company.days(548, 7)
+        ]
+        users: Counter[tuple[date, str]] = Counter()
+        for day, state, members in company.query(
+            "SELECT snapshot_date, current_state, count(*)"
+            " FROM silver.silver_user_product_state_history WHERE product_id = ? GROUP BY ALL",
+            product,
+        ):
+            users[day, state] = members
+        rows = [(day, label(state), users[day, state]) for day in days for state in PRODUCT_STATES]
+        now = [(label(state), users[company.last, state]) for state in sorted(PRODUCT_STATES)]
+        return Expected(rows, ranking_finding(now, sum(n for _, n in now), day_text(company.last)))
+
+    return expected
+
+
+def product_states_now(product: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        users = dict(
+            company.query(
+                "SELECT current_state, count(*) FROM silver.silver_user_product_states"
+                " WHERE product_id = ? AND current_state <> 'never_adopted' GROUP BY 1",
+                product,
+            )
+        )
+        assert company.query(
+            "SELECT users_tried_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
+            product,
+        ) == [(sum(users.values()),)]
+        parts = [(label(state), users.get(state, 0)) for state in PRODUCT_STATES]
+        return bars(parts, whole=bool(users))
+
+    return expected
+
+
+def of_product(company: Company, product: str) -> Entries:
+    table, where = "gold_activity_metrics", f"{WHOLE} AND product_id = '{published(product)}'"
+    users = {"Active": "users_active_daily", "Present": "users_present_daily"}
+    return {
+        "Active and present users": trend(table, users, count, where),
+        "Adoption funnel": product_steps(product),
+        "States over time": product_states(product),
+        "States now": product_states_now(product),
+        "Qualifying events": totals(table, {"Events": "events_qualifying_daily"}, where),
+        **kinds_of_events(product),
+        **workflows(company, product),
+    }
+
+
+def product_file(product: str) -> str:
+    return f"product_{re.sub('[^a-z0-9]+', '_', product.lower())}.html"
+
+
+# ---------------------------------------------------------------- risk
+
+
+OF = {"Users": "user", "Accounts": "account"}
+
+
+def risk_bands(entities: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        found = Counter(
+            band
+            for (band,) in company.query(
+                f"SELECT risk_band FROM gold.gold_{OF[entities]}_churn_scores"
+                " WHERE risk_band IS NOT NULL"
+            )
+        )
+        bands = [(label(band), found[band]) for band in ("high", "medium", "low")]
+        return bars(bands, whole=bool(found))
+
+    return expected
+
+
+def at_high_risk(entities: str) -> Entry:
+    def expected(company: Company) -> Expected:
+        own = f"{OF[entities]}_id"
+        last = ", account_id" if entities == "Users" else ""
+        rows = company.query(
+            f"SELECT {own}, churn_probability, reason_1, reason_2, reason_3{last}"
+            f" FROM gold.gold_{OF[entities]}_churn_scores WHERE risk_band = 'high'"
+        )
+        rows.sort(key=lambda row: (-row[1], row[0]))
+        if not rows:
+            return Expected([], [])
+        return Expected(
+            rows[:200],
+            [f"{len(rows):,} {OF[entities]}", f"{rows[0][1]:.0%}"],
+            ["200", count(len(rows))] if len(rows) > 200 else [],
+        )
+
+    return expected
+
+
+PREDICTORS = {"model": "Model", "baseline": "Baseline"}
+
+
+def tenths(company: Company) -> list[Row]:
+    """Return population, predictor, tenth, those scored, and the predicted and observed shares."""
+    return [
+        (label(entity) + "s", PREDICTORS[predictor], *rest)
+        for entity, predictor, *rest, churned in company.query(
+            "SELECT entity, predictor, decile, rows_scored, predicted_share, observed_share,"
+            " rows_churned FROM gold.gold_churn_model_evaluation"
+            " WHERE evaluation_date IS NULL AND decile > 0 AND rows_scored > 0"
+        )
+        if predictor in PREDICTORS and rest[3] == pytest.approx(churned / rest[1])
+    ]
+
+
+def evaluated(company: Company) -> list[Row]:
+    return company.query(
+        "SELECT entity, predictor, is_published, auc, brier_score, top_tenth_lift"
+        " FROM gold.gold_churn_model_evaluation"
+        " WHERE evaluation_date IS NULL AND decile = 0 ORDER BY entity DESC, predictor DESC"
+    )
+
+
+def calibration(company: Company) -> Expected:
+    rows, scores = tenths(company), evaluated(company)
+    finding = []
+    for entity in ("user", "account"):
+        published_ones = [row[1] for row in scores if row[0] == entity and row[2]]
+        finding += [label(entity) + "s", *(one.replace("_", " ") for one in published_ones)]
+        for of, predictor, _, auc, brier, _ in scores:
+            if of == entity and predictor in PREDICTORS and auc is not None:
+                finding += [PREDICTORS[predictor], f"{auc:.3f}", f"{brier:.3f}"]
+    return Expected(rows, finding)
+
+
+def risk_tenths(company: Company) -> Expected:
+    rows = tenths(company)
+    finding = []
+    for entity in ("user", "account"):
+        lifts = []
+        for of, predictor, _, _, _, lift in evaluated(company):
+            if of == entity and predictor in PREDICTORS and lift:
+                lifts += [f"{lift:.1f}", predictor]
+        finding += [label(entity) + "s", *lifts] if lifts else []
+    return Expected([(who, tenth, name, seen) for who, name, tenth, _, _, seen in rows], finding)
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """A row of the anomalies."""
+
+    day: date
+    span: str
+    measure: str
+    scope: str
+    dimension: str
+    value: str
+    state: str
+    severity: str
+    observed: float
+    expected: float
+    low: float
+    high: float
+    behind: str | None
+    score: float
+
+    @property
+    def is_share(self) -> bool:
+        return self.measure != "events_per_active_user"
+
+    @property
+    def series(self) -> Row:
+        return (self.span, self.measure, self.scope, self.dimension, self.value, self.state)
+
+    @property
+    def what(self) -> str:
+        text = {
+            "state_share": f"Share of {self.state.replace('_', ' ')} members",
+            "active_share": "Share of monthly users who were active",
+            "events_per_active_user": "Events per active user",
+        }[self.measure]
+        if self.dimension != "all":
+            text += f" with {self.dimension.replace('_', ' ')} {self.value}"
+        if self.scope != "platform":
+            text += f" ({self.scope})"
+        return f"{text}, in the week" if self.span == "week" else text
+
+    def form(self, value: float) -> str:
+        return percent(value) if self.is_share else f"{value:,.1f}"
+
+
+def anomalies(company: Company) -> list[Anomaly]:
+    """Return the anomalies, the latest first."""
+    found = [
+        Anomaly(*row)
+        for row in company.query(
+            "SELECT metric_date, span, measure, scope, segment_dimension, segment_value, state,"
+            " severity, observed, expected, expected_low, expected_high, moves_behind, score"
+            " FROM gold.gold_state_distribution_anomalies"
+        )
+    ]
+    return sorted(found, key=lambda one: (-one.day.toordinal(), -abs(one.score), one.series))
+
+
+def amounts(company: Company, one: Anomaly) -> dict[date, tuple[int, int]]:
+    """Return the two numbers of each day whose ratio an anomaly's series is."""
+    if one.measure == "state_share":
+        found: dict[date, tuple[int, int]] = {}
+        for day, state, members in company.query(
+            "SELECT metric_date, state, members_in_state_daily FROM gold.gold_state_distribution"
+            " WHERE scope = ? AND segment_dimension = ? AND segment_value = ?",
+            *one.series[2:5],
+        ):
+            of, everybody = found.get(day, (0, 0))
+            found[day] = (of + members * (state == one.state), everybody + members)
+        return found
+    daily, monthly = (
+        dict(
+            company.query(
+                f"SELECT metric_date, users_active_{often} FROM gold.gold_users_active_{often}"
+                " WHERE segment_dimension = ? AND segment_value = ?",
+                one.dimension,
+                one.value,
+            )
+        )
+        for often in ("daily", "monthly")
+    )
+    if one.is_share:
+        return {day: (users, monthly[day]) for day, users in daily.items()}
+    events = dict(
+        company.query(
+            "SELECT event_date, count(*) FROM silver.silver_events_enriched"
+            " WHERE is_qualifying_event AND entity_type = 'user' GROUP BY 1"
+        )
+    )
+    return {day: (events.get(day, 0), users) for day, users in daily.items()}
+
+
+def anomaly_series(*, shares: bool) -> Entry:
+    def expected(company: Company) -> Expected:
+        every = anomalies(company)
+        charted = [one for one in every if one.is_share == shares][:12]
+        rows: list[Row] = []
+        for one in charted:
+            ranges = {
+                other.day: (other.expected, other.low, other.high)
+                for other in every
+                if other.series == one.series
+            }
+            found = amounts(company, one)
+            for number_of_days in range(-90, 31):
+                day = one.day + timedelta(days=number_of_days)
+                if day not in found:
+                    continue
+                span = range(7 if one.span == "week" else 1)
+                pairs = [found.get(day - timedelta(days=n), (0, 0)) for n in span]
+                of, whole = (sum(pair[place] for pair in pairs) for place in (0, 1))
+                known = ranges.get(day, (None,) * 3)
+                if day == one.day:
+                    assert of / whole == pytest.approx(one.observed)
+                name = f"{day_text(one.day)}: {one.what}"
+                rows.append((name, day, *known, of / whole if whole else None))
+        finding = []
+        if charted:
+            one = charted[0]
+            finding = [day_text(one.day), one.what, one.form(one.observed), one.form(one.expected)]
+        return Expected(rows, finding)
+
+    return expected
+
+
+def anomaly_list(company: Company) -> Expected:
+    found = anomalies(company)
+    if not found:
+        return Expected([], [])
+    rows = [
+        (
+            *(one.day, one.what),
+            f"{one.form(one.observed)}, expected {one.form(one.expected)}",
+            f"{one.form(max(one.low, 0))} to {one.form(max(one.high, 0))}",
+            *(label(one.severity), one.behind),
+        )
+        for one in found[:200]
+    ]
+    severe = sum(one.severity == "high" for one in found[:200])
+    finding = [count(len(found)), day_text(found[0].day), *([count(severe)] if severe else [])]
+    return Expected(rows, finding, ["200", count(len(found))] if len(found) > 200 else [])
+
+
+def risk(company: Company) -> Entries:
+    charts = {"Unusual shares": anomaly_series(shares=True)}
+    if not all(one.is_share for one in anomalies(company)):
+        charts["Unusual events per user"] = anomaly_series(shares=False)
+    return {
+        "Users by churn risk": risk_bands("Users"),
+        "Accounts by churn risk": risk_bands("Accounts"),
+        "Users at high risk": at_high_risk("Users"),
+        "Accounts at high risk": at_high_risk("Accounts"),
+        "Predicted and actual churn": calibration,
+        "Churn by tenth of the risk": risk_tenths,
+        **charts,
+        "Anomalies": anomaly_list,
+    }
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def all_accounts(company: Company) -> Expected:
+    rows = company.query(
+        "SELECT account_id, current_state, state_since, health_score, monthly_recurring_revenue,"
+        " contract_renewal_date FROM silver.silver_account_state_history WHERE snapshot_date = ?",
+        company.last,
+    )
+    rows.sort(key=lambda row: (-row[4], row[0]))
+    found = company.query("SELECT count(*) FROM silver.silver_account_current_state")
+    assert found == [(len(rows),)]
+    return Expected(
+        [(account, label(state), *rest) for account, state, *rest in rows],
+        [f"{len(rows):,} account"],
+    )
+
+
+def people(company: Company) -> Expected:
+    """Return the people at high risk that the risk page and the pages of accounts list."""
+    needing = {
+        account
+        for (account,) in company.query(
+            "SELECT account_id FROM gold.gold_accounts_needing_attention WHERE attention_rank <= 200"
+        )
+    }
+    high = company.query(
+        "SELECT user_id, account_id FROM gold.gold_user_churn_scores WHERE risk_band = 'high'"
+        " ORDER BY churn_probability DESC, user_id"
+    )
+    chosen = {user for user, _ in high[:200]}
+    listed: Counter[str] = Counter()
+    for user, account in high:
+        listed[account] += 1
+        if account in needing and listed[account] <= 5:
+            chosen.add(user)
+    rows = [
+        (user, label(state), since, account)
+        for user, state, since, account in company.query(
+            "SELECT user_id, platform_state, platform_state_since, account_id"
+            " FROM silver.silver_user_current_state ORDER BY user_id"
+        )
+        if user in chosen
+    ]
+    return Expected(rows, [count(len(rows))])
+
+
+def health(company: Company) -> Expected:
+    bands = {
+        "Excellent, 90 or more": (90, 101),
+        "Good, 70 to 90": (70, 90),
+        "Fair, 50 to 70": (50, 70),
+        "Poor, 30 to 50": (30, 50),
+        "Critical, below 30": (0, 30),
+    }
+    scores = [
+        score
+        for (score,) in company.query(
+            "SELECT health_score FROM silver.silver_account_current_state"
+        )
+    ]
+    parts = [(name, sum(low <= s < high for s in scores)) for name, (low, high) in bands.items()]
+    return bars(parts, whole=bool(scores))
+
+
+ACCOUNTS: Entries = {
+    "All accounts": all_accounts,
+    "People": people,
+    "Accounts by health": health,
+    "States now": states_now("accounts", ACCOUNT_STATES),
+    "States over time": states_over_time("account"),
+    "Health": overall({"Health": "accounts_health_mean_daily"}, number),
+    "Moves between states": moves("account"),
+}
+
+
 # ---------------------------------------------------------------- all pages
 
 
@@ -808,6 +1787,11 @@ def pages(company: Company) -> dict[str, Entries]:
         "lifecycle.html": LIFECYCLE,
         "retention.html": RETENTION,
         "revenue.html": REVENUE,
+        "products.html": PRODUCTS,
+        "activity.html": activity(company),
+        "risk.html": risk(company),
+        "accounts.html": ACCOUNTS,
+        **{product_file(product): of_product(company, product) for product in company.products},
     }
 
 
@@ -832,6 +1816,19 @@ REVENUE_TILES = {
     "Revenue Retained Gross Monthly": ("revenue_retained_gross_monthly", percent),
     "Accounts Paying Daily": ("accounts_paying_daily", count),
 }
+ACTIVITY_TILES = {
+    "Users Active Daily": ("users_active_daily", count),
+    "Events Qualifying Daily": ("events_qualifying_daily", count),
+    "Users Present Daily": ("users_present_daily", count),
+    "Workflows Started Daily": ("workflows_started_daily", count),
+    "Workflows Completed Daily": ("workflows_completed_daily", count),
+}
+PRODUCT_TILES = ("Users Active Daily", "Events Qualifying Daily", "Workflows Completed Daily")
+TO_DATE_TILES = {
+    "Users in Use to Date": ("users_in_use_to_date", count),
+    "Users Tried Share to Date": ("users_tried_share_to_date", percent),
+    "Users Activated Share to Date": ("users_activated_share_to_date", percent),
+}
 TILES = {
     "index.html": (
         *("Users Active Monthly", "Users Active Daily", "Users Active Stickiness Monthly"),
@@ -842,6 +1839,7 @@ TILES = {
         *("Users Active Monthly", "Users Active Weekly", "Users Active Daily"),
         *("Users Active Stickiness Monthly", "Users Created Daily"),
     ),
+    "accounts.html": ("Accounts Active Monthly", "Accounts Health Mean Daily"),
 }
 Tiles = dict[str, tuple[str, str]]
 """The value and the change or note by label."""
@@ -894,4 +1892,22 @@ def tiles(company: Company) -> dict[str, Tiles]:
     note = f"{len(accounts):,} account{'s' * (len(accounts) != 1)}"
     for page in ("index.html", "revenue.html"):
         found[page]["MRR at Risk"] = (money(sum(accounts.values(), Decimal(0))), note)
+    for label_ in ("Accounts Paying Daily", "Revenue Closing Daily"):
+        found["accounts.html"][label_] = found["revenue.html"][label_]
+    table = "gold_activity_metrics"
+    found["activity.html"] = _tiles(
+        company, table, ACTIVITY_TILES, f"{WHOLE} AND product_id = 'all'"
+    )
+    for product in company.products:
+        columns = {name: ACTIVITY_TILES[name] for name in PRODUCT_TILES}
+        where = f"{WHOLE} AND product_id = '{published(product)}'"
+        [values] = company.query(
+            f"SELECT {', '.join(column for column, _ in TO_DATE_TILES.values())}"
+            " FROM gold.gold_product_adoption WHERE product_id = ?",
+            product,
+        )
+        found[product_file(product)] = _tiles(company, table, columns, where) | {
+            name: (form(value), "all time")
+            for (name, (_, form)), value in zip(TO_DATE_TILES.items(), values, strict=True)
+        }
     return found

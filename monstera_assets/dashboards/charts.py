@@ -186,6 +186,7 @@ def heatmap(
     shade: Field | None = None,
     label: str = "",
     faint: str = "",
+    order: Sequence[str] = (),
 ) -> Spec:
     """Draw a matrix whose cells are shaded by value and labeled.
 
@@ -198,6 +199,7 @@ def heatmap(
         shade: the field that is shaded, if it is not `value`.
         label: the expression for a cell's text. By default, it is the formatted value.
         faint: the expression that is true for cells whose color is faint, if any.
+        order: the order of the columns. By default, it is that of the data.
     """
     shown = [y, x, value, *([shade] if shade else [])]
     text: Spec = {
@@ -218,15 +220,13 @@ def heatmap(
     if most is not None:
         scale["domainMax"] = most
     axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 150}
-    turned = {
-        "labelAngle": {"expr": "bandwidth('x') < 120 ? -90 : 0"},
-        "labelAlign": {"expr": "bandwidth('x') < 120 ? 'left' : 'center'"},
-    }
+    # The space for labels is measured once, so that their angle cannot depend on the width.
+    turned = {"labelAngle": -90, "labelAlign": "left"}
     base = {
         "x": {
             "field": x.name,
             "type": "ordinal",
-            "sort": None,
+            "sort": [*order] or None,
             "axis": {
                 **axis,
                 "orient": "top",

@@ -39,7 +39,8 @@ _MEASURE, _POINT = ma.Field("measure", "Measure"), ma.Field("value", "Value", ",
 _TABLES = {
     "facts": (ma.Field("fact", "Fact"), ma.Field("value", "Value")),
     "billing": (
-        *(ma.ON_DAY, ma.Field("event", "Event"), ma.Field("mrr", "MRR"), ma.Field("tier", "Tier")),
+        *(ma.ON_DAY, ma.Field("event", "Event"), ma.Field("mrr", "MRR", ",.2f")),
+        *(ma.Field("currency", "Currency"), ma.Field("tier", "Tier")),
         ma.Field("seats", "Seats", ",d"),
     ),
     "people": (
@@ -140,7 +141,8 @@ def account_texts(
         reader,
         billing.TABLE,
         "entity_id",
-        "event_date, event_type, monthly_recurring_revenue, currency, total_seats, subscription_tier",
+        "event_date, event_type, monthly_recurring_revenue, currency, total_seats, subscription_tier,"
+        " count(*) OVER (PARTITION BY entity_id)",
         ids,
         where="entity_type = 'account' AND event_date <= $as_of",
         order="event_timestamp DESC, event_id DESC",
@@ -208,10 +210,10 @@ def account_texts(
             current[account]
         )
         facts = {
-            "State": f"{ma.words(state)} since {since}: {reason}",
+            "State": f"{ma.words(state)} since {ma.day_text(since)}: {reason}",
             "Tier": ma.words(tier),
             "MRR": money(mrr),
-            "Renewal": (f"{renewal}" if renewal else "not set")
+            "Renewal": (ma.day_text(renewal) if renewal else "not set")
             + ("" if days is None else f", in {ma.plural(days, 'day')}"),
             "Health": f"{health:.0f} of 100, {band}",
             "Seats": f"{active:,} active of {seats or 'an unknown number'}",
@@ -233,24 +235,26 @@ def account_texts(
             blank.fill(
                 {
                     "title": account,
-                    "lead": f"Account, {ma.words(state).lower()} since {since}, {money(mrr)} of MRR.",
+                    "lead": f"Account, {ma.words(state).lower()} since {ma.day_text(since)},"
+                    f" {money(mrr)} of MRR.",
                     "facts": f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}.",
                     "history": _latest_change(past),
-                    "course": f"Health was {values[0][0]:.0f} on {shown[0]} and is {health:.0f}."
+                    "course": f"Health was {values[0][0]:.0f} on {ma.day_text(shown[0])} and is"
+                    f" {health:.0f}."
                     if shown
                     else "There is no history.",
-                    "billing": f"{len(events.get(account, ()))} events, the latest first.",
+                    "billing": _events_found(events.get(account, ())),
                     "people": _people_found(at_risk, listed),
                 },
                 {
                     "facts": [*facts.items()],
                     "billing": [
                         (
-                            *(on, ma.words(kind)),
-                            None if amount is None else f"{amount:,.2f} {unit or currency}",
+                            *(on, ma.words(kind), amount),
+                            None if amount is None else unit or currency,
                             *(ma.words(bought or ""), number),
                         )
-                        for on, kind, amount, unit, number, bought in events.get(account, ())
+                        for on, kind, amount, unit, number, bought, _ in events.get(account, ())
                     ],
                     "people": [row[:3] for row in listed],
                 },
@@ -348,9 +352,9 @@ def person_texts(
         [(account, state, since, last, events, age)] = current[person]
         [(chance, band, *why)] = scores.get(person, [(None, None)])
         facts = {
-            "State": f"{ma.words(state)} since {since}",
+            "State": f"{ma.words(state)} since {ma.day_text(since)}",
             "Account": account or "none",
-            "Last qualifying event": f"{last or 'none'}",
+            "Last qualifying event": ma.day_text(last) if last else "none",
             "Qualifying events": f"{events:,} in {ma.plural(age, 'day')} since signup",
         }
         for found in now.get(person, ()):
@@ -364,8 +368,8 @@ def person_texts(
             blank.fill(
                 {
                     "title": person,
-                    "lead": f"Person, {ma.words(state).lower()} since {since}.",
-                    "facts": f"{ma.words(state)} since {since}.",
+                    "lead": f"Person, {ma.words(state).lower()} since {ma.day_text(since)}.",
+                    "facts": f"{ma.words(state)} since {ma.day_text(since)}.",
                     "history": _latest_change(past),
                     "reasons": f"{_chance(chance, band, 'no qualifying event for 30 days', 'user')}."
                     if person in scores
@@ -437,25 +441,30 @@ class _Blank:
         values: dict[str, str] = {name: escape(text) for name, text in texts.items()}
         for name, rows in tables.items():
             cells = (ma.cells(_TABLES[name], row, self._links) for row in rows)
-            values[f"rows_{name}"] = "".join(map(self._row, cells))
+            values[f"rows_{name}"] = self._rows(ma.table(_TABLES[name], cells))
         for chart in charts:
             values[f"columns_{chart.name}"] = ma.json_text(ma.Chart.payload(chart)["columns"])
             few = replace(chart, rows=chart.rows[:: -chart.step][:_FALLBACK])
-            values[f"rows_{chart.name}"] = "".join(map(self._row, ma.Chart.table(few).rows))
+            values[f"rows_{chart.name}"] = self._rows(ma.Chart.table(few))
         present = {row[-1] for row in charts[0].rows}
         used = {value: color for value, color in self._colors.items() if value in present}
         values["domain"] = ma.json_text([*used])
         values["range"] = ma.json_text([*map(ma.charts.var, used.values())])
         return "".join(values[part] if n % 2 else part for n, part in enumerate(self._parts))
 
-    def _row(self, cells: Sequence[ma.Cell]) -> str:
-        """Return a table row as the page template writes it."""
+    def _rows(self, table: ma.DataTable) -> str:
+        """Return a table's rows as the page template writes them."""
         made = []
-        for n, (text, order, link) in enumerate(cells):
-            shown = f'<a href="{self._root}{link}">{escape(text)}</a>' if link else escape(text)
-            number = "" if order is None else ' class="number"'
-            made.append(f"<td{number}>{shown}</td>" if n else f"<th scope=row{number}>{shown}</th>")
-        return f"<tr>{''.join(made)}</tr>\n"
+        for row in table.rows:
+            made.append("<tr>")
+            for n, ((text, _, link), numeric) in enumerate(zip(row, table.numeric, strict=True)):
+                shown = f'<a href="{self._root}{link}">{escape(text)}</a>' if link else escape(text)
+                number = ' class="number"' if numeric else ""
+                made.append(
+                    f"<td{number}>{shown}</td>" if n else f"<th scope=row{number}>{shown}</th>"
+                )
+            made.append("</tr>\n")
+        return "".join(made)
 
 
 def _timeline_chart() -> _Entry:
@@ -486,9 +495,8 @@ def _list(name: str, heading: ma.Head, described: ma.About) -> ma.Listing:
 
 
 def _marked(fields: Sequence[ma.Field], name: str, headings: Sequence[str] = ()) -> ma.DataTable:
-    titles = tuple(headings or [one.title for one in fields])
-    numeric = tuple(one.format != ma.TEXT for one in fields)
-    return ma.DataTable(titles, ((ma.Cell(f"@@rows_{name}@@"),),), numeric)
+    marked = ma.table(fields, [[ma.Cell(f"@@rows_{name}@@")]])
+    return replace(marked, headings=tuple(headings)) if headings else marked
 
 
 def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -> str:
@@ -497,6 +505,12 @@ def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -
     return f"{chance:.0%} chance of {outcome}, " + (
         f"{band} risk" if band else f"the same for every {entity}"
     )
+
+
+def _events_found(listed: Sequence[tuple[Any, ...]]) -> str:
+    count = listed[0][-1] if listed else 0
+    most = f" The latest {len(listed)} are shown." if count > len(listed) else ""
+    return f"{ma.plural(count, 'billing event')}.{most}"
 
 
 def _people_found(at_risk: Sequence[tuple[Any, ...]], listed: Sequence[tuple[Any, ...]]) -> str:
@@ -514,7 +528,7 @@ def _latest_change(rows: Sequence[tuple[Any, ...]]) -> str:
         return "There is no history."
     lane, first, _, value = max(rows, key=itemgetter(1, 0))
     most = f" The {_INTERVALS} latest intervals are shown." if len(rows) >= _INTERVALS else ""
-    return f"The latest change is {lane}: {_state(value).lower()}, on {first}.{most}"
+    return f"The latest change is {lane}: {_state(value).lower()}, on {ma.day_text(first)}.{most}"
 
 
 def _latest(rows: Sequence[tuple[Any, ...]], lanes: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -460,7 +460,7 @@ def listing(
 ) -> Listing:
     """Create a table that readers can filter, with `links` as for `cells`."""
     body = [cells(fields, row, links or {}) for row in rows]
-    shown = table([field.title for field in fields], body)
+    shown = table(fields, body)
     return Listing(*heading, finding, shown, described, searchable=True, footnote=footnote)
 
 

@@ -242,7 +242,7 @@ class Chart:
             ]
             for row in body
         )
-        return table([one.title for one in shown], cells)
+        return table(shown, cells)
 
 
 def day_number(day: date | None) -> int | None:
@@ -364,11 +364,10 @@ def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Secti
     return Section(heading, tuple(item for item in items if item is not None), lead)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
-    """Create a table in which a column is numeric if any of its cells has a sort key."""
-    body = tuple(tuple(row) for row in rows)
-    numeric = tuple(any(row[n].order is not None for row in body) for n in range(len(headings)))
-    return DataTable(tuple(headings), body, numeric)
+def table(fields: Sequence[Field], rows: Iterable[Sequence[Cell]]) -> DataTable:
+    """Create a table with a column for each field."""
+    numeric = tuple(one.format not in (TEXT, DAY) for one in fields)
+    return DataTable(tuple(one.title for one in fields), tuple(map(tuple, rows)), numeric)
 
 
 def json_text(value: Any) -> Markup:

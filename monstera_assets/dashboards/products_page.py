@@ -100,7 +100,7 @@ def products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
     return ma.Listing(
         *heading,
         f"Most used product: {pages[order[0]].name}, with {in_use} users.",
-        ma.table(["Product", *(field.title for field in fields.values())], rows),
+        ma.table([_PRODUCT, *fields.values()], rows),
         ma.about(_COLUMNS, adoption.TABLE),
         searchable=True,
     )
@@ -176,7 +176,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
             f"{catalog.name(first)} with {catalog.name(second)} ({chance:.2f} times chance)"
             for chance, first, second in (max(known), min(known))
         ]
-        finding = f"Furthest above chance: {pairs[0]}."
+        finding = f"Highest lift: {pairs[0]}."
         finding += f" Lowest: {pairs[1]}." if len(known) > 1 else ""
     few = f"datum.{support.name} === 'few users'"
     form = f"format(datum.value, datum.{measure.name} === '{_LIFT}' ? '.2f' : '.0%')"
@@ -190,6 +190,7 @@ def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Ite
             shade=lift,
             label=f"{form} + ({few} ? ' *' : '')",
             faint=few,
+            order=[catalog.name(own) for own in names],
         ),
         choices=(ma.Choice.of(measure, (_LIFT, _RATE)),),
     )
@@ -389,7 +390,7 @@ def paths(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     return ma.Listing(
         *heading,
         f"{finding}.",
-        ma.table(["Path", *(field.title for field in fields.values())], rows),
+        ma.table([ma.Field("path", "Path"), *fields.values()], rows),
         ma.about_columns(PATHS, ["path", *fields]),
         searchable=True,
         footnote=f"The table shows the {_PATHS} most frequent of {every:,} paths."

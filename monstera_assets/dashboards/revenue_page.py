@@ -217,7 +217,7 @@ def needing_attention(heading: ma.Head, reader: ma.Reader, most: int) -> ma.Item
         *heading,
         f"{count:,} {needs} attention, with {reader.wording.money(total)} of MRR at risk.{renewal}",
         ma.table(
-            [one.title for one in fields.values()],
+            [*fields.values()],
             (
                 [
                     ma.cell(row[0], fields["account_id"], reader.accounts.get(row[0], "")),

@@ -40,12 +40,8 @@ _PREDICTED, _OBSERVED = (
 )
 _SCORED = ma.Field("scored", "Scored", ",d")
 _ANOMALY = ma.Field("anomaly", "Anomaly")
-_EXPECTED = ma.Field("expected", "Expected", ",.4f")
-_RANGE = (
-    _EXPECTED,
-    ma.Field("low", "Expected from", ",.4f"),
-    ma.Field("high", "Expected to", ",.4f"),
-)
+_PER_USER = "events per user"
+_EVENTS = Measure.EVENTS_PER_USER
 
 
 def risk_page(reader: ma.Reader) -> ma.Page:
@@ -59,7 +55,7 @@ def risk_page(reader: ma.Reader) -> ma.Page:
             ma.section("Churn risk", [bands(reader, entities) for entities in _SCORES]),
             ma.section("At high risk", [at_high_risk(reader, entities) for entities in _SCORES]),
             ma.section("Accuracy on past dates", [calibration(reader), tenths(reader)]),
-            ma.section("Anomalies", [anomaly_series(reader), anomaly_list(reader)]),
+            ma.section("Anomalies", [*anomaly_charts(reader), anomaly_list(reader)]),
         ),
     )
 
@@ -192,18 +188,28 @@ def tenths(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
 
 
+def anomaly_charts(reader: ma.Reader) -> list[ma.Item]:
+    """Return figures for the latest anomalies of shares and, if any, of events per user."""
+    shown = [anomaly_series(reader, "shares", ".1%"), anomaly_series(reader, _PER_USER, ",.1f")]
+    return [one for one in shown if one is shown[0] or isinstance(one, ma.Figure)]
+
+
 @ma.item(
-    ma.head(
-        "Where the anomalies are",
+    lambda what: ma.head(
+        f"Unusual {what}",
         "Anomalies",
         "Observed and Expected",
         ma.LAST_18_MONTHS.name,
         by="Anomaly",
     )
 )
-def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Plot the series of each of the latest anomalies, with the expected range on unusual days."""
-    latest = _latest(reader, _CHARTED)
+def anomaly_series(heading: ma.Head, reader: ma.Reader, what: str, form: str) -> ma.Item:
+    """Plot the series of the latest anomalies, with the expected range on unusual days.
+
+    `what` names shares or events per user, whose values have the format `form`.
+    """
+    only = _LATEST.format(f"WHERE measure {'=' if what == _PER_USER else '<>'} '{_EVENTS}'")
+    latest = reader.rows([anomalies.TABLE], only, [_CHARTED])
     if not latest:
         return ma.Unavailable(*heading, _NO_ANOMALIES)
     columns = ["span", "measure", "scope", "segment_dimension", "segment_value", "state"]
@@ -214,7 +220,7 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
         [one.TABLE for one in (anomalies, distribution, active_daily, active_monthly, activity)],
         f"""
-        WITH l AS ({_LATEST}), amounts AS (
+        WITH l AS ({only}), amounts AS (
             SELECT metric_date, '{Measure.STATE_SHARE}' AS measure, scope, segment_dimension,
                 segment_value, state, {members} AS amount, sum({members}) OVER (
                     PARTITION BY metric_date, scope, segment_dimension, segment_value
@@ -224,7 +230,7 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
                 segment_value, '{ma.TOTAL}', {daily}, {active_monthly.USERS_ACTIVE.column_name}
             FROM {active_daily.TABLE.qualified_name} JOIN {active_monthly.TABLE.qualified_name}
                 USING (metric_date, segment_dimension, segment_value)
-            UNION ALL SELECT metric_date, '{Measure.EVENTS_PER_USER}', '{PLATFORM}', '{ma.TOTAL}',
+            UNION ALL SELECT metric_date, '{_EVENTS}', '{PLATFORM}', '{ma.TOTAL}',
                 '{ma.TOTAL}', '{ma.TOTAL}', {activity.EVENTS_QUALIFYING.column_name}, {daily}
             FROM {activity.TABLE.qualified_name}
             WHERE {" AND ".join(f"{name} = '{ma.TOTAL}'" for name in activity.WHAT)}
@@ -246,11 +252,13 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         [_CHARTED],
     )
     names = [_name(row) for row in latest]
-    observed = ma.Field("observed", "Observed", ",.4f")
+    titles = {"expected": "Expected", "low": "Expected from", "high": "Expected to"}
+    expected = [ma.Field(name, title, form) for name, title in titles.items()]
+    observed = ma.Field("observed", "Observed", form)
     chart = ma.Chart(
-        (_ANOMALY, ma.ON_DAY, *_RANGE, observed),
+        (_ANOMALY, ma.ON_DAY, *expected, observed),
         [(names[place - 1], *row) for place, *row in rows],
-        ma.charts.flagged(ma.ON_DAY, observed, _RANGE),
+        ma.charts.flagged(ma.ON_DAY, observed, expected),
         day=ma.ON_DAY.name,
         choices=(ma.Choice.of(_ANOMALY, names),),
         height=280,
@@ -269,7 +277,7 @@ def anomaly_series(heading: ma.Head, reader: ma.Reader) -> ma.Item:
 @ma.item(ma.head("Anomalies", "Anomalies", "Found", "to Date", by="Day"))
 def anomaly_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     """List the anomalies, latest first."""
-    rows = _latest(reader, LISTED)
+    rows = reader.rows([anomalies.TABLE], _LATEST.format(""), [LISTED])
     if not rows:
         return ma.Unavailable(*heading, _NO_ANOMALIES)
     count = rows[0][-1]
@@ -283,14 +291,14 @@ def anomaly_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
     )
     shown = [
         (
-            *(row[1], _what(row), _text(row)),
+            *(row[1], _what(row), _text(row).rstrip(".")),
             " to ".join(_value(row, end) for end in (row[11], row[12])),
             *(ma.words(row[8]), row[13]),
         )
         for row in rows
     ]
     were = "anomaly was" if count == 1 else "anomalies were"
-    finding = f"{count:,} {were} found, the latest on {rows[0][1]}."
+    finding = f"{count:,} {were} found, the latest on {ma.day_text(rows[0][1])}."
     if severe:
         finding += f" {severe:,} of those shown {'has' if severe == 1 else 'have'} a high severity."
     columns = ["measure", "observed", "expected", "severity", "moves_behind"]
@@ -314,12 +322,8 @@ _LATEST = f"""
         segment_dimension, segment_value, state, severity, observed, expected, expected_low,
         expected_high, moves_behind,
         count(*) OVER () AS anomalies
-    FROM {anomalies.TABLE.qualified_name} ORDER BY place LIMIT ?
+    FROM {anomalies.TABLE.qualified_name} {{}} ORDER BY place LIMIT ?
 """
-
-
-def _latest(reader: ma.Reader, most: int) -> list[tuple[Any, ...]]:
-    return reader.rows([anomalies.TABLE], _LATEST, [most])
 
 
 def _what(row: tuple[Any, ...]) -> str:
@@ -330,12 +334,12 @@ def _what(row: tuple[Any, ...]) -> str:
 
 
 def _name(row: tuple[Any, ...]) -> str:
-    return f"{row[1]}: {_what(row)}"
+    return f"{ma.day_text(row[1])}: {_what(row)}"
 
 
 def _value(row: tuple[Any, ...], value: float) -> str:
     # The range of a share close to 0 can begin below 0.
-    return format(max(value, 0), ",.1f" if row[3] == Measure.EVENTS_PER_USER else ".1%")
+    return format(max(value, 0), ",.1f" if row[3] == _EVENTS else ".1%")
 
 
 def _text(row: tuple[Any, ...]) -> str:

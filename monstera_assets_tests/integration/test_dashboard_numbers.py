@@ -20,6 +20,7 @@ import duckdb
 import pytest
 
 from monstera_assets.dashboards import model
+from monstera_assets.dashboards.entity_pages import name_entities
 from monstera_assets.dashboards.extract import extract
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.reading import Reader
@@ -39,8 +40,8 @@ from monstera_assets_tests.site_page import cards, payloads, read, shown_table, 
 MADE_UP = MadeUp(users=300, days=570)
 """A generated company whose history is longer than 18 months."""
 TWINS = DateWindow(twin_company.FIRST, twin_company.LAST)
-CONSTANTS = {"90", "18", "8", "30", "0"}
-"""Numbers of days, months and segments in texts that do not depend on the data."""
+CONSTANTS = {"90", "18", "8", "30", "0", "1"}
+"""Numbers of days, months and segments, and a lift, in texts that do not depend on the data."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def site(request: pytest.FixtureRequest, shared: Shared, seeds_run: SeedsRun) ->
     days, make = COMPANIES[request.param]
     database = shared.once(f"pages_{request.param}", make) if make else seeds_run.database
     with duckdb.connect(str(database), read_only=True) as connection:
-        reader = Reader(connection, metric_tables(), Wording.of(Settings(database=database)))
+        settings = Settings(database=database)
+        reader = Reader(connection, metric_tables(), Wording.of(settings))
+        name_entities(reader, settings.account_pages)
         made = {page.file: page for page in make_pages(reader, metric_tables())}
         company = Company(connection, days.first, days.last)
         assert reader.days == (days.first, days.last)
@@ -256,14 +259,15 @@ def test_a_wrong_number_is_found(site: Site) -> None:
 @pytest.mark.parametrize("site", ["seeds"], indirect=True)
 def test_rendered_pages_show_what_they_get(site: Site, seeds_run: SeedsRun) -> None:
     rendered = seeds_run.database.parent / "dashboards" / "current"
-    assert {path.name for path in rendered.glob("*.html")} == set(site.pages)
+    found = {path.name for path in rendered.glob("*.html")}
+    assert {name for name in found if not name.startswith(("account_", "person_"))} == {*site.pages}
     for name, page in site.pages.items():
         html = read(rendered / name)
         assert tiles(html) == site.tiles.get(name, {}), name
-        found, data = cards(html), payloads(rendered / name)
-        assert list(found) == [item.name for item in page.items()]
+        shown_cards, data = cards(html), payloads(rendered / name)
+        assert list(shown_cards) == [item.name for item in page.items()]
         for item in page.items():
-            card = found[item.name]
+            card = shown_cards[item.name]
             assert card.one("p", "title").text == item.title
             if isinstance(item, model.Unavailable):
                 assert card.one("p", "finding").text == item.reason

@@ -20,7 +20,8 @@ from monstera_assets.dashboards.structure import page_file
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.site_page import Element, parse, read
+from monstera_assets_tests.page_queries import day_text, label
+from monstera_assets_tests.site_page import Element, cards, parse, read, shown_table
 
 HIGH = ("usr_05", "usr_08", "usr_19")
 """Users whose risk the tests raise, because the seeds have too little history for a model."""
@@ -157,6 +158,170 @@ def test_histories_of_people(settings: Settings, pages: dict[str, Element]) -> N
                     expected.setdefault(lane or names[product], {})[day] = shown(value)
             for name, days in expected.items():
                 assert by_day(timeline, name) == days
+
+
+def rows_of(card: Element) -> list[list[str]]:
+    """Return a table's rows, or an empty list for a table without rows, which is not displayed."""
+    return shown_table(card).rows
+
+
+def texts(row: tuple[Any, ...], *forms: str) -> list[str]:
+    """Return values as displayed: a text, a day, or a number in a format."""
+    return [
+        "" if value is None else day_text(value) if isinstance(value, date) else format(value, form)
+        for value, form in zip(row, forms, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("account", ["acc_03", "acc_06"])
+def test_facts_and_lists_of_accounts(
+    settings: Settings, pages: dict[str, Element], account: str
+) -> None:
+    [(state, since, reason, tier, mrr, renewal, health, seats)] = query(
+        settings,
+        "SELECT current_state, state_since, state_reason, subscription_tier,"
+        " monthly_recurring_revenue, contract_renewal_date, health_score, total_seats"
+        " FROM silver.silver_account_state_history WHERE account_id = ? AND snapshot_date = ?",
+        account,
+        LAST,
+    )
+    [(active, products)] = query(
+        settings,
+        "SELECT count(DISTINCT entity_id), count(DISTINCT product_id)"
+        " FROM silver.silver_events_enriched"
+        " WHERE account_id = ? AND is_qualifying_event AND event_date BETWEEN ? AND ?",
+        account,
+        LAST - timedelta(days=29),
+        LAST,
+    )
+    amount = f"{mrr:,.0f} USD" if mrr >= 100 else f"{mrr:,.2f} USD"
+    days = "" if renewal is None else f", in {(renewal - LAST).days:,} days"
+    lowest = {"excellent": 90, "good": 70, "fair": 50, "poor": 30, "critical": 0}
+    band = next(name for name, least in lowest.items() if health >= least)
+    expected = {
+        "State": f"{label(state)} since {day_text(since)}: {reason}",
+        "Tier": label(tier),
+        "MRR": amount,
+        "Renewal": f"{day_text(renewal) if renewal else 'not set'}{days}",
+        "Health": f"{health:.0f} of 100, {band}",
+        "Seats": f"{active} active of {seats}",
+        "Products in use": f"{products}",
+    }
+    for chance, risk in query(
+        settings,
+        "SELECT churn_probability, risk_band FROM gold.gold_account_churn_scores WHERE account_id = ?",
+        account,
+    ):
+        kind = f"{risk} risk" if risk else "the same for every account"
+        known = (
+            "not known" if chance is None else f"{chance:.0%} for a lapse within 90 days, {kind}"
+        )
+        expected["Churn risk"] = known
+    if state in ("at_risk", "contracting", "frozen"):
+        expected["Needs attention"] = f"{label(state).lower()}: {reason}"
+    page = pages[page_file("account", account)]
+    found = cards(page)
+    assert {name: value for name, value in rows_of(found["Facts"]) if name != "Reasons"} == expected
+    lead = f"Account, {label(state).lower()} since {day_text(since)}, {amount} of MRR."
+    assert lead in page.text
+
+    events = query(
+        settings,
+        "SELECT event_date, event_type, monthly_recurring_revenue,"
+        " CASE WHEN monthly_recurring_revenue IS NOT NULL THEN coalesce(currency, 'USD') END,"
+        " subscription_tier, total_seats FROM bronze.bronze_subscription_events"
+        " WHERE entity_id = ? AND entity_type = 'account' ORDER BY event_timestamp DESC, event_id DESC",
+        account,
+    )
+    assert rows_of(found["Billing events"]) == [
+        texts(
+            (on, label(kind), amount, unit, label(bought or ""), number),
+            *["", "", ",.2f"],
+            *[""] * 3,
+        )
+        for on, kind, amount, unit, bought, number in events[:8]
+    ]
+    most = " The latest 8 are shown." if len(events) > 8 else ""
+    sentence = found["Billing events"].one("p", "finding").text
+    assert sentence == f"{len(events)} billing event{'s' * (len(events) != 1)}.{most}"
+    numeric = [one.text for one in found["Billing events"].all("th", "number")]
+    assert numeric == ["MRR", "Seats"]
+
+    people = query(
+        settings,
+        "SELECT user_id, churn_probability, reason_1 FROM gold.gold_user_churn_scores"
+        " WHERE account_id = ? AND risk_band = 'high' ORDER BY churn_probability DESC, user_id",
+        account,
+    )
+    assert bool(people) == (account == "acc_03")
+    risk_rows = [texts(row, "", ".0%", "") for row in people]
+    assert rows_of(found["Users at high risk"]) == risk_rows
+    many = (
+        f"{len(people)} user{' is' if len(people) == 1 else 's are'}" if people else "No users are"
+    )
+    assert found["Users at high risk"].one("p", "finding").text == f"{many} at high risk."
+
+
+@pytest.mark.parametrize("person", ["usr_05", "usr_19"])
+def test_facts_and_lists_of_people(
+    settings: Settings, pages: dict[str, Element], person: str
+) -> None:
+    [(account, state, since, age)] = query(
+        settings,
+        "SELECT account_id, platform_state, platform_state_since, days_since_signup"
+        " FROM silver.silver_user_state_history JOIN bronze.bronze_users_current USING (user_id)"
+        " WHERE user_id = ? AND snapshot_date = ?",
+        person,
+        LAST,
+    )
+    [(last, events)] = query(
+        settings,
+        "SELECT max(event_date), count(*) FROM silver.silver_events_enriched"
+        " WHERE entity_id = ? AND entity_type = 'user' AND is_qualifying_event",
+        person,
+    )
+    names = (
+        *("engagement_intensity", "value_realization", "product_breadth", "journey_stage"),
+        *("feature_adoption", "collaboration_type", "temporal_pattern", "composite_segment"),
+    )
+    [segments] = query(
+        settings,
+        f"SELECT {', '.join(names)} FROM silver.silver_user_segment_history"
+        " WHERE user_id = ? AND snapshot_date = ?",
+        person,
+        LAST,
+    )
+    page = pages[page_file("person", person)]
+    found = cards(page)
+    assert rows_of(found["Facts"]) == [
+        ["State", f"{label(state)} since {day_text(since)}"],
+        ["Account", account],
+        ["Last qualifying event", day_text(last) if last else "none"],
+        ["Qualifying events", f"{events} in {age:,} days since signup"],
+        *([label(name), label(value)] for name, value in zip(names, segments, strict=True)),
+    ]
+    assert f"Person, {label(state).lower()} since {day_text(since)}." in page.text
+
+    [(chance, *why)] = query(
+        settings,
+        "SELECT churn_probability, reason_1, reason_1_effect, reason_2, reason_2_effect, reason_3,"
+        " reason_3_effect FROM gold.gold_user_churn_scores WHERE user_id = ?",
+        person,
+    )
+    reasons = [pair for pair in zip(why[::2], why[1::2], strict=True) if pair[0]]
+    assert rows_of(found["Churn risk"]) == [texts(pair, "", "+.0%") for pair in reasons]
+    risk = f"{chance:.0%} for no qualifying event for 30 days, high risk."
+    assert found["Churn risk"].one("p", "finding").text == risk
+    offers = query(
+        settings,
+        "SELECT product_name, why FROM gold.gold_product_recommendations"
+        " JOIN bronze.bronze_product_catalog USING (product_id) WHERE user_id = ?"
+        " ORDER BY recommendation_rank",
+        person,
+    )
+    assert rows_of(found["Products to recommend"]) == [[*offer] for offer in offers]
+    count = f"{len(offers)} product{'s' * (len(offers) != 1)} to recommend."
+    assert found["Products to recommend"].one("p", "finding").text == count
 
 
 def test_pages_are_small_and_their_links_work(settings: Settings) -> None:
