@@ -689,10 +689,14 @@ def forget(settings: Settings, user_id: str) -> None:
     id does not appear in the shell history. A random tombstone id replaces the id everywhere,
     including in later loads of the source and when a backup is restored. An erasure cannot be undone.
     """
+    from monstera_assets.dashboards.site import rebuild_sites
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
 
-    done = forget_person(settings, _given_id(user_id), tables(settings))
+    declared = tables(settings)
+    done = forget_person(
+        settings, _given_id(user_id), declared, partial(rebuild_sites, settings, declared)
+    )
     what = "Already erased" if done.already else "Erased"
     click.echo(f"{what}: tombstone {done.tombstone}")
     for path in done.logs:

@@ -1687,7 +1687,7 @@ ACCOUNTS: Entries = {
     "States now": states_now("accounts", ACCOUNT_STATES),
     "States over time": states_over_time("account"),
     "Health": overall({"Health": "accounts_health_mean_daily"}, number),
-    "Moves between states": moves("account"),
+    "Transitions between states": moves("account"),
 }
 
 

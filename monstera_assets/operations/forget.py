@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,6 @@ from monstera_assets.bronze.forgotten import (
     record,
     recorded,
 )
-from monstera_assets.dashboards.site import rebuild_sites
 from monstera_assets.operations.erasure_lists import list_beside_backups
 from monstera_assets.operations.exports import export_again
 from monstera_assets.operations.home import dagster_home
@@ -97,7 +96,12 @@ class Forgotten:
     unreached: tuple[Path, ...]
 
 
-def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
+def forget_person(
+    settings: Settings,
+    user_id: str,
+    tables: Sequence[Table],
+    rebuild_sites: Callable[[], Sequence[Path]] = tuple,
+) -> Forgotten:
     """Replace a person with a tombstone in the warehouse, exports, dashboards, logs and later loads.
 
     Every id that is merged with the given id by an alias is replaced as well.
@@ -106,6 +110,8 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         settings: the warehouse settings.
         user_id: the person's id in the source.
         tables: all declared tables.
+        rebuild_sites: rebuilds the dashboards and returns their folders. This package does not depend on
+            dashboards.
 
     Raises:
         ForgetError: If the id is unknown.
@@ -151,7 +157,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         tuple(dict.fromkeys(logs)),
         tuple(export_again(settings, tables)),
         _erase_published(settings, tables),
-        tuple(rebuild_sites(settings, tables)),
+        tuple(rebuild_sites()),
         tuple(unreached),
     )
 

@@ -187,19 +187,19 @@ def test_a_failed_build_leaves_the_old_site(
 ) -> None:
     output = tmp_path / "site"
     texts = {"index.html": "old", "risk.html": "old"}
-    monkeypatch.setattr(site, "render_site", lambda *_: texts)
+    monkeypatch.setattr(site, "render_site", lambda *_: iter(texts.items()))
     build(database, output)
     before = (output / "current").resolve()
     texts = dict.fromkeys(texts, "new")
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(path: Path, text: str, encoding: str) -> int:
+    def full(path: Path, content: bytes) -> int:
         if path.name == "risk.html":
             raise OSError(28, "No space left on device")
-        return write(path, text, encoding)
+        return write(path, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
+        patched.setattr(Path, "write_bytes", full)
         with pytest.raises(SiteError, match=r"No space left on device\. The previous site is"):
             build(database, output)
     with monkeypatch.context() as patched:

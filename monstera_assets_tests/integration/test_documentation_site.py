@@ -134,10 +134,9 @@ def test_examples_of_settings_are_settings(page: str) -> None:
 
 
 def test_the_example_of_a_chart_is_a_figure(seeds_run: SeedsRun) -> None:
-    daily = [table for table in metric_tables() if table.partition_column]
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         *imports, call = blocks("dashboards.md", "python")[0].strip().splitlines()
-        reader = Reader(connection, daily, Wording("USD", 30))
+        reader = Reader(connection, metric_tables(), Wording("USD", 30))
         made: dict[str, object] = {"reader": reader}
         exec("\n".join(imports), made)  # noqa: S102
         assert isinstance(eval(call, made), Figure)  # noqa: S307

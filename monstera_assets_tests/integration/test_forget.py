@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import duckdb
 import pytest
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
-from monstera_assets.dashboards.site import write_entity, write_site
+from monstera_assets.dashboards.site import rebuild_sites, write_entity, write_site
 from monstera_assets.definitions import metric_tables, tables
 from monstera_assets.operations.exports import exportable, write_export
 from monstera_assets.operations.forget import ForgetError, forget_person
@@ -509,7 +510,7 @@ def test_dashboards(seeds: Settings, tmp_path: Path) -> None:
 
     named = {"account_acc_03.html", "accounts.html", "person_usr_05.html", "risk.html"}
     assert [{*naming(site)} for site in sites] == [named, named]
-    done = forget_person(seeds, "usr_05", TABLES)
+    done = forget_person(seeds, "usr_05", TABLES, partial(rebuild_sites, seeds, TABLES))
     assert [*done.sites] == [site.absolute() for site in sites]
     for site in sites:
         assert naming(site) == []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pytest
@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 from metricflow.data_table.mf_table import MetricFlowDataTable
 from metricflow.engine.metricflow_engine import MetricFlowEngine, MetricFlowQueryRequest
-from metricflow.protocols.sql_client import SqlEngine
+from metricflow.protocols.sql_client import SqlClient, SqlEngine
 from metricflow.sql.render.duckdb_renderer import DuckDbSqlPlanRenderer
 from metricflow_semantics.model.semantic_manifest_lookup import SemanticManifestLookup
 
@@ -227,7 +227,8 @@ def published(seeds_run: SeedsRun) -> Iterator[duckdb.DuckDBPyConnection]:
 def engine(file: Path, published: duckdb.DuckDBPyConnection) -> MetricFlowEngine:
     """MetricFlow, with the file and the published copy."""
     manifest = parsed("metricflow_semantic_interfaces", file)
-    return MetricFlowEngine(SemanticManifestLookup(manifest), Client(published))
+    client = cast("SqlClient", Client(published))
+    return MetricFlowEngine(SemanticManifestLookup(manifest), client)
 
 
 def measured(
@@ -235,7 +236,9 @@ def measured(
 ) -> Mapping[tuple[object, ...], float | None]:
     """Return a metric's values, keyed by the values of `by`."""
     asked = MetricFlowQueryRequest.create(metric_names=[metric], group_by_names=by)
-    return keyed(engine.query(asked).result_df.rows)
+    result = engine.query(asked).result_df
+    assert result
+    return keyed(result.rows)
 
 
 def keyed(rows: Sequence[Sequence[Any]]) -> Mapping[tuple[object, ...], float | None]:
