@@ -110,8 +110,7 @@ def forget_person(
         settings: the warehouse settings.
         user_id: the person's id in the source.
         tables: all declared tables.
-        rebuild_sites: rebuilds the dashboards and returns their folders. This package does not depend on
-            dashboards.
+        rebuild_sites: rebuilds the dashboards and returns their folders.
 
     Raises:
         ForgetError: If the id is unknown.
