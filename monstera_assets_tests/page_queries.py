@@ -783,7 +783,7 @@ def funnels(company: Company) -> Expected:
     ]
     kept = [
         (company.names[product], found[product][3] / found[product][1])
-        for product in shown
+        for product in products
         if found[product][1]
     ]
     if not kept:
@@ -859,8 +859,12 @@ def next_products(company: Company) -> Expected:
         drawn[left, "~" if after is None else after if after in nodes else ""] += users
     named = {"": "Other products", "~": "None yet", **{one: company.names[one] for one in nodes}}
     rows = [(named[left], named[right], drawn[left, right]) for left, right in sorted(drawn)]
-    moved = [(f"{left} to {right}", users) for left, right, users in rows if right != "None yet"]
-    went = sum(users for _, users in moved)
+    went = sum(users for _, right, users in rows if right != "None yet")
+    moved = [
+        (f"{left} to {right}", users)
+        for left, right, users in rows
+        if not {left, right} & {"None yet", "Other products"}
+    ]
     ranked = ranking_finding(moved, went) if moved else []
     return Expected(rows, [count(went), count(sum(flows.values())), *ranked])
 

@@ -214,7 +214,9 @@ def test_facts_and_lists_of_accounts(
     ):
         kind = f"{risk} risk" if risk else "the same for every account"
         known = (
-            "not known" if chance is None else f"{chance:.0%} for a lapse within 90 days, {kind}"
+            "not known"
+            if chance is None
+            else f"{chance:.0%} chance of a lapse within 90 days, {kind}"
         )
         expected["Churn risk"] = known
     if state in ("at_risk", "contracting", "frozen"):
@@ -310,7 +312,7 @@ def test_facts_and_lists_of_people(
     )
     reasons = [pair for pair in zip(why[::2], why[1::2], strict=True) if pair[0]]
     assert rows_of(found["Churn risk"]) == [texts(pair, "", "+.0%") for pair in reasons]
-    risk = f"{chance:.0%} for no qualifying event for 30 days, high risk."
+    risk = f"{chance:.0%} chance of no qualifying event for 30 days, high risk."
     assert found["Churn risk"].one("p", "finding").text == risk
     offers = query(
         settings,
