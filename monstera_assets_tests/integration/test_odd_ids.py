@@ -276,9 +276,9 @@ def test_seats_are_those_stated_or_the_number_of_users(query: duckdb.DuckDBPyCon
 def test_each_active_product_has_its_own_pages(graph: Graph, failed: list[str]) -> None:
     del failed
     site = graph.settings.dashboards / "current"
-    pages = {path.name for path in site.glob("product_*_activity.html")}
+    pages = {path.name for path in site.glob("product_*.html")}
     # The ids a, b, a > b, all and all_; the id with quotes belongs to a retired product.
-    assert pages == {f"product_{slug}_activity.html" for slug in ("a", "a_b", "all", "all_2", "b")}
-    text = (site / "product_all_activity.html").read_text(encoding="utf-8")
+    assert pages == {f"product_{slug}.html" for slug in ("a", "a_b", "all", "all_2", "b")}
+    text = (site / "product_all.html").read_text(encoding="utf-8")
     assert "Import from CSV" in text
     assert "Éditeur" in text
