@@ -159,7 +159,18 @@ def test_every_command_is_in_a_console_block() -> None:
     assert {page: found for page, found in marks.items() if found} == NOT_RUN
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if steps(page)])
+LONG = ("docs/late_data.md", "docs/own_data.md")
+"""Pages whose commands take minutes, and whose subjects have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
+        for page in PAGES
+        if steps(page)
+    ],
+)
 def test_commands_run_and_print_what_the_page_shows(
     page: str, seeds_run: SeedsRun, tmp_path: Path
 ) -> None:

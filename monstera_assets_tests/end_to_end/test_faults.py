@@ -184,6 +184,7 @@ def kill_load(companies: Companies, folder: Path, wait: float) -> None:
     companies.assert_whole(snapshot(folder / "monstera.duckdb"))
 
 
+@pytest.mark.faults
 def test_killed_loads(companies: Companies, tmp_path: Path) -> None:
     random = Random()  # noqa: S311  # a different moment in each test run
     waits = [random.uniform(0, companies.seconds) for _ in range(3)]
@@ -266,6 +267,7 @@ def limited(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.faults
 def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
     with subprocess.Popen(
         [MONSTERA, "run", "--from", "2025-06-30", "--to", "2025-06-30"],
@@ -324,6 +326,7 @@ def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[],
 # ---------------------------------------------------------------- concurrent runs
 
 
+@pytest.mark.faults
 def test_two_loads_at_once_wait_for_each_other(companies: Companies, tmp_path: Path) -> None:
     """The result depends neither on which process is first nor on the time zones."""
     folder = companies.copy(tmp_path / "both")
@@ -358,6 +361,7 @@ with open_instance(Settings(database=Path("monstera.duckdb"))) as instance:
 """
 
 
+@pytest.mark.faults
 def test_state_of_dagster_created_concurrently(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
