@@ -254,7 +254,10 @@ def test_an_import_that_loses_rows_alerts_and_blocks(imports: Imports) -> None:
     assert made == {landed_source.KEY}
 
 
-def test_a_file_that_is_cut_off_fails_the_import_and_alerts(imports: Imports) -> None:
+def test_a_file_that_is_cut_off_fails_the_import_and_alerts(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda *_: 0)  # retry at once
     assert imports.run(IMPORT_EXPORTS).success
     imports.deliver()
     path = imports.folder / "raw" / LATEST
