@@ -91,7 +91,7 @@ def _growth(reader: ma.Reader) -> list[ma.Link]:
         if new + back == lost
         else "Growth came equally from new and returning users."
     )
-    text = f"{new:,} users were new, {back:,} came back and {lost:,} left.{before}"
+    text = f"New: {new:,}, back: {back:,}, left: {lost:,}.{before}"
     return [ma.Link(text, ma.LIFECYCLE, verdict)]
 
 

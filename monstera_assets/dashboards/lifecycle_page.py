@@ -133,7 +133,7 @@ def growth_figure(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         height=280,
     )
     finding = (
-        f"In the latest 7 days, {ma.plural(new, 'user')} were new, {resurrected:,} came back"
+        f"In the latest 7 days, {ma.plural(new, 'user')} joined, {resurrected:,} came back"
         f" and {churned:,} of the week before were not active. {retained:,} were active in both weeks."
     )
     described = ma.about([metric for metric, _, _ in _GROWTH.values()], growth.TABLE)
