@@ -232,7 +232,8 @@ class Chart:
             for row in rows:
                 found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
             shown = [self.fields[n] for n in keys[:-1]]
-            parts = [one for one in self.colors if any(one in row for row in found.values())]
+            present = {one for row in found.values() for one in row} or {*self.colors}
+            parts = [one for one in self.colors if one in present]
             shown += [Field(one, one, value.format) for one in parts]
             body = [[*key, *map(row.get, parts)] for key, row in found.items()]
         cells = (

@@ -216,8 +216,15 @@ def test_tables_show_the_numbers_of_the_file(browser: Browser) -> None:
         for card in cards(read(browser.site / page)).values():
             if card.tag == "figure":
                 expected = shown_table(card)
-                rows = expected.rows[::-1] if payload(browser, page, card)["day"] else expected.rows
-                assert table(browser, card.attributes["id"]) == [expected.headings, *rows], page
+                headings, *rows = table(browser, card.attributes["id"])
+                assert headings == expected.headings, page
+                # With scripts, the latest day is first. Without, long timelines show the latest rows.
+                assert len(rows) >= len(expected.rows), page
+                assert all(row in rows for row in expected.rows), page
+                if not page.startswith(("account_", "person_")):
+                    data = payload(browser, page, card)
+                    by_day = data["day"] and not data["total"]
+                    assert rows == (expected.rows[::-1] if by_day else expected.rows), page
 
 
 def test_pages_without_scripts_show_tables(browser: Browser) -> None:
@@ -368,7 +375,7 @@ def test_a_table_can_be_ordered_and_filtered(browser: Browser) -> None:
     field = browser.driver.find_element(By.CSS_SELECTOR, ".search input")
     field.send_keys("team spaces")
     left = browser.run(
-        "return [...document.querySelector('[data-searchable]').querySelectorAll('tbody tr')]"
+        "return [...document.querySelector('.search').nextElementSibling.querySelectorAll('tbody tr')]"
         ".filter((row) => !row.hidden).map((row) => row.textContent)"
     )
     assert left
