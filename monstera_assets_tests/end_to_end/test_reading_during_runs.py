@@ -90,7 +90,7 @@ def test_two_readers_never_wait_during_ten_runs(seeds_run: SeedsRun, tmp_path: P
             out, err = process.communicate()
             assert (process.returncode, err) == (0, "")
             report = json.loads(out)
-            # 35 events in the seeds, and one more after each run; always all 41 tables
+            # 35 events in the seeds, and one more after each run; always all 43 tables
             assert report["seen"] == [[35 + more, 35 + more, 43] for more in range(RUNS + 1)]
             assert report["reads"] > 100
             assert report["longest"] < 1, report
