@@ -11,4 +11,3 @@ from monstera_assets.dashboards.reading import SEGMENT_SQL, WEEK, Daily, Frame, 
 from monstera_assets.dashboards.structure import *
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.lifecycle.states import AccountState, HealthBand, ProductState, UserState
-from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS

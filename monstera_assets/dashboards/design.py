@@ -9,7 +9,7 @@ from typing import Any
 from monstera_assets.gold.metrics import Metric
 
 PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
-MUTED, LINE = "muted", "line"
+MUTED = "muted"
 """Style sheet variables, which let charts work in light mode, dark mode and print."""
 
 LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", SECONDARY)
@@ -27,7 +27,6 @@ class Timeframe:
     name: str
 
 
-LAST_30_DAYS = Timeframe(30, "Last 30 Days")
 LAST_90_DAYS = Timeframe(90, "Last 90 Days")
 LAST_18_MONTHS = Timeframe(548, "Last 18 Months")
 LATEST_DAY = Timeframe(1, "Latest Day")
@@ -65,11 +64,6 @@ def state_color(state: str) -> str:
 def count_text(value: Any) -> str:
     """Format a count for display."""
     return "not known" if value is None else f"{value:,}"
-
-
-def share_text(value: Any) -> str:
-    """Format a share for display."""
-    return "not known" if value is None else f"{value:.1%}"
 
 
 def day_text(day: date) -> str:

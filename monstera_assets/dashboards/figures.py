@@ -471,5 +471,4 @@ def nothing_known(metrics: Iterable[Metric]) -> str:
 
 
 def _title(metrics: Iterable[Metric], timeframe: Timeframe, what: str) -> str:
-    entities, _, rest = next(iter(metrics)).name.partition(" by ")[0].partition(" ")
-    return headline(entities, what or rest, timeframe.name)
+    return title(next(iter(metrics)), timeframe.name, what=what)
