@@ -159,7 +159,7 @@ def test_every_command_is_in_a_console_block() -> None:
     assert {page: found for page, found in marks.items() if found} == NOT_RUN
 
 
-LONG = ("docs/late_data.md", "docs/own_data.md")
+LONG = ("docs/late_data.md", "docs/operations.md", "docs/own_data.md")
 """Pages whose commands take minutes, and whose subjects have tests of their own."""
 
 

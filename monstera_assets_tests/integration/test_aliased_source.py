@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from monstera_assets.definitions import tables
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph, assert_same, computed_from
@@ -14,6 +16,7 @@ WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 COMPUTED = [table.name for table in tables() if not table.name.startswith("bronze_")]
 
 
+@pytest.mark.slow
 def test_silver_and_gold_are_those_of_the_users(tmp_path: Path) -> None:
     contents = []
     for aliases in (True, False):

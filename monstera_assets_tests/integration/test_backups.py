@@ -373,8 +373,11 @@ def test_a_list_of_another_warehouse_is_not_extended(settings: Settings, tmp_pat
 @pytest.mark.parametrize(
     "where",
     [
-        *("backups._copy_file", "backups.synchronize", "backups._verify"),
-        *("Path.rename", "erasure_lists.replacing_file"),
+        pytest.param("backups._copy_file", marks=pytest.mark.faults),
+        pytest.param("backups.synchronize", marks=pytest.mark.faults),
+        pytest.param("backups._verify", marks=pytest.mark.faults),
+        pytest.param("erasure_lists.replacing_file", marks=pytest.mark.faults),
+        "Path.rename",
     ],
 )
 def test_killed_backup_leaves_the_earlier_ones(settings: Settings, where: str) -> None:
@@ -403,7 +406,12 @@ def test_killed_erasure_is_completed_next_to_the_backups(settings: Settings) -> 
 
 @pytest.mark.parametrize(
     "where",
-    ["backups._copy_file", "backups.erase_recorded", "compaction.replacing_file", "Path.replace"],
+    [
+        pytest.param("backups._copy_file", marks=pytest.mark.faults),
+        pytest.param("backups.erase_recorded", marks=pytest.mark.faults),
+        pytest.param("compaction.replacing_file", marks=pytest.mark.faults),
+        "Path.replace",
+    ],
 )
 def test_killed_restore_leaves_the_database(settings: Settings, where: str) -> None:
     folder = backup_now(settings)
@@ -440,6 +448,7 @@ def test_full_disk(settings: Settings) -> None:
     assert not list(settings.database.parent.glob("*.restoring*"))
 
 
+@pytest.mark.faults
 def test_full_disk_while_people_are_erased_again(settings: Settings) -> None:
     folder = backup_now(settings)
     forget_person(settings, "usr_05", TABLES)

@@ -521,6 +521,7 @@ def test_dashboards(seeds: Settings, tmp_path: Path) -> None:
         assert not (site / "opened").exists()
 
 
+@pytest.mark.faults
 def test_killed_before_the_tables_are_written(seeds: Settings) -> None:
     before = _hash(seeds.database)
     killed = forget_in_a_process(seeds, "forget._erase_runs = lambda *_: os._exit(9)")
@@ -539,6 +540,7 @@ def test_killed_before_the_file_is_rewritten(seeds: Settings) -> None:
     assert not list(seeds.database.parent.glob("*.rewriting*"))
 
 
+@pytest.mark.faults
 def test_disk_without_room_for_a_second_file(seeds: Settings) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
     full = forget_in_a_process(

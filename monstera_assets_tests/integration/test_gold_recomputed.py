@@ -34,7 +34,10 @@ RANDOM_DAYS = DateWindow(FIRST, date.fromordinal(FIRST.toordinal() + DAYS - 1))
 GOLD = [table for table in tables() if isinstance(table, MetricTable)]
 
 
-@pytest.fixture(scope="module", params=["seeds", "random", "openstack"])
+@pytest.fixture(
+    scope="module",
+    params=["seeds", "random", pytest.param("openstack", marks=pytest.mark.slow)],
+)
 def connection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun
 ) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -274,7 +274,9 @@ def test_a_changed_row_without_a_date_applies_from_the_new_day(company: Company)
     assert company.rows(versions) == [(june(29), "US"), (june(30), "DE")]
 
 
-@pytest.mark.parametrize("day", [15, 25, 29])
+@pytest.mark.parametrize(
+    "day", [15, pytest.param(25, marks=pytest.mark.slow), pytest.param(29, marks=pytest.mark.slow)]
+)
 def test_a_new_first_version_waits_because_it_applies_to_all_earlier_days(
     company: Company, day: int
 ) -> None:
@@ -370,7 +372,14 @@ def test_a_derived_user_keeps_the_creation_date_while_an_old_event_waits(
 # ---------------------------------------------------------------- facts, catalog and workflows
 
 
-@pytest.mark.parametrize("change", ["added", "changed", "removed"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("added", marks=pytest.mark.slow),
+        "changed",
+        pytest.param("removed", marks=pytest.mark.slow),
+    ],
+)
 def test_an_old_fact_waits_and_a_recent_fact_does_not(tmp_path: Path, change: str) -> None:
     old = {**SEATS, "timestamp": f"{june(5)} 12:00", "metadata": '{"total_seats": 7}'}
     stored = [] if change == "added" else [old]
@@ -462,11 +471,10 @@ def test_another_name_or_owner_restates_nothing(company: Company) -> None:
 @pytest.mark.parametrize(
     "catalog",
     [
-        [FAMILY, {**VIDEO, "active_days": "5"}],
-        [FAMILY, {**VIDEO, "qualifying_event_types": "video_created"}],
-        [FAMILY],
+        pytest.param([FAMILY, {**VIDEO, "active_days": "5"}], id="window", marks=pytest.mark.slow),
+        pytest.param([FAMILY, {**VIDEO, "qualifying_event_types": "video_created"}], id="list"),
+        pytest.param([FAMILY], id="removed", marks=pytest.mark.slow),
     ],
-    ids=["window", "list", "removed"],
 )
 def test_other_changes_of_the_catalog_wait_and_the_former_node_holds(
     company: Company, catalog: Sequence[Texts]

@@ -1277,16 +1277,12 @@ PARQUET = [
     ),
 ]
 
+FORMS = [*ENCODINGS, *QUOTING, *SIZES, *PARQUET]
+"""Forms of files, which the tests of the source reader cover without a load."""
+
 CASES = [
-    *ENCODINGS,
-    *QUOTING,
-    *SIZES,
-    *COLUMNS,
-    *IDS,
-    *REFERENCES,
-    *VALUES,
-    *FILES,
-    *PARQUET,
+    *(pytest.param(case, id=case.name, marks=pytest.mark.slow) for case in FORMS),
+    *(pytest.param(case, id=case.name) for case in (*COLUMNS, *IDS, *REFERENCES, *VALUES, *FILES)),
 ]
 
 
@@ -1340,7 +1336,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         yield Prepared(graph, kept, before)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES)
 def test_malformed_source(prepared: Prepared, case: Case) -> None:
     found = prepared.load(case)
     after = prepared.tables()

@@ -393,6 +393,7 @@ def test_use_before_the_account_exists_is_no_use_of_the_account(faults_run: Outc
     assert "of_late_0" in accepted_ids(faults_run.database)
 
 
+@pytest.mark.slow
 def test_epochs_of_a_bigint_column_and_headers_of_other_tools(tmp_path: Path) -> None:
     """Events with epoch milliseconds, an uppercase header, semicolons and tabs."""
     folder = tmp_path / "source"
@@ -1039,6 +1040,9 @@ def by_day(rows: Mapping[date, Sequence[Texts]]) -> Callable[[Path], object]:
 
 FEW = ("event_id", "entity_id", "event_type", "timestamp", "product_id")
 
+FORMS = 10
+"""Number of reported sources, the first ones, that differ in the form of a file."""
+
 REPORTED_SOURCES = [
     ReportedSource(
         "a mark of the byte order in front of the header",
@@ -1292,7 +1296,14 @@ REPORTED_SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("case", REPORTED_SOURCES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    # The tests of the source reader cover the first sources, which differ in the form of a file.
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if number < FORMS else [])
+        for number, case in enumerate(REPORTED_SOURCES)
+    ],
+)
 def test_reported_source(tmp_path: Path, case: ReportedSource) -> None:
     source = tmp_path / "source"
     write_source(

@@ -29,7 +29,7 @@ START = date(2025, 1, 1)
 DAYS = DateWindow(START, date(2025, 4, 10))
 LATE = DateWindow(date(2025, 3, 27), DAYS.last)
 """The last days, by which users have been in each state."""
-LENGTHS = (1, 3, 1, 4, 1, 2, 1, 1, 1)
+LENGTHS = (1, 5, 1, 6, 2)
 """Number of late days that are computed together."""
 USERS = 63
 POLICY = LifecyclePolicy(new_user_days=5, active_days=6, dormant_days=12)

@@ -358,6 +358,7 @@ def test_a_run_that_rejects_most_rows_starts_with_the_findings(tmp_path: Path) -
     assert lines[6].split()[:2] == ["table", "rows"]
 
 
+@pytest.mark.slow
 def test_a_run_with_one_event_in_the_wrong_year_shows_the_finding_first(tmp_path: Path) -> None:
     rows = [*events_of(FIRST, RUN_DAYS), {**EVENT, "timestamp": "2025-10-01 00:00:00"}]
     run = monstera(tmp_path, "run", source=source(tmp_path, events=rows))

@@ -95,7 +95,7 @@ def warehouse() -> MemoryWarehouse:
     return made
 
 
-@examples(6)
+@examples(4)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]
@@ -131,7 +131,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
         assert event_id is None or (*day, event_id) in events
 
 
-@examples(4)
+@examples(3)
 @given(scenario=scenarios)
 def test_states_recomputed_from_facts_are_those_of_the_engine(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]
@@ -147,7 +147,7 @@ def test_states_recomputed_from_facts_are_those_of_the_engine(
         assert differing == [], accounts.facts_of_account(str(differing[0][0]))
 
 
-@examples(4)
+@examples(3)
 @given(accounts=batches(POLICIES[0]))
 def test_later_facts_change_nothing_and_windows_agree(
     warehouse: MemoryWarehouse, accounts: Accounts

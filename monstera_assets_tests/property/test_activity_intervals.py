@@ -150,7 +150,7 @@ def queries() -> tuple[str, str]:
     return compile_duckdb(states), compile_duckdb(moves.filter(moves.day <= SPAN.last))
 
 
-@examples(8)
+@examples(5)
 @given(batch=uses)
 def test_states_and_moves_are_the_oracles(queries: tuple[str, str], batch: list[Use]) -> None:
     histories = [use.history() for use in batch]

@@ -61,7 +61,7 @@ def warehouse() -> LifecycleWarehouse:
     return LifecycleWarehouse()
 
 
-@examples(8)
+@examples(5)
 @given(scenario=scenarios)
 def test_contracts_dunning_and_ends_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]

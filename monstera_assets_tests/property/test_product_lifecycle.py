@@ -123,7 +123,7 @@ class Relationship:
         ]
 
 
-@examples(6)
+@examples(4)
 @given(scenario=scenarios)
 def test_history_states_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]

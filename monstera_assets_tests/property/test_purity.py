@@ -26,7 +26,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 @pytest.mark.parametrize("asset", [HISTORY, TRANSITIONS], ids=["history", "transitions"])
-@examples(6)
+@examples(4)
 @given(scenario=scenarios)
 def test_a_day_depends_on_the_facts_up_to_it_alone(
     warehouse: LifecycleWarehouse, asset: TableAsset, scenario: tuple[date, Population]

@@ -121,7 +121,7 @@ def window_of(oracle: Source) -> DateWindow | None:
     return DateWindow(min([oracle.first_day, *folders]), max([oracle.last_day, *folders, *dates]))
 
 
-@examples(8)
+@examples(5)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_rows_that_enter_are_the_oracles(
     tmp_path_factory: pytest.TempPathFactory, seed: int

@@ -29,7 +29,7 @@ def warehouse() -> MemoryWarehouse:
     return MemoryWarehouse((ACCOUNTS, FACTS, USERS))
 
 
-@examples(8)
+@examples(5)
 @given(accounts=batches(POLICIES[0]))
 def test_accounts_and_tiers_of_users_are_the_oracles(
     warehouse: MemoryWarehouse, accounts: Accounts

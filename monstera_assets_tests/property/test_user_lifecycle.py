@@ -46,7 +46,7 @@ def warehouse() -> LifecycleWarehouse:
     return LifecycleWarehouse()
 
 
-@examples(8)
+@examples(5)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]
