@@ -9,13 +9,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy bench ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy test-package bench ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: setup  ## Set up and run the whole graph on the example data in seeds/
-	$(BIN)/monstera run
+	$(BIN)/monstera demo
 
 demo-company: setup  ## Generate a company with 2,000 users over 18 months and run the whole graph on it
 	test -e $(COMPANY)/source || $(BIN)/monstera generate --users 2000 --days 548 --output $(COMPANY)/source
@@ -54,6 +54,9 @@ test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minu
 
 test-deploy: setup  ## Run the services of deploy/ with PostgreSQL, and in a container if an engine is available
 	$(BIN)/pytest -m deploy
+
+test-package: setup  ## Build the wheel, and use it without the repository and on other Python versions
+	$(BIN)/pytest -m packaging
 
 bench: setup  ## Measure the graph against plain DuckDB: make bench SIZE=S|M|L RUNS=1
 	$(BIN)/python -m benchmarks.bench --size $(SIZE) --runs $(RUNS)

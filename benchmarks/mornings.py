@@ -47,7 +47,7 @@ class Mornings:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         self._monstera(
-            *("generate", "--seed", "1", "--days", "365", "--end-date", str(self._last)),
+            *("generate", "--seed", "1", "--days", "365", "--to", str(self._last)),
             *("--users", str(self._users), "--events", str(self._events)),
             *("--output", str(self._source)),
         )

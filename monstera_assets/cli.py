@@ -33,6 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _SETTINGS_HINT = "Run `monstera settings` to list all settings and their defaults."
 _PLAIN = str | int | float | date | time | Path
 
@@ -49,8 +50,25 @@ _OPTION_GROUPS: Mapping[str | None, str] = {
 }
 
 
+_RENAMED_OPTIONS: Mapping[tuple[str, str], str] = {
+    ("generate", "--end-date"): "--to",
+    ("generate", "--until"): "--as-of",
+    ("status", "--html"): "--output",
+}
+"""New names for renamed options, keyed by command and old name. An error about an old name shows the
+new name."""
+
+
 class _Command(click.Command):
-    """A command whose help text groups the options."""
+    """A command whose help text groups the options, and whose errors show renamed options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if new := _RENAMED_OPTIONS.get((self.name or "", error.option_name)):
+                raise click.UsageError(f"{error.option_name} is now called {new}.", ctx) from error
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -98,7 +116,8 @@ _source_option = click.option(
 )
 _database_option = click.option(
     "--database",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
+    metavar="FILE",
     help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
 )
 
@@ -161,9 +180,9 @@ def main(ctx: click.Context) -> None:
 
     \b
     Get started:
-      monstera run                    Compute all tables from the example data in seeds/.
+      monstera demo                   Compute all tables from the example data.
       monstera init EXPORTS           Prepare the import of analytics tools' exports.
-      monstera check FOLDER           Check your own data before a run.
+      monstera check --source FOLDER  Check your own data before a run.
       monstera run --source FOLDER --database FILE
                                       Compute all tables from your own data.
       monstera status                 Check that the tables are complete.
@@ -215,7 +234,6 @@ def main(ctx: click.Context) -> None:
     help="Delete the recorded versions of users and accounts, and recompute all days. The current"
     " rows in the source then apply to all days.",
 )
-@_findings_first
 def run(
     settings: Settings,
     first: datetime | None,
@@ -249,6 +267,29 @@ def run(
             raise SettingsError(
                 f"{flag} determines the days to compute. Remove {' and '.join(others)}."
             )
+    _compute(
+        settings,
+        first=_day(first),
+        last=_day(last),
+        changed=changed,
+        daily=daily,
+        rebuild=rebuild,
+        reset_versions=reset_versions,
+    )
+
+
+@_findings_first
+def _compute(
+    settings: Settings,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    changed: bool = False,
+    daily: bool = False,
+    rebuild: bool = False,
+    reset_versions: bool = False,
+) -> None:
+    """Run the whole graph, print the result and exit with the code that `run` documents."""
     # Delay slow imports until the source and the requested days have been checked.
     console = _console()
     if settings.imports:
@@ -270,7 +311,7 @@ def run(
     elif changed:
         plan = run_plan.plan_changes(settings, table_assets(settings))
     else:
-        plan = run_plan.plan_range(settings, _day(first), _day(last))
+        plan = run_plan.plan_range(settings, first, last)
     for line in plan.description:
         show(line)
     if (window := plan.days) is None:
@@ -312,6 +353,27 @@ def run(
     if is_source_error:
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=_FOLDER,
+    metavar="FOLDER",
+    help="Write the example data and the tables to this folder.  [default: the current folder]",
+)
+def demo(output: Path | None) -> None:
+    """Compute all tables from the example data in the package.
+
+    The command copies the example data to the folder seeds, unless that folder exists, and then does
+    what `monstera run` does. The dashboards are in data/dashboards.
+    """
+    from monstera_assets.operations.demo import DATABASE, SEEDS, place_example
+
+    folder = output or Path()
+    settings = load_settings(source=folder / SEEDS, database=output and output / DATABASE)
+    place_example(folder, settings.database)
+    _compute(settings)
 
 
 @main.command(epilog=_SETTINGS_HINT)
@@ -454,7 +516,7 @@ def _given_id(user_id: str) -> str:
     "--table",
     "names",
     multiple=True,
-    metavar="NAME",
+    metavar="TABLE",
     help="Export only this table, and keep the other tables from the previous export. You can repeat"
     " this option.  [default: all gold tables and all unpartitioned silver tables]",
 )
@@ -478,14 +540,13 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 
 
 @main.command(epilog=_SETTINGS_HINT)
-@click.argument("source", type=_FOLDER, required=False)
+@_source_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as a JSON object.")
 def check(source: Path | None, as_json: bool) -> None:
     """Check a source before a run, and show how to correct any problems.
 
-    SOURCE is the folder that contains the input files. The default is MONSTERA_SOURCE. The command
-    reads all rows once and does not write to the warehouse. The exit code is 0 if there are no
-    findings, 1 if there are findings, and 2 if the folder cannot be read.
+    The command reads all rows once and does not write to the warehouse. The exit code is 0 if there
+    are no findings, 1 if there are findings, and 2 if the folder cannot be read.
     """
     from monstera_assets.operations.source_check import check_source
     from monstera_assets.operations.source_findings import print_check
@@ -508,9 +569,9 @@ def check(source: Path | None, as_json: bool) -> None:
     " full.",
 )
 @click.option(
-    "--html",
+    "--output",
     "page",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     metavar="FILE",
     help="With --cost, also write the costs to this HTML file.",
 )
@@ -523,7 +584,7 @@ def status(settings: Settings, cost: bool, page: Path | None, as_json: bool) -> 
     2 if the database does not exist, and 0 otherwise. With --cost, the exit code is 0.
     """
     if page is not None and not cost:
-        raise SettingsError("--html writes the costs. Add --cost.")
+        raise SettingsError("--output writes the costs. Add --cost.")
     gc.disable()  # Garbage collection during imports would take a sixth of the total time.
     from monstera_assets.operations.home import open_instance
 
@@ -570,7 +631,7 @@ def sql(table: str) -> None:
 @main.command(name="semantic-models", epilog=_SETTINGS_HINT)
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     default=Path("semantic_models.yml"),
     metavar="FILE",
     help="Write the semantic models to this file, replacing any existing file.",
@@ -603,13 +664,13 @@ def write_semantic_models(output: Path) -> None:
 @click.option("--seed", default=DEFAULT_SEED, help="Random seed.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=_FOLDER,
     required=True,
     metavar="FOLDER",
     help="Write the source to this folder, which must be empty or not yet exist.",
 )
 @click.option(
-    "--end-date",
+    "--to",
     "end",
     type=_DAY,
     metavar="DATE",
@@ -617,7 +678,8 @@ def write_semantic_models(output: Path) -> None:
     help="The last day, as YYYY-MM-DD.",
 )
 @click.option(
-    "--until",
+    "--as-of",
+    "until",
     type=_DAY,
     metavar="DATE",
     help="Write the source as of the end of this day.  [default: all days]",

@@ -1,4 +1,4 @@
-"""The page that `monstera status --cost --html FILE` writes: what runs cost.
+"""The page that `monstera status --cost --output FILE` writes: what runs cost.
 
 The page is not part of the site, whose pages depend only on the tables. It uses the site's style.
 """
@@ -30,7 +30,7 @@ def write_page(path: Path, costs: Costs, now: datetime) -> None:
             incoming.write_text(render_page(costs, now), encoding="utf-8")
     except OSError as error:
         raise SiteError(
-            f"Cannot write to --html {path}: {error.strerror}. Choose another file."
+            f"Cannot write to --output {path}: {error.strerror}. Choose another file."
         ) from error
 
 

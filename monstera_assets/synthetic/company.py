@@ -63,16 +63,16 @@ class Company:
                 raise GenerationError(f"--{name}: {value} is not between {low:,} and {high:,}.")
         if self.first < EARLIEST:
             raise GenerationError(
-                f"--end-date: a period of {self.days:,} days ending on {self.end} starts before"
+                f"--to: a period of {self.days:,} days ending on {self.end} starts before"
                 f" {EARLIEST}. Choose a later date or fewer days."
             )
         if self.end > LATEST:
-            raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
+            raise GenerationError(f"--to: {self.end} is after {LATEST}.")
         if self.events is not None and self.events < 1:
             raise GenerationError(f"--events: {self.events} is not a positive number.")
         if self.until is not None and not self.first <= self.until <= self.end:
             raise GenerationError(
-                f"--until: {self.until} is not between {self.first} and {self.end}."
+                f"--as-of: {self.until} is not between {self.first} and {self.end}."
             )
         for spike in self._planted(ChurnSpike):
             if spike.country not in self.rates.countries:

@@ -293,7 +293,7 @@ def test_rows_of_a_run_are_those_in_the_warehouse(
 ) -> None:
     folder = copy_of(seeds_run.outcome, tmp_path / "house")
     page = tmp_path / "pages" / "costs.html"
-    command = ["status", "--cost", "--html", str(page), "--json"]
+    command = ["status", "--cost", "--output", str(page), "--json"]
     done = in_this_process(monkeypatch, folder, *command)
     assert (done.code, done.err) == (0, "")
     costs = Costs.model_validate_json(done.out)
@@ -332,15 +332,15 @@ def test_rows_of_a_run_are_those_in_the_warehouse(
 def test_the_page_is_only_written_with_the_costs(settings: Settings, tmp_path: Path) -> None:
     where = ["--database", str(settings.database)]
     page = tmp_path / "costs.html"
-    done = CliRunner().invoke(main, ["status", "--html", str(page), *where])
+    done = CliRunner().invoke(main, ["status", "--output", str(page), *where])
     assert done.exit_code == 2
-    assert "--html writes the costs. Add --cost." in done.stderr
-    done = CliRunner().invoke(main, ["status", "--cost", "--html", str(page), *where])
+    assert "--output writes the costs. Add --cost." in done.stderr
+    done = CliRunner().invoke(main, ["status", "--cost", "--output", str(page), *where])
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"Page: {page}")
     blocked = settings.database / "costs.html"
-    done = CliRunner().invoke(main, ["status", "--cost", "--html", str(blocked), *where])
+    done = CliRunner().invoke(main, ["status", "--cost", "--output", str(blocked), *where])
     assert done.exit_code == 2
-    assert f"Cannot write to --html {blocked}: " in done.stderr
+    assert f"Cannot write to --output {blocked}: " in done.stderr
 
 
 def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: Settings) -> None:

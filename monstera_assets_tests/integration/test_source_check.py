@@ -223,7 +223,7 @@ def test_without_findings_the_exit_code_is_0_and_no_file_remains(
     for each in (folder, tmp_path):
         each.chmod(0o555)
     try:
-        done = in_this_process(monkeypatch, tmp_path, "check", str(folder))
+        done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(folder))
     finally:
         for each in (folder, tmp_path):
             each.chmod(0o755)
@@ -237,7 +237,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *events_of(FIRST, 2),
         {**EVENT, "entity_id": "ADA", "metadata": '{"to": "ada@example.com"}'},
     ]
-    done = in_this_process(monkeypatch, tmp_path, "check", str(source(tmp_path, events=rows)))
+    done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(source(tmp_path, events=rows)))
     assert done.code == 1
     assert [re.sub(" +", " ", line).strip() for line in done.out.splitlines()] == [
         f"{tmp_path}/source: events from 2025-06-01 to 2025-06-02 (UTC)",
@@ -271,14 +271,14 @@ def test_no_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         accounts=[{**ACCOUNT, "account_id": address, "subscription_tier": "free"}, ACCOUNT],
     )
     (folder / "workflows.csv").write_text("workflow_id@example.com,a,b\n", encoding="utf-8")
-    done = in_this_process(monkeypatch, tmp_path, "check", str(folder))
+    done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(folder))
     assert done.out.count("[email]") == 3
     assert "@" not in done.out
 
 
 def test_json_has_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = source(tmp_path, events=[EVENT, {**EVENT, "event_id": "", "location": "moon"}])
-    done = in_this_process(monkeypatch, tmp_path, "check", str(folder), "--json")
+    done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(folder), "--json")
     assert done.code == 1
     document: Mapping[str, Any] = json.loads(done.out)
     assert {**document, "findings": [], "inputs": document["inputs"][:1]} == {
@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    done = in_this_process(monkeypatch, tmp_path, "check", str(tmp_path / name))
+    done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(tmp_path / name))
     assert (done.code, done.out) == (2, "")
     assert name in done.err
 
