@@ -62,6 +62,7 @@ from monstera_assets.warehouse.common_columns import (
     product_column,
     share,
 )
+from monstera_assets.warehouse.extras import PREDICT
 from monstera_assets.warehouse.previews import Preview, distribution
 from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
@@ -92,6 +93,7 @@ def declare_table(
     columns: tuple[Column, ...],
     partition_column: str | None = None,
     takes_earlier_rows: bool = False,
+    extra: str | None = None,
 ) -> Table:
     """Return a table whose name prefix determines its layer and owners.
 
@@ -103,6 +105,7 @@ def declare_table(
         columns: the columns, in stored order.
         partition_column: the date column of a daily table.
         takes_earlier_rows: whether the first partition also contains rows from earlier days.
+        extra: the extra of the package without which the graph does not contain the table.
     """
     layer = Layer(name.split("_", 1)[0])
     return Table(
@@ -115,4 +118,5 @@ def declare_table(
         _OWNERS[layer],
         partition_column,
         takes_earlier_rows,
+        extra,
     )

@@ -50,6 +50,7 @@ from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.extras import how_to_install
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
@@ -136,10 +137,11 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all other queries."""
-    created = repr(settings.entities_created)
+    # Queries that read absent tables differ.
+    depends_on = (repr(settings.entities_created), repr(sorted(absent_tables())))
     return {
-        True: open_cache(settings.policy.model_dump_json(), created),
-        False: open_cache(created),
+        True: open_cache(settings.policy.model_dump_json(), *depends_on),
+        False: open_cache(*depends_on),
     }
 
 
@@ -150,6 +152,8 @@ def table_query(name: str, settings: Settings) -> Query:
         SettingsError: If the table does not exist, or if its rows are loaded or computed in Python.
     """
     declared = {table.name: table for table in tables(settings)}
+    if absent := absent_tables().get(name):
+        raise SettingsError(how_to_install(absent))
     if name not in declared:
         near = get_close_matches(name, declared, n=3) or ["a table listed by `monstera status`"]
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
@@ -176,14 +180,21 @@ def build_alerts(settings: Settings) -> Alerts:
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
     """Return the silver and gold table assets: one per module, plus the assets that settings add.
 
+    Tables whose extra is not installed are absent. Queries read an empty table instead.
+
     Args:
         settings: the configuration, or None for all defaults.
 
     Raises:
         SettingsError: If a setting adds a table that already exists.
     """
+    absent = absent_tables()
     assets = [
-        *_declared(TableAsset, bronze, silver, gold),
+        *(
+            asset.without(absent)
+            for asset in _declared(TableAsset, bronze, silver, gold)
+            if asset.table.is_available
+        ),
         *(asset for asset, _ in _entities_created(settings)),
     ]
     names = [asset.table.name for asset in assets]
@@ -198,14 +209,25 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
 
 def rules(settings: Settings | None = None) -> list[Rule]:
     """Return the rules that supplement the table contracts, including rules that settings add."""
+    absent = absent_tables()
     return [
-        *_declared(Rule, bronze, silver, gold),
+        *(
+            rule.without(absent)
+            for rule in _declared(Rule, bronze, silver, gold)
+            if rule.table.is_available
+        ),
         *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),
     ]
 
 
+def absent_tables() -> dict[str, Table]:
+    """Return the tables, by name, that the graph does not contain because an extra is missing."""
+    declared = (asset.table for asset in _declared(TableAsset, bronze, silver, gold))
+    return {table.name: table for table in declared if not table.is_available}
+
+
 def tables(settings: Settings | None = None) -> list[Table]:
-    """Return all declared tables, ordered by layer."""
+    """Return all declared tables that the graph contains, ordered by layer."""
     return [
         *load_entities.TABLES,
         *load_events.TABLES,

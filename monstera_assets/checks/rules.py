@@ -30,6 +30,7 @@ from dagster import AssetCheckSeverity
 from monstera_assets.lifecycle.expressions import Window, window_parameters
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import Query, bind, compile_query
+from monstera_assets.warehouse.extras import without_tables
 from monstera_assets.warehouse.source_changes import days_out_of_date
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -146,6 +147,10 @@ class Rule:
             for name, parameter in inspect.signature(self.function).parameters.items()
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         )
+
+    def without(self, absent: Mapping[str, Table]) -> Rule:
+        """Return the rule with an empty table in place of each absent table that the rule reads."""
+        return replace(self, function=without_tables(self.function, absent))
 
     def violations(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None

@@ -27,6 +27,7 @@ TABLE = ma.declare_table(
     description="How likely is each account's subscription to lapse in the 90 days after the as-of"
     " date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",
     key=("account_id",),
+    extra=ma.PREDICT,
     columns=(
         ACCOUNT_COLUMN,
         *(column for column in FEATURES.columns if column.name in _SHOWN),

@@ -21,6 +21,7 @@ TABLE = ma.declare_table(
     " evaluated against later outcomes. The baseline uses a single feature: days since the last"
     " qualifying event for users, and the health score for accounts.",
     key=("entity", "evaluation_date", "predictor", "decile"),
+    extra=ma.PREDICT,
     columns=(
         ma.Column("entity", "string", "Entity type.", allowed=(USERS.entity, ACCOUNTS.entity)),
         *ma.columns(

@@ -28,6 +28,7 @@ TABLE = ma.declare_table(
     " affinity with the user's products if affinity is the better predictor, and otherwise by"
     " popularity. gold_recommendation_evaluation shows how accurate past rankings were.",
     key=("user_id", "recommendation_rank"),
+    extra=ma.PREDICT,
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(

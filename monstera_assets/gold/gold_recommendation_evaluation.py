@@ -35,6 +35,7 @@ TABLE = ma.declare_table(
     " and a random order are compared on the same users. A product that had not been launched by"
     " the evaluation date counts as a miss.",
     key=("evaluation_date", "predictor"),
+    extra=ma.PREDICT,
     columns=(
         *ma.columns(
             "date",

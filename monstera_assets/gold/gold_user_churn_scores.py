@@ -23,6 +23,7 @@ TABLE = ma.declare_table(
     description="How likely is each active user to have no qualifying event in the 30 days after the"
     " as-of date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",
     key=("user_id",),
+    extra=ma.PREDICT,
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(

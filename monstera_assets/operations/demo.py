@@ -24,8 +24,8 @@ def place_example(folder: Path, database: Path) -> None:
     source = folder / SEEDS
     if Path(SETTINGS_FILE).exists():
         raise SettingsError(
-            f"This folder contains {SETTINGS_FILE}, whose settings belong to other data. Run the command"
-            " in another folder."
+            f"This folder contains {SETTINGS_FILE}, whose settings belong to other data. Run the"
+            " command in another folder."
         )
     if source.exists():
         return

@@ -25,6 +25,7 @@ TABLE = ma.declare_table(
     " are taken on the as-of date and every 30 days before that date. Except for the outcome, a"
     " snapshot uses only facts dated on or before the snapshot date.",
     key=("account_id", "snapshot_date"),
+    extra=ma.PREDICT,
     columns=(
         ma.ACCOUNT_ID,
         ma.SNAPSHOT_DATE,

@@ -34,6 +34,7 @@ TABLE = ma.declare_table(
     " user. Earlier snapshots have known outcomes and contain a sample of at most max_rows_per_date"
     " users.",
     key=("user_id", "snapshot_date"),
+    extra=ma.PREDICT,
     columns=(
         ma.USER_ID,
         ma.SNAPSHOT_DATE,

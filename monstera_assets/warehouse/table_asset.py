@@ -14,7 +14,7 @@ with actual dates and returns a pandas DataFrame or an Ibis expression.
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -40,6 +40,7 @@ from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.warehouse.batching import DateBatches
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.errors import SchemaMismatchError
+from monstera_assets.warehouse.extras import without_tables
 from monstera_assets.warehouse.io_manager import DAYS_BACK, READS, Computed, InputRows, Reads
 from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.query_cache import QueryCache
@@ -130,6 +131,10 @@ class TableAsset:
             for name, parameter in inspect.signature(self.function).parameters.items()
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         )
+
+    def without(self, absent: Mapping[str, Table]) -> "TableAsset":
+        """Return the asset with an empty table in place of each absent table that its query reads."""
+        return replace(self, function=without_tables(self.function, absent))
 
     @property
     def is_query(self) -> bool:

@@ -16,6 +16,7 @@ import ibis.expr.types as ir
 from dagster import TableColumn, TableColumnConstraints, TableConstraints, TableRecord, TableSchema
 from ibis.backends.sql.datatypes import DuckDBType
 
+from monstera_assets.warehouse.extras import is_installed
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
 
 __all__ = [
@@ -115,6 +116,7 @@ class Table:
         partition_column: a daily table's DATE column.
         takes_earlier_rows: whether the first partition also contains the rows for earlier days, as in
             fact tables.
+        extra: the extra of the package that must be installed to compute the table, or None.
     """
 
     layer: Layer
@@ -126,6 +128,7 @@ class Table:
     owners: tuple[str, ...]
     partition_column: str | None = None
     takes_earlier_rows: bool = False
+    extra: str | None = None
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -153,6 +156,11 @@ class Table:
     def qualified_name(self) -> str:
         """The table's name in SQL, as `schema.table`."""
         return f"{self.layer}.{self.name}"
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the extra that the table needs, if any, is installed."""
+        return self.extra is None or is_installed(self.extra)
 
     @property
     def schema(self) -> str:

@@ -25,6 +25,7 @@ from monstera_assets.warehouse.errors import (
     SchemaMismatchError,
     WarehouseError,
 )
+from monstera_assets.warehouse.extras import how_to_install
 from monstera_assets.warehouse.tables import (
     OPERATIONS_SCHEMA,
     Column,
@@ -105,8 +106,11 @@ def require_table(
 
     Raises:
         SchemaMismatchError: If the stored table has different columns or types.
-        MissingTableError: If the table does not exist.
+        MissingTableError: If the table does not exist, or if it was stored by an installation with an
+            extra that is not installed here, so that no run updates it.
     """
+    if not table.is_available:
+        raise MissingTableError(how_to_install(table))
     stored = stored_columns(connection, table)
     if not stored:
         raise MissingTableError(

@@ -237,7 +237,9 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *events_of(FIRST, 2),
         {**EVENT, "entity_id": "ADA", "metadata": '{"to": "ada@example.com"}'},
     ]
-    done = in_this_process(monkeypatch, tmp_path, "check", "--source", str(source(tmp_path, events=rows)))
+    done = in_this_process(
+        monkeypatch, tmp_path, "check", "--source", str(source(tmp_path, events=rows))
+    )
     assert done.code == 1
     assert [re.sub(" +", " ", line).strip() for line in done.out.splitlines()] == [
         f"{tmp_path}/source: events from 2025-06-01 to 2025-06-02 (UTC)",
