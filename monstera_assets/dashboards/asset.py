@@ -30,7 +30,7 @@ def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> Asse
 
     @asset(
         key=KEY,
-        deps=[asset_key(table.name) for table in extract(tables).values()],
+        deps=[asset_key(one.name) for one in extract(tables).values() if one.is_available],
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},

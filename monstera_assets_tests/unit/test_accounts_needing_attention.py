@@ -20,15 +20,15 @@ from monstera_assets.warehouse.compiler import compile_duckdb
 TODAY = date(2025, 6, 30)
 
 
-def listed() -> pd.DataFrame:
-    """Return the rows for six accounts.
+def listed(*, predicted: bool = True) -> pd.DataFrame:
+    """Return the rows for six accounts, with or without the tables of predictions.
 
     They are steady, at high risk, lapsed, frozen, contracting, and at risk with a free plan.
     """
     connection = duckdb.connect()
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
-    for table in (SCORES, USERS, CURRENT, INTERVALS):
+    for table in (CURRENT, INTERVALS, *((SCORES, USERS) if predicted else ())):
         columns = ", ".join(f"{c.name} {c.stored_type}" for c in table.columns)
         connection.execute(f"CREATE TABLE {table.qualified_name} ({columns})")
 
@@ -67,6 +67,11 @@ def listed() -> pd.DataFrame:
             valid_to=date(2025, 6, day + 1) if revenue else None,
             monthly_recurring_revenue=revenue,
         )
+    if not predicted:
+        asset = gold_accounts_needing_attention.without({SCORES.name: SCORES, USERS.name: USERS})
+        assert asset.inputs == (CURRENT.name, INTERVALS.name)
+        rows = compile_duckdb(asset(CURRENT.relation, INTERVALS.relation))
+        return connection.execute(f"SELECT * FROM ({rows}) ORDER BY attention_rank").fetchdf()
     for account, band, chance in (
         ("steady", "low", 0.01),
         ("quiet", "high", 0.6),
@@ -112,3 +117,19 @@ def test_who_is_listed_why_and_with_what_revenue() -> None:
     assert found.users_scored.tolist() == [0, 3, 0, 0, 0]
     assert found.users_at_high_risk.tolist() == [0, 2, 0, 0, 0]
     assert found.churn_probability.isna().tolist() == [True, False, False, False, True]
+
+
+def test_risk_is_null_without_predictions() -> None:
+    found = listed(predicted=False)
+    # All accounts but the one whose only reason is its risk.
+    assert found.account_id.tolist() == ["lapsed", "frozen", "shrunk", "free"]
+    assert found.attention_rank.tolist() == [1, 2, 3, 4]
+    assert found.why.tolist() == [
+        "at risk: subscription lapsed",
+        "frozen: payment failed",
+        "contracting: contract smaller than 30 days ago",
+        "at risk: low seat utilization",
+    ]
+    for name in ("churn_probability", "risk_band", "health_change_30"):
+        assert found[name].isna().all()
+    assert found.users_scored.tolist() == [0, 0, 0, 0]
