@@ -2,8 +2,8 @@
 
 The console blocks of a page are one shell session, in a folder like the repository after `make demo`:
 
-- `make TARGET` is not run; the target must exist. `make demo`, and `monstera run` without days, must
-  print what the run of the seeds printed.
+- `make TARGET` is not run; the target must exist. `make demo`, `monstera demo`, and `monstera run`
+  without days must print what the run of the seeds printed.
 - Servers run in test_daemon.py.
 - Blocks below `<!-- not run: REASON -->` take minutes, or need data outside the repository. Their
   commands are parsed, as are all others, including those in the text.
@@ -48,7 +48,7 @@ NOT_RUN = {
     "docs/recommendations.md": ["takes minutes", "needs the OpenStack data"],
     "docs/synthetic.md": ["takes minutes"],
 }
-SYSTEM_COMMANDS = ("cd", "docker", "export", "find", "sudo")
+SYSTEM_COMMANDS = ("cd", "docker", "eval", "export", "find", "sudo")
 SERVERS = ("dagster-daemon", "dagster-webserver")
 FENCE = re.compile(
     r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
@@ -80,7 +80,7 @@ class Step:
     @property
     def is_of_the_seeds(self) -> bool:
         """Whether the command was already executed by the run of the seeds."""
-        return self.words == ["make", "demo"] or (
+        return self.words in (["make", "demo"], ["monstera", "demo"]) or (
             self.words[:2] == ["monstera", "run"]
             and not {"--changed", "--from", "--to", "--rebuild", "--source"} & {*self.words}
         )
