@@ -11,6 +11,7 @@ equal hashes.
 
 The key is always passed as a bound parameter, so statements and error messages never contain the key.
 """
+# Over 400 lines: what is pseudonymized, and how, must be seen at once to be complete.
 
 from __future__ import annotations
 

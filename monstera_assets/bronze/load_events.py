@@ -1,4 +1,5 @@
 """Load events by day, and write accepted rows, rejected rows and the ledger in one transaction."""
+# Over 400 lines: one load: its steps share a transaction and temporary tables.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -11,6 +11,8 @@ independently of each other, but the members of an account stop together, for ex
 is paused. Therefore, the test counts an account's members only within the bounds of chance, unless the
 account is half of the company.
 """
+# Over 400 lines: the alert rules share the tests of chance, and their thresholds are compared with
+# each other.
 
 from __future__ import annotations
 

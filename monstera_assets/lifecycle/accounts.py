@@ -9,6 +9,8 @@ Activity is computed from changes: a day with a qualifying event adds one active
 removed 30 days later unless the user is active again in the meantime. Running sums turn the changes
 into levels, so windows do not need to be scanned.
 """
+# Over 400 lines: the steps from facts to an account's state form one query, which is read from top
+# to bottom.
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ Values that no fact sets come from the account's version of the day.
 
 Days are represented as numbers (see `intervals`).
 """
+# Over 400 lines: the three steps define one result, and each reads the columns of the one before.
 
 from __future__ import annotations
 

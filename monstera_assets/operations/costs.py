@@ -4,6 +4,7 @@ At the end of each run of the whole graph, `record_sizes` adds one event with th
 files to the run's log. Dagster itself records how long each step took. `read_costs` reads only these
 records and the sizes of files, so it never waits for a run and never delays one.
 """
+# Over 400 lines: the figures of one report: how each is recorded, read and shown.
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ The source is loaded into a temporary database according to the bronze tables' r
 the columns that findings need are stored. An error in one input does not hide findings about other
 inputs, because all readable inputs are loaded.
 """
+# Over 400 lines: one check loads a source once, and all findings read that load.
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ Settings are not compared, because a run fails if the stored days were computed 
 If the number of recomputed days is limited, changes that affect earlier days are held back. They are
 found again by the next comparison without a limit.
 """
+# Over 400 lines: one comparison decides which days are loaded, computed and held back.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Find the files in a source folder, and determine each file's input and day."""
+# Over 400 lines: the rules for which file is which input refer to each other.
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ The layout consists of the names and types of stored tables and columns. A chang
 existing tables unreadable requires a step in `STEPS`. A new table does not require a step, since the
 next run creates the table.
 """
+# Over 400 lines: the steps of an upgrade are only ever added, in order.
 
 from __future__ import annotations
 
