@@ -45,7 +45,7 @@ TABLE = ma.declare_table(
         ma.share(
             "churn_probability",
             "Probability of a lapse in the 90 days after the as-of date, between 0 and 1; null if the"
-            " account has lapsed or no past outcome is known.",
+            " account has lapsed, if no past outcome is known, or without the extra `predict`.",
         ),
         ma.Column(
             "risk_band",
@@ -59,7 +59,7 @@ TABLE = ma.declare_table(
             "float64",
             nullable=True,
             health_change_30="Change in the health score over 30 days, in points; null if the"
-            " account is less than 30 days old or has lapsed.",
+            " account is less than 30 days old or has lapsed, or without the extra `predict`.",
         ),
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
