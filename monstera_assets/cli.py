@@ -298,6 +298,11 @@ def _compute(
         from monstera_assets.imports.report import print_import
 
         print_import(console, settings, run_import(settings))
+    if settings.source == Path("seeds") and not settings.source.exists():
+        raise SettingsError(
+            "This folder contains no source. Run `monstera demo` to start with example data, or choose"
+            " the folder that contains your events with --source."
+        )
     discover_source(settings.source)
     from monstera_assets.definitions import table_assets
     from monstera_assets.operations import run_plan
@@ -526,9 +531,12 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 
     Each export atomically replaces the previous export. Reading the files does not lock the database.
     """
-    from monstera_assets.definitions import tables
+    from monstera_assets.definitions import absent_tables, tables
     from monstera_assets.operations.exports import choose_tables, write_export
+    from monstera_assets.warehouse.extras import how_to_install
 
+    if absent := [table for name, table in absent_tables().items() if name in names]:
+        raise SettingsError(how_to_install(absent[0]))
     formats = list(FileFormat) if kind == "both" else [FileFormat(kind)]
     chosen = dict.fromkeys(choose_tables(tables(settings), names), formats)
     folder = output or settings.export_directory or Path("exports")

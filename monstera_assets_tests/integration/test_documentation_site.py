@@ -78,7 +78,7 @@ def test_links_and_paths_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_on_the_pages_exist(page: Path) -> None:
-    for name in re.findall(r"MONSTERA_[A-Z_]+", page.read_text()):
+    for name in re.findall(r"\bMONSTERA_[A-Z_]+", page.read_text()):
         assert any(variable.startswith(name) for variable in variables()), name
 
 

@@ -23,7 +23,7 @@ from monstera_assets.definitions import (
 )
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.extras import is_installed
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.command_line import SEEDS, in_this_process
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]
@@ -108,9 +108,18 @@ def test_the_risk_page_says_how_to_install_the_extra(seeds_run: SeedsRun) -> Non
 
 
 @pytest.mark.usefixtures("without_predict")
-def test_commands_that_need_a_prediction_say_how_to_install_the_extra() -> None:
+def test_commands_that_need_a_prediction_say_how_to_install_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SettingsError, match=re.escape(INSTALL)):
         table_query("gold_user_churn_scores", Settings(source=SEEDS))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "monstera.duckdb").touch()
+    for table in PREDICTIONS:
+        done = in_this_process(monkeypatch, tmp_path, "export", "--table", table)
+        assert done.code == 2
+        assert table in done.err
+        assert INSTALL in done.err
 
 
 def test_the_extra_is_declared_apart_from_what_every_installation_needs() -> None:

@@ -168,6 +168,15 @@ def test_output_is_styled_only_in_a_terminal(tmp_path: Path) -> None:
     assert SEQUENCE.sub("", without) == SEQUENCE.sub("", in_terminal)
 
 
+def test_a_folder_without_a_source_names_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = in_this_process(monkeypatch, tmp_path, "run", source=Path("seeds"))
+    assert done.code == 2
+    assert "Run `monstera demo` to start with example data" in done.err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_missing_column_is_reported_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
