@@ -4,6 +4,7 @@ An asset returns a pandas DataFrame or a query that runs inside DuckDB. An input
 DataFrame, or as a table and the days to read. Reading days that were never materialized raises an
 error.
 """
+# Over 400 lines: the handlers of the three kinds of results share how days and columns are found.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -4,6 +4,7 @@ All writes to warehouse tables go through this module. A single transaction crea
 from its declaration, deletes the old slice, inserts the new rows by column name with the declared
 types, records the materialization and updates the trend flags.
 """
+# Over 400 lines: all writes share the statements of one transaction.
 
 from __future__ import annotations
 

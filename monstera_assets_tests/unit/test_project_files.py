@@ -11,6 +11,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PACKAGE = ROOT / "monstera_assets"
+LONG = 400
+"""Lines of a module, above which its head says why it is not split."""
+WITHOUT_A_LINE = ("dashboards", "imports")
+"""Packages whose modules may be longer without saying why."""
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -60,3 +65,15 @@ def test_every_issue_form_requires_an_answer() -> None:
         ids = [field["id"] for field in form["body"] if "id" in field]
         assert len(ids) == len({*ids})
         assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_long_modules_say_why_they_are_whole() -> None:
+    silent = []
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = next((n for n, line in enumerate(lines) if " import " in line), len(lines))
+        says = any(line.startswith(f"# Over {LONG} lines: ") for line in lines[:first])
+        place = path.relative_to(PACKAGE)
+        if place.parts[0] not in WITHOUT_A_LINE and says != (len(lines) > LONG):
+            silent.append((str(place), len(lines)))
+    assert silent == []
