@@ -77,3 +77,14 @@ def test_long_modules_say_why_they_are_whole() -> None:
         if place.parts[0] not in WITHOUT_A_LINE and says != (len(lines) > LONG):
             silent.append((str(place), len(lines)))
     assert silent == []
+
+
+def test_the_code_layout_lists_every_folder() -> None:
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([\w/.-]+/)`", page.split("## Code layout")[1]))
+    folders = {
+        f"{path.relative_to(ROOT)}/"
+        for path in (*ROOT.iterdir(), *PACKAGE.iterdir())
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "__"))
+    }
+    assert folders - listed - {"docs/", "monstera_assets/", "data/", "build/"} == set()
