@@ -23,6 +23,13 @@ from monstera_assets_tests.shared import Shared
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+ALLOWED = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', PROJECT, re.MULTILINE)
+assert ALLOWED
+OTHER_VERSIONS = [
+    f"3.{minor}" for minor in range(*map(int, ALLOWED.groups())) if minor != sys.version_info.minor
+]
+"""The versions of Python that pyproject.toml allows, besides this one."""
 NOT_SOURCE = (".git", ".venv", "data", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 
 REFUSE_THE_REPOSITORY = """
@@ -120,16 +127,23 @@ class Installation:
         )
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installation:
+def install(
+    folder: Path, wheel: Path, python: str = sys.executable, extra: str = ""
+) -> Installation:
     """Install the wheel and the locked versions into an environment that cannot read the repository."""
-    made = Installation(tmp_path_factory.mktemp("environment"), wheel)
-    subprocess.run([sys.executable, "-m", "venv", str(made.folder)], env=environment(), check=True)
+    made = Installation(folder, wheel)
+    subprocess.run([python, "-m", "venv", str(folder)], env=environment(), check=True)
     shutil.copy(LOCK, made.lock)
-    made.pip("install", "--quiet", "--constraint", str(made.lock), str(wheel))
-    [packages] = made.folder.glob("lib/python*/site-packages")
+    made.pip("install", "--quiet", "--constraint", str(made.lock), f"{wheel}{extra}")
+    [packages] = folder.glob("lib/python*/site-packages")
     (packages / "sitecustomize.py").write_text(REFUSE_THE_REPOSITORY.format(root=f"{ROOT}/"))
     return made
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installation:
+    """Install the wheel without any extra, with this version of Python."""
+    return install(tmp_path_factory.mktemp("environment"), wheel)
 
 
 def without_predictions(tables: Mapping[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
@@ -175,7 +189,23 @@ def test_the_wheel_is_enough(
 
 
 @pytest.mark.packaging
-@pytest.mark.parametrize("version", ["3.12", "3.13"])
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
+def test_other_versions_of_python_compute_the_same_tables(
+    version: str, wheel: Path, seeds_run: SeedsRun, tmp_path: Path
+) -> None:
+    python = f"python{version}"
+    if shutil.which(python) is None or subprocess.run([python, "-V"], check=False).returncode:
+        pytest.skip(f"{python} is not installed.")
+    made = install(tmp_path / "environment", wheel, python, "[predict]")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    demo = made.run("monstera", "demo", folder=folder)
+    assert re.search(r"^Checks: \d+ passed, 0 failed$", demo.out, re.MULTILINE), demo.out
+    assert demo.tables == seeds_run.outcome.tables
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
 def test_the_lock_file_resolves_to_wheels(version: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [
