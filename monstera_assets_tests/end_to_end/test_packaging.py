@@ -29,7 +29,7 @@ assert ALLOWED
 OTHER_VERSIONS = [
     f"3.{minor}" for minor in range(*map(int, ALLOWED.groups())) if minor != sys.version_info.minor
 ]
-"""The versions of Python that pyproject.toml allows, besides this one."""
+"""The versions of Python that pyproject.toml allows, without this one."""
 NOT_SOURCE = (".git", ".venv", "data", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 
 REFUSE_THE_REPOSITORY = """
