@@ -1,4 +1,4 @@
-"""Draw the chart in docs/benchmarks.md: the ratio of each stage to its reference, by size.
+"""Draw the chart in docs/reference/benchmarks.md: the ratio of each stage to its reference, by size.
 
     python -m benchmarks.chart FOLDER IMAGE
 

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     imports: tuple[ImportSettings, ...] = Field(
         (),
         description="The exports that `monstera import` turns into the source, one [[import]] table in"
-        " monstera.toml for each (see docs/importing.md).",
+        " monstera.toml for each (see docs/how-to/importing.md).",
     )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="The lifecycle thresholds."

@@ -85,7 +85,7 @@ def test_settings_on_the_pages_exist(page: Path) -> None:
 def test_the_example_of_a_table_works() -> None:
     """Three events of two users. One user was seen before signup. Results are worked out by hand."""
     module = types.ModuleType("silver_user_first_events")
-    exec(blocks("extending.md", "python")[0], vars(module))  # noqa: S102
+    exec(blocks("how-to/extending.md", "python")[0], vars(module))  # noqa: S102
     asset, rule = module.silver_user_first_events, module.seen_after_signup
     assert isinstance(asset, TableAsset)
     assert isinstance(rule, Rule)
@@ -121,13 +121,13 @@ def test_the_example_of_a_table_works() -> None:
 
 def test_the_example_of_a_metric_is_one() -> None:
     made: dict[str, object] = {"ma": authoring}
-    exec(blocks("extending.md", "python")[1], made)  # noqa: S102
+    exec(blocks("how-to/extending.md", "python")[1], made)  # noqa: S102
     metric = made["POWER_USERS"]
     assert isinstance(metric, Metric)
     assert metric.column_name == "users_power_daily"
 
 
-@pytest.mark.parametrize("page", ["extending.md", "own_data.md"])
+@pytest.mark.parametrize("page", ["how-to/extending.md", "how-to/own_data.md"])
 def test_examples_of_settings_are_settings(page: str) -> None:
     for block in blocks(page, "toml"):
         Settings(**tomllib.loads(block))
@@ -135,7 +135,7 @@ def test_examples_of_settings_are_settings(page: str) -> None:
 
 def test_the_example_of_a_chart_is_a_figure(seeds_run: SeedsRun) -> None:
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
-        *imports, call = blocks("dashboards.md", "python")[0].strip().splitlines()
+        *imports, call = blocks("how-to/dashboards.md", "python")[0].strip().splitlines()
         reader = Reader(connection, metric_tables(), Wording("USD", 30))
         made: dict[str, object] = {"reader": reader}
         exec("\n".join(imports), made)  # noqa: S102
