@@ -33,7 +33,7 @@ return [...document.querySelectorAll('h1, h2, h3')].map((one) => one.textContent
 ASSETS = r"""
 return [...new Set(document.body.innerText.match(/\b(bronze|silver|gold)_\w+/g))].sort();
 """
-COMPLETE = "return document.body.dataset.drawn || /[0-9] Passed/.test(document.body.innerText)"
+COMPLETE = "return document.body.dataset.drawn || /[0-9] Passed/.test(document.body.textContent)"
 AS_IN_SYSTEM = """
 localStorage.setItem('dagster-theme', '"System"');
 localStorage.setItem('dagster-nav-collapsed', 'true');
