@@ -31,7 +31,7 @@ HEADINGS = """
 return [...document.querySelectorAll('h1, h2, h3')].map((one) => one.textContent.trim());
 """
 ASSETS = r"""
-return [...new Set(document.body.innerText.match(/\b(bronze|silver|gold)_\w+/g))].sort();
+return [...new Set(document.body.innerText.match(/\b(bronze|silver|gold)_\w+\b(?!…)/g))].sort();
 """
 COMPLETE = "return document.body.dataset.drawn || /[0-9] Passed/.test(document.body.textContent)"
 AS_IN_SYSTEM = """
