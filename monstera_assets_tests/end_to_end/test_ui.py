@@ -97,8 +97,8 @@ def test_every_table_is_materialized_in_its_group(ui: Ui) -> None:
         groups.append("\n".join([group, *counts]))
     page = ui.show("/asset-groups", groups, "groups")
     # A third number would count failed or missing tables.
-    for group in groups:
-        assert not re.search(rf"{group}\n?\d", page)
+    for counted in groups:
+        assert not re.search(rf"{counted}\n?\d", page)
 
 
 def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
