@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy test-package bench ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy test-package bench ui lint docs pictures docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -72,6 +72,9 @@ ui: setup  ## Open the Dagster UI on localhost
 
 docs: setup  ## Regenerate docs/generated/
 	$(BIN)/monstera docs --source seeds --output docs/generated
+
+pictures: demo-company  ## Take the pictures in docs/images/ in headless Chromium (must be installed)
+	$(BIN)/python -m docs.pictures $(COMPANY)
 
 docs-site: setup  ## Build the documentation site in data/docs-site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -1,8 +1,8 @@
-"""Check the prose of the repository against docs/style.md and print what to change.
+"""Check the prose of the repository against docs/reference/style.md and print what to change.
 
 `make lint` runs it over the pages, and over the docstrings, comments and messages of the Python
 files. proselint does the matching: its checks of general English, and one check that is made of the
-word list in docs/style.md.
+word list in docs/reference/style.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proselint.registry.checks import Check, types
 from proselint.tools import LintFile
 
 ROOT = Path(__file__).resolve().parent.parent
-STYLE = ROOT / "docs" / "style.md"
+STYLE = ROOT / "docs" / "reference" / "style.md"
 LISTS = {STYLE, ROOT / "monstera_assets_tests" / "unit" / "test_prose_lint.py"}
 """Files that contain the words to avoid."""
 PAGES = ("*.md", "docs/**/*.md", "seeds/*.md", "monstera_assets/**/*.j2")
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def word_list(style: str) -> Check:
-    """Return the check of the words that docs/style.md lists under "Words"."""
+    """Return the check of the words that docs/reference/style.md lists under "Words"."""
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", style.partition("## Words")[2], re.MULTILINE)
     phrases = {
         r"\s+".join(map(re.escape, phrase.split())): instead
@@ -86,7 +86,7 @@ def word_list(style: str) -> Check:
     return Check(
         check_type=types.PreferredForms(phrases),
         path=_WORD_LIST,
-        message="'{1}': use '{0}' (docs/style.md)",
+        message="'{1}': use '{0}' (docs/reference/style.md)",
     )
 
 

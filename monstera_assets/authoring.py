@@ -75,7 +75,7 @@ from monstera_assets.warehouse.table_asset import (
     last_days,
     table_asset,
 )
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.warehouse.tables import AssetGroup, Column, Layer, Reference, Table
 
 _OWNERS = {
     Layer.BRONZE: _BRONZE_OWNERS,
@@ -87,6 +87,7 @@ _OWNERS = {
 def declare_table(
     name: str,
     *,
+    group: AssetGroup,
     grain: str,
     description: str,
     key: tuple[str, ...],
@@ -99,6 +100,7 @@ def declare_table(
 
     Args:
         name: the table name, which starts with the layer, as in `silver_user_sessions`.
+        group: the table's group in the Dagster UI.
         grain: what one row represents, such as "one user and date".
         description: the table description, which starts with the question that the table answers.
         key: the columns that identify a row.
@@ -116,6 +118,7 @@ def declare_table(
         columns,
         key,
         _OWNERS[layer],
+        group,
         partition_column,
         takes_earlier_rows,
         extra,

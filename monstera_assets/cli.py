@@ -112,7 +112,7 @@ _source_option = click.option(
     "--source",
     type=_FOLDER,
     metavar="FOLDER",
-    help="The folder that contains the input files described in docs/own_data.md."
+    help="The folder that contains the input files described in docs/how-to/own_data.md."
     "  [MONSTERA_SOURCE; default: seeds]",
 )
 _database_option = click.option(
@@ -407,7 +407,7 @@ def init(exports: Path) -> None:
 def import_exports(source: Path | None, rebuild: bool) -> None:
     """Import tools' exports into the source folder.
 
-    The [[import]] tables in monstera.toml list the exports (see docs/importing.md). Only new and
+    The [[import]] tables in monstera.toml list the exports (see docs/how-to/importing.md). Only new and
     changed files are read, and only days whose rows differ are written. The command prints what
     became of the rows. If it fails, the source is unchanged.
     """
@@ -725,8 +725,8 @@ def generate(
 ) -> None:
     """Generate a source for a synthetic company.
 
-    The same arguments always produce the same files. docs/synthetic.md lists the event rates. The
-    folder is written atomically, and existing files are never overwritten.
+    The same arguments always produce the same files. docs/reference/synthetic.md lists the event
+    rates. The folder is written atomically, and existing files are never overwritten.
 
     \b
     Examples:

@@ -23,6 +23,7 @@ from monstera_assets.bronze.loading import open_queries
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.dashboards.asset import build_static_site
+from monstera_assets.documentation.descriptions import with_links
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.gold.metrics import MetricTable
@@ -39,6 +40,7 @@ from monstera_assets.operations.runs import selected_assets_job, whole_graph_job
 from monstera_assets.operations.schedules import (
     daily_job,
     daily_schedule,
+    dashboards_job,
     freshness,
     gold_job,
     import_job,
@@ -75,11 +77,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
     before = [landed_source.KEY] if settings.imports else []
+    linked = with_links(
+        settings.documentation_url, {name for name, asset in assets.items() if asset.is_query}
+    )
     return Definitions(
         assets=[
-            *landed_source.export_specs(settings),
+            *map(linked, landed_source.export_specs(settings)),
             *map_asset_specs(
-                lambda spec: apply_freshness_policy(spec, is_fresh),
+                lambda spec: linked(apply_freshness_policy(spec, is_fresh)),
                 [
                     *([landed_source.build_landed_source(settings)] if settings.imports else []),
                     load_entities.build_load_entities(
@@ -108,7 +113,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             *_checks(settings, queries[True]),
         ],
         jobs=[
-            *(whole_graph_job, selected_assets_job, daily_job, gold_job),
+            *(whole_graph_job, selected_assets_job, daily_job, gold_job, dashboards_job),
             *([import_job] if settings.imports else []),
             *maintenance,
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from importlib.metadata import distribution
 from pathlib import Path
@@ -12,7 +13,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 _SEEDS = "seeds/README.md"
-_PAGE = "seeds.md"
+_PAGE = "reference/seeds.md"
 _MERMAID = "assets/mermaid.min.js"
 _DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.DOTALL)
 
@@ -28,8 +29,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links to the page of the seeds at its place in the site."""
-    del page, config, files
-    return markdown.replace(f"](../{_SEEDS}", f"]({_PAGE}")
+    del config, files
+    target = posixpath.relpath(_PAGE, posixpath.dirname(page.file.src_uri))
+    return re.sub(rf"\]\((?:\.\./)+{_SEEDS}", f"]({target}", markdown)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

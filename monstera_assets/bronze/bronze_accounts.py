@@ -9,6 +9,7 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_accounts",
+    group=ma.AssetGroup.INTAKE,
     grain="one version of one account",
     description="What did the source contain about each account on each day? Billing facts that no"
     " subscription event sets come from this table. The view bronze_accounts_current has one row per"

@@ -25,6 +25,7 @@ from monstera_assets.bronze.row_digests import HASH, row_hash
 
 TABLE = ma.declare_table(
     "bronze_events",
+    group=ma.AssetGroup.INTAKE,
     grain="one event",
     description="Which events in the source are valid? Rows that break a rule are stored in"
     " bronze_rejected_events.",

@@ -12,6 +12,7 @@ IN_CYCLE = "alias_in_cycle"
 
 TABLE = ma.declare_table(
     "bronze_user_aliases",
+    group=ma.AssetGroup.INTAKE,
     grain="one alias",
     description="Which other ids do users have? Events, subscription events and users under an alias"
     " are merged into the user.",

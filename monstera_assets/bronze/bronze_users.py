@@ -11,6 +11,7 @@ _SEGMENTS = ("country", "plan_type", "acquisition_source")
 
 TABLE = ma.declare_table(
     "bronze_users",
+    group=ma.AssetGroup.INTAKE,
     grain="one version of one user",
     description="Who are the users, and which account and attributes did each of them have on each day?"
     " The view bronze_users_current has one row per user.",

@@ -6,7 +6,7 @@ is therefore held back: the tables keep the stored row, and the row in the sourc
 `held_back` until a run without the limit loads it. New users, accounts and catalog nodes are never held
 back.
 
-See "Held back changes" in docs/late_data.md.
+See "Held back changes" in docs/how-to/late_data.md.
 """
 
 from __future__ import annotations

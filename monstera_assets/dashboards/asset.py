@@ -18,11 +18,11 @@ from monstera_assets.dashboards import OWNERS
 from monstera_assets.dashboards.extract import extract
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.settings import Settings
+from monstera_assets.warehouse.layers import AssetGroup
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 
 KEY = AssetKey(["dashboards", "static_site"])
-GROUP = "dashboards"
 
 
 def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> AssetsDefinition:
@@ -31,7 +31,7 @@ def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> Asse
     @asset(
         key=KEY,
         deps=[asset_key(one.name) for one in extract(tables).values() if one.is_available],
-        group_name=GROUP,
+        group_name=str(AssetGroup.DASHBOARDS),
         owners=list(OWNERS),
         kinds={"html"},
         description="How are the platform, each product and the accounts performing? This static site"

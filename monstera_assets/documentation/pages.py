@@ -82,9 +82,7 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
 def _lineage(graph: AssetGraph) -> dict[str, Any]:
     """Return tables by layer, each asset's parents and children, and the assets that are not tables."""
     keys = graph.get_all_asset_keys()
-    layers = {
-        layer: _names(key for key in keys if graph.get(key).group_name == layer) for layer in Layer
-    }
+    layers = {layer: _names(key for key in keys if key.path[0] == layer) for layer in Layer}
     return {
         "layers": layers,
         "reads": {key.path[-1]: _names(graph.get(key).parent_keys) for key in keys},

@@ -41,7 +41,7 @@ ACCOUNT_LIMIT = 2.5
 """Standard deviations by which an account can differ from the baseline in the test of a rate's change.
 
 With larger limits, more alerts are raised on ordinary days of synthetic companies. With smaller limits,
-fewer planted changes are found (docs/alerts.md).
+fewer planted changes are found (docs/how-to/alerts.md).
 """
 LARGE_ACCOUNT = 0.5
 """Share of the population from which an account is not limited, since its change is the company's."""

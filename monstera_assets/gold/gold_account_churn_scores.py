@@ -23,6 +23,7 @@ _SHOWN = ("current_state", "health_score", "health_change_30", "health_change_90
 
 TABLE = ma.declare_table(
     "gold_account_churn_scores",
+    group=ma.AssetGroup.PREDICTION,
     grain="one account under contract on the as-of date",
     description="How likely is each account's subscription to lapse in the 90 days after the as-of"
     " date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",

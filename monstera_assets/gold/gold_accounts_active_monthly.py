@@ -21,6 +21,7 @@ _TIER, _STATE = _DIMENSIONS = ("account_tier", "account_state")
 
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one date, segment dimension and segment value, including values without accounts",
     description="How many accounts were in use in the 30 days ending on each date, in total and by"
     f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are as"

@@ -17,6 +17,7 @@ _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 
 TABLE = ma.declare_table(
     "gold_accounts_needing_attention",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one account that is at risk, contracting or frozen, or has a high churn risk",
     description="Which accounts need attention on the as-of date, and why? MRR at risk is the sum of"
     " monthly_recurring_revenue over this table.",

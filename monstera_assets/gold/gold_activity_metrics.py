@@ -69,6 +69,7 @@ WHAT = ("product_id", "feature_id", "event_type", "location")
 
 TABLE = ma.metric_table(
     "gold_activity_metrics",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one observed combination of date, product, feature, event type and location, plus totals",
     description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"

@@ -14,6 +14,7 @@ from monstera_assets.prediction.targets import ACCOUNTS, USERS
 
 TABLE = ma.declare_table(
     "gold_churn_model_evaluation",
+    group=ma.AssetGroup.PREDICTION,
     grain="one entity type, evaluation date (or all dates combined), predictor and decile (or all"
     " deciles combined)",
     description="How accurately was churn predicted in the past? For each evaluation date, a model is"

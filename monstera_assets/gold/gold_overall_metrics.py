@@ -75,6 +75,7 @@ BIG_NUMBERS = (
 
 TABLE = ma.metric_table(
     "gold_overall_metrics",
+    group=ma.AssetGroup.METRICS,
     grain="one date",
     description="What are the company's headline metrics on each date? The metrics cover active, new"
     " and activated users, accounts in use, users and accounts by state, revenue, revenue retention,"

@@ -76,6 +76,7 @@ FUNNEL = (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE)
 
 TABLE = ma.metric_table(
     "gold_product_adoption",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one active product",
     description="How widely has each active product been adopted by the as-of date? Users are counted"
     " by funnel step (tried, activated, in use) and by state. Using a feature counts as using its"

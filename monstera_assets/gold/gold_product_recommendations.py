@@ -22,6 +22,7 @@ _OF_PAIR = "{}, as in silver_product_affinity; null for popularity."
 
 TABLE = ma.declare_table(
     "gold_product_recommendations",
+    group=ma.AssetGroup.PREDICTION,
     grain="one user (neither churned nor deleted) and rank from 1 to 3",
     description="Which products should each user adopt next, and why? For each user, the table"
     " lists up to three active, launched products that the user has not adopted. Products are ranked by"

@@ -28,6 +28,7 @@ COUNTED_COLUMNS = (
 
 TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
+    group=ma.AssetGroup.PREDICTION,
     grain="one evaluation date (or all dates combined) and product order",
     description="How accurately was the next adopted product predicted in the past? The evaluation"
     " covers users who had adopted a product by the evaluation date and adopted another within 30"

@@ -23,6 +23,7 @@ _KEY = ("metric_date", _TIER.name)
 
 TABLE = ma.metric_table(
     "gold_revenue_by_tier",
+    group=ma.AssetGroup.REVENUE,
     grain="one date and account tier, including tiers without accounts",
     description="How did monthly recurring revenue change on each date in each account tier? Opening"
     " revenue and movements count under the account's tier at the end of the date, and churned revenue"

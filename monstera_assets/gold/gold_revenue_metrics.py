@@ -109,6 +109,7 @@ HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
 
 TABLE = ma.metric_table(
     "gold_revenue_metrics",
+    group=ma.AssetGroup.REVENUE,
     grain="one date",
     description="How did monthly recurring revenue change on each date, and how much revenue was"
     " retained? The figures come from billing facts and do not depend on user activity.",

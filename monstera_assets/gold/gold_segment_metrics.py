@@ -46,6 +46,7 @@ _COUNT_COLUMNS = tuple(metric.column_name for metric in _COUNTS)
 
 TABLE = ma.metric_table(
     "gold_segment_metrics",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one date, dimension and segment, including segments without users",
     description="How many users are in each lifecycle state and behavioral segment on each date, and"
     " how active are they? Each user is in one segment per dimension, so each dimension's segments"

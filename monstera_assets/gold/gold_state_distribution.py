@@ -62,6 +62,7 @@ _KEY = (*SEGMENT_OF_SCOPE, "state")
 
 TABLE = ma.metric_table(
     "gold_state_distribution",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one date, scope, segment and state, including states without members",
     description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"

@@ -45,6 +45,7 @@ class Severity(StrEnum):
 
 TABLE = ma.declare_table(
     "gold_state_distribution_anomalies",
+    group=ma.AssetGroup.PREDICTION,
     grain="one date, span, measure and segment (and state, for state shares) out of range",
     description="On which days and in which weeks did a measure fall outside its expected range?"
     " The measures are state shares, the daily share of monthly active users, and events per active"

@@ -125,6 +125,7 @@ _MOVE = ("from_state", "to_state")
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one date, scope and allowed transition, plus one total row per date and scope",
     description="How many users, product relationships (across all products) and accounts changed state"
     " on each date, and what are the churn, dormancy, win-back, reactivation, never-activated and"

@@ -19,6 +19,7 @@ from monstera_assets.silver.silver_user_churn_features import SCORED_STATES
 
 TABLE = ma.declare_table(
     "gold_user_churn_scores",
+    group=ma.AssetGroup.PREDICTION,
     grain="one user who is active, returning or reactivated on the as-of date",
     description="How likely is each active user to have no qualifying event in the 30 days after the"
     " as-of date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",

@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 from monstera_assets.gold import OWNERS
 from monstera_assets.lifecycle.expressions import ratio
 from monstera_assets.warehouse.common_columns import METRIC_DATE
-from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
+from monstera_assets.warehouse.tables import TREND_FLAGS, AssetGroup, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
 """Time periods in metric names: the day, the 7 or 30 days ending on the day, all days through the day,
@@ -363,6 +363,7 @@ class MetricTable(Table):
 def metric_table(
     name: str,
     *,
+    group: AssetGroup,
     grain: str,
     description: str,
     dimensions: Sequence[Column],
@@ -375,6 +376,7 @@ def metric_table(
 
     Args:
         name: the table's name.
+        group: the table's group in the Dagster UI.
         grain: what one row represents.
         description: the question that the table answers, followed by notes.
         dimensions: the columns that are not metrics; in a daily table, `metric_date` comes first.
@@ -388,6 +390,7 @@ def metric_table(
     return MetricTable(
         layer=Layer.GOLD,
         name=name,
+        group=group,
         grain=grain,
         description=description,
         owners=OWNERS,

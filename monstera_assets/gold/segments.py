@@ -35,6 +35,7 @@ def segmented_table(metric: Metric) -> MetricTable:
     """Declare a metric's tall table, keyed by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
+        group=ma.AssetGroup.METRICS,
         grain="one date, segment dimension and segment value that a user has had by then",
         description=f"What was the value of {metric.name} on each date, in total and by"
         f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has"

@@ -24,10 +24,10 @@ from monstera_assets.imports.awaiting import awaiting_import
 from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
+from monstera_assets.warehouse.layers import AssetGroup
 from monstera_assets.warehouse.resource import Warehouse
 
-GROUP = "imports"
-KEY = AssetKey([GROUP, LANDED_SOURCE])
+KEY = AssetKey(["imports", LANDED_SOURCE])
 
 
 def export_specs(settings: Settings) -> list[AssetSpec]:
@@ -40,7 +40,7 @@ def export_specs(settings: Settings) -> list[AssetSpec]:
         specs.append(
             AssetSpec(
                 AssetKey(["exports", each.kind if count == 1 else f"{each.kind}_{count}"]),
-                group_name=GROUP,
+                group_name=str(AssetGroup.INTAKE),
                 owners=list(OWNERS),
                 kinds={str(each.kind)},
                 description=f"Which raw files does import.{number} read? They are outside of Monstera,"
@@ -57,7 +57,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
     @asset(
         key=KEY,
         deps=[spec.key for spec in export_specs(settings)],
-        group_name=GROUP,
+        group_name=str(AssetGroup.INTAKE),
         owners=list(OWNERS),
         kinds={"parquet"},
         description="What became of each row of the exports? The import lands them in the source"

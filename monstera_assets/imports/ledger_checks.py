@@ -77,8 +77,8 @@ def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, .
             " account.",
             "SELECT 'landed rows' AS figure, 0::DOUBLE AS seen, 1::DOUBLE AS expected FROM ledger"
             f" HAVING sum(landed) = 0 UNION ALL {_lost(most, of_import=1, of_file=enough)}",
-            "Compare the raw files and the setting account with docs/importing.md. Correct the export"
-            " or monstera.toml, then run monstera import.",
+            "Compare the raw files and the setting account with docs/how-to/importing.md. Correct the"
+            " export or monstera.toml, then run monstera import.",
             blocking=True,
         ),
         LedgerCheck(

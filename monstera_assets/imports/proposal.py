@@ -143,7 +143,7 @@ def _recognize(
     if not folders:
         raise SourceError(
             f"No file in {exports} is an export that is recognized. Import other files with the kind"
-            " tables (see docs/importing.md)."
+            " tables (see docs/how-to/importing.md)."
         )
     paths = {kind: os.path.commonpath(found) for kind, found in folders.items()}
     return paths, unrecognized, groups
@@ -256,7 +256,7 @@ def _event_types(connection: duckdb.DuckDBPyConnection) -> list[EventType]:
 def _settings_text(tables: Sequence[Mapping[str, str]], products: Sequence[str]) -> str:
     has_billing = any(table["kind"] == ImportKind.STRIPE for table in tables)
     lines = [
-        "# Written by `monstera init`. docs/importing.md describes the settings.",
+        "# Written by `monstera init`. docs/how-to/importing.md describes the settings.",
         f'source = "{SOURCE}"',
     ]
     for table in tables:

@@ -165,7 +165,7 @@ class AlertPolicy(_Policy):
 
 
 class AnomalyPolicy(_Policy):
-    """Settings for anomaly detection (docs/anomalies.md).
+    """Settings for anomaly detection (docs/explanation/anomalies.md).
 
     A series consists of the daily values of one measure for one segment, product or scope.
     """
@@ -181,7 +181,7 @@ class AnomalyPolicy(_Policy):
 
 
 class ChurnPolicy(_Policy):
-    """Settings for the churn models (docs/churn.md).
+    """Settings for the churn models (docs/explanation/churn.md).
 
     A snapshot captures what was known at the end of one day. Snapshots are 30 days apart, counting
     back from the as-of date. Each row represents a user or an account on a snapshot date. Risks are
@@ -214,7 +214,7 @@ class ChurnPolicy(_Policy):
 
 
 class RecommendationPolicy(_Policy):
-    """Settings for product recommendations and their evaluation (docs/recommendations.md)."""
+    """Settings for recommendations and their evaluation (docs/explanation/recommendations.md)."""
 
     prior_users: NonNegativeInt = 10
     """Number of users added to each pair as a prior, at the product's overall adoption rate."""

@@ -29,7 +29,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     @dg.job(
         name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
-        description="Delete raw events older than raw_event_retention_days. States and totals are"
+        description="Deletes raw events older than raw_event_retention_days. States and totals are"
         " kept, but the affected days can no longer be recomputed.",
     )
     def expire_job() -> None:
@@ -43,7 +43,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     @dg.job(
         name=EXPORT_TABLES,
         resource_defs=_RESOURCES,
-        description="Export tables to export_directory for BI tools.",
+        description="Exports tables to export_directory for BI tools.",
     )
     def export_job() -> None:
         export()

@@ -25,10 +25,9 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, replacing_file
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
-from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets.warehouse.tables import AssetGroup, Layer, Table
 
-GROUP = "published"
-KEY = AssetKey([GROUP, "copy"])
+KEY = AssetKey(["published", "copy"])
 
 STORAGE = "READ_WRITE, STORAGE_VERSION 'v1.0.0'"
 """The options for attaching a new copy, which BI tools with any DuckDB version from 1.0 can read."""
@@ -140,7 +139,7 @@ def build_published_copy(settings: Settings, tables: Sequence[Table]) -> list[As
     @asset(
         key=KEY,
         deps=[asset_key(table.name) for table in tables],
-        group_name=GROUP,
+        group_name=str(AssetGroup.DASHBOARDS),
         owners=list(OWNERS),
         kinds={"duckdb"},
         description="Which figures did the last successful run compute? This copy of the gold and"

@@ -21,6 +21,7 @@ from monstera_assets.operations.runs import range_tags, whole_graph_job
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
+from monstera_assets.warehouse.layers import AssetGroup
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 
@@ -53,9 +54,14 @@ import_job = dg.define_asset_job(
 )
 gold_job = dg.define_asset_job(
     "gold_only",
-    selection=dg.AssetSelection.groups("gold", "dashboards", "published"),
+    selection=dg.AssetSelection.key_prefixes("gold", "dashboards", "published"),
     description="Computes and checks metrics, builds dashboards and publishes a copy, without"
     " recomputing other tables.",
+)
+dashboards_job = dg.define_asset_job(
+    "dashboards_only",
+    selection=dg.AssetSelection.groups(str(AssetGroup.DASHBOARDS)),
+    description="Builds the dashboards and publishes a copy from the current tables.",
 )
 
 _CLOCKS_GO_BACK = timedelta(hours=1)

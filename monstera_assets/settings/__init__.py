@@ -154,10 +154,16 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s@<>]+$",
         description="The Dagster UI's address, which is used for links in alerts.",
     )
+    documentation_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@<>]+$",
+        description="The address at which `make docs-site` is served, which the Dagster UI links to for"
+        " each table. Default: no links.",
+    )
     imports: tuple[ImportSettings, ...] = Field(
         (),
         description="The exports that `monstera import` turns into the source, one [[import]] table in"
-        " monstera.toml for each (see docs/importing.md).",
+        " monstera.toml for each (see docs/how-to/importing.md).",
     )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="The lifecycle thresholds."

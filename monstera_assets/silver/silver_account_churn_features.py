@@ -19,6 +19,7 @@ _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACC
 
 TABLE = ma.declare_table(
     "silver_account_churn_features",
+    group=ma.AssetGroup.PREDICTION,
     grain="one snapshot of an account under contract",
     description="What was known about each account under contract, and did its subscription lapse"
     " in the next 90 days? Account churn models use these rows for training and scoring. Snapshots"

@@ -16,6 +16,7 @@ UNKNOWN_TIER = "unknown"
 
 TABLE = ma.declare_table(
     "silver_account_current_state",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one account",
     description="What are each account's current state and health? Values reflect the end of the"
     " as-of date, the latest day in the history.",

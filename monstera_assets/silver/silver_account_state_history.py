@@ -12,6 +12,7 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 
 TABLE = ma.declare_table(
     "silver_account_state_history",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one account and date",
     description="What were each account's state and health at the end of each day? Contract values"
     " come from subscription events or, before the first event, from bronze_accounts. Activity is"

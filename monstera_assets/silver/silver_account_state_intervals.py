@@ -111,6 +111,7 @@ STATE_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_account_state_intervals",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one account and interval",
     description="How did each account's state and health change over time? Each interval is a"
     " series of consecutive days without a change. Intervals cover the period from account creation"

@@ -13,6 +13,7 @@ _STATES = tuple(ma.AccountState)
 
 TABLE = ma.declare_table(
     "silver_account_state_transitions",
+    group=ma.AssetGroup.ACCOUNTS,
     grain="one account and date with a transition",
     description="When did accounts change state, and why? Each row shows the rule that determined"
     " the new state and the day's changes in revenue and seats.",

@@ -10,6 +10,7 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one user",
     description="Which behavioral segments does each user currently belong to? Values reflect the"
     " end of the as-of date, the latest day in the history. The table includes the measures from"

@@ -11,6 +11,7 @@ from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 
 TABLE = ma.declare_table(
     "silver_cross_product_activity",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user and day with at least one event in a product",
     description="How many products did each user visit and how many workflows did they complete"
     " each day? Days without product events do not have a row.",

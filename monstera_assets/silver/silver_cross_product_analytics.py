@@ -10,6 +10,7 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 
 TABLE = ma.declare_table(
     "silver_cross_product_analytics",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user",
     description="Which products has each user tried, activated and kept using by the as-of date?"
     " Only active products count. `diversity` measures how evenly the user's events are spread"

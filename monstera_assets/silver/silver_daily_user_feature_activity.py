@@ -9,6 +9,7 @@ from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 
 TABLE = ma.declare_table(
     "silver_daily_user_feature_activity",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one user, feature and day with at least one qualifying event",
     description="Which features did each user use each day? Events in sub-features count toward their"
     " feature. Retired features and features in retired products are excluded.",

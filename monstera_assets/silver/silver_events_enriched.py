@@ -22,6 +22,7 @@ _ADDRESS = r"^[\pL\pN._%+'-]+@[\pL\pN-]+(\.[\pL\pN-]+)+$"
 
 TABLE = ma.declare_table(
     "silver_events_enriched",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one event",
     description="Which product, user and account does each accepted event belong to? User and"
     " account attributes are those on the event's day and are null for events from other entity types.",

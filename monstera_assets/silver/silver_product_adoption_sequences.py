@@ -17,6 +17,7 @@ RETENTION_FROM = (30, 90)
 
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one path, which is a sequence of products in the order of adoption",
     description="In what order had users adopted products by the as-of date? Each row counts the"
     " users whose first adoptions match the row's path, in order. In users_ending, each adopter counts"

@@ -12,6 +12,7 @@ MAU_GAP = 29
 
 TABLE = ma.declare_table(
     "silver_product_affinity",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one ordered pair of active, launched products",
     description="How is adopting one product associated with adopting another? Adoptions are"
     " counted through the as-of date. A user adopts a product by accessing it for the first time."

@@ -26,6 +26,7 @@ _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 
 TABLE = ma.declare_table(
     "silver_user_churn_features",
+    group=ma.AssetGroup.PREDICTION,
     grain="one snapshot of a user who could churn",
     description="What was known about each user who could churn, and did the user churn in the next"
     " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on"

@@ -11,6 +11,7 @@ from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_user_current_state",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one user",
     description="What is each user's current state? Values reflect the end of the as-of date, the"
     " latest day in the history.",

@@ -11,6 +11,7 @@ from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_S
 
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user and adopted active product",
     description="When and in what order did each user adopt products by the as-of date? A product"
     " is adopted when the user first accesses it. If a user adopts several products at the same"

@@ -26,6 +26,7 @@ class WhatFollowed(StrEnum):
 
 TABLE = ma.declare_table(
     "silver_user_product_churn",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user's churn from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
     " transition to churned_from_product on or before the as-of date and shows whether the user"

@@ -13,6 +13,7 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 
 TABLE = ma.declare_table(
     "silver_user_product_state_history",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user, product and date",
     description="In which state was each user in each product at the end of each day? Rows start on"
     " the day of first access. If a user has no row for a product, the state is never_adopted. For"

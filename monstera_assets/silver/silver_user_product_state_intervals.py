@@ -35,6 +35,7 @@ STATE_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_user_product_state_intervals",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user, product and interval",
     description="How did each user's state in each product change over time? Each interval is a"
     " series of consecutive days without a change. Intervals cover the period from first access"

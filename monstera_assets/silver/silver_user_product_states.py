@@ -12,6 +12,7 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 
 TABLE = ma.declare_table(
     "silver_user_product_states",
+    group=ma.AssetGroup.PRODUCTS,
     grain="one user and active product",
     description="What is each user's current state in each active product, whether adopted or not?"
     " Values reflect the end of the as-of date, the latest day in the history.",

@@ -115,6 +115,7 @@ MEASURE_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_user_segment_history",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one user and date",
     description="Which behavioral segments did each user belong to at the end of each day? The table"
     " includes the measures from which the segments are derived.",

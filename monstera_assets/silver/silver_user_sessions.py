@@ -9,6 +9,7 @@ from monstera_assets.bronze.event_rules import LOCATIONS
 
 TABLE = ma.declare_table(
     "silver_user_sessions",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one user, session and day",
     description="What did each user do in each session? Sessions are defined by the source. A"
     " session that crosses midnight has one row per day, so that each day can be computed"

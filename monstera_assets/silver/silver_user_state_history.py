@@ -11,6 +11,7 @@ from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_user_state_history",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one user and date",
     description="In which state was each user at the end of each day? The state depends only on the"
     " entity tables and on facts dated through that day. For durations, query"

@@ -47,6 +47,7 @@ CURRENT_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_user_state_intervals",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one user and interval",
     description="How did each user's state change over time? Each interval is a series of"
     " consecutive days without a change. Intervals cover the period from signup through the as-of"

@@ -16,6 +16,7 @@ _STATES = (*ma.UserState, *ADOPTED_STATES)
 
 TABLE = ma.declare_table(
     "silver_user_state_transitions",
+    group=ma.AssetGroup.LIFECYCLE,
     grain="one user, scope and date with a transition",
     description="When did users change state on the platform or in a product, and why? The"
     " transitions exactly match the differences between consecutive days in the histories.",

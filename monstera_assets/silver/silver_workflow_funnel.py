@@ -12,6 +12,7 @@ from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one workflow step",
     description="How many runs of each workflow reached each step by the as-of date? A run is"
     " completed when it reaches the last step.",

@@ -16,6 +16,7 @@ from monstera_assets.silver.silver_workflow_steps import RUN_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_workflow_runs",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one workflow run, identified by user, workflow and instance",
     description="How far did each workflow run get by the end of the as-of date? A run starts with"
     " step 1, and steps count only if they occur in order.",

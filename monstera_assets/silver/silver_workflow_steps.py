@@ -26,6 +26,7 @@ RUN_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_workflow_steps",
+    group=ma.AssetGroup.SEGMENTS,
     grain="one event and workflow step",
     description="Which user events are workflow steps, and which run do they belong to? Out-of-order"
     " steps are included. silver_workflow_runs shows how far each run got.",

@@ -1,4 +1,4 @@
-"""Recompute the states on one day from the rules in docs/framework.md.
+"""Recompute the states on one day from the rules in docs/explanation/framework.md.
 
 Histories are derived from intervals, and computing the intervals relies on assumptions about when a
 state can change. To detect errors in the intervals, the checks in this module evaluate every rule

@@ -1,4 +1,4 @@
-"""Define the synthetic company's rates, which are chosen, not measured. See docs/synthetic.md."""
+"""Define the synthetic company's rates, chosen and not measured. See docs/reference/synthetic.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Define the warehouse's schemas without importing Ibis or Dagster."""
+"""Define the warehouse's schemas and groups of assets without importing Ibis or Dagster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,22 @@ OPERATIONS_SCHEMA = "operations"
 
 
 class Layer(StrEnum):
-    """The medallion layers. Each layer is a DuckDB schema and a group in the Dagster UI."""
+    """The medallion layers. Each layer is a DuckDB schema and a prefix of asset keys."""
 
     BRONZE = "bronze"
     SILVER = "silver"
     GOLD = "gold"
+
+
+class AssetGroup(StrEnum):
+    """The groups of assets in the Dagster UI, by subject."""
+
+    INTAKE = "intake"
+    LIFECYCLE = "lifecycle"
+    PRODUCTS = "products"
+    ACCOUNTS = "accounts"
+    SEGMENTS = "segments"
+    METRICS = "metrics"
+    REVENUE = "revenue"
+    PREDICTION = "prediction"
+    DASHBOARDS = "dashboards"

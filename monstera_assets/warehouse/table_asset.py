@@ -434,7 +434,7 @@ def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
             metadata=table_metadata(table),
             owners=list(table.owners),
             kinds={"duckdb", str(table.layer)},
-            group_name=str(table.layer),
+            group_name=str(table.group),
             io_manager_key=IO_MANAGER_KEY,
         )
         for table in tables
@@ -450,7 +450,7 @@ def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dic
     """Return the `@asset` arguments that the table's declaration determines."""
     return {
         "key": asset_key(table.name),
-        "group_name": str(table.layer),
+        "group_name": str(table.group),
         "description": describe(table),
         "owners": list(table.owners),
         "kinds": {"duckdb", str(table.layer)},

@@ -17,11 +17,12 @@ from dagster import TableColumn, TableColumnConstraints, TableConstraints, Table
 from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse.extras import is_installed
-from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, AssetGroup, Layer
 
 __all__ = [
     "OPERATIONS_SCHEMA",
     "TREND_FLAGS",
+    "AssetGroup",
     "Column",
     "Layer",
     "Reference",
@@ -113,6 +114,7 @@ class Table:
     Attributes:
         grain: what one row represents.
         key: the columns that identify a row, which may be nullable.
+        group: the group in the Dagster UI, by subject.
         partition_column: a daily table's DATE column.
         takes_earlier_rows: whether the first partition also contains the rows for earlier days, as in
             fact tables.
@@ -126,6 +128,7 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     owners: tuple[str, ...]
+    group: AssetGroup
     partition_column: str | None = None
     takes_earlier_rows: bool = False
     extra: str | None = None

@@ -29,24 +29,25 @@ from monstera_assets_tests.end_to_end.test_cli import LAST, LATE_EVENT
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (
         *(ROOT / "README.md", SEEDS / "README.md"),
-        *sorted((ROOT / "docs").glob("*.md")),
-        *sorted((ROOT / "docs" / "import").glob("*.md")),
+        *(page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "generated"),
     )
 }
 NOT_RUN = {
     "README.md": ["test_imported_sources.py"],
-    "docs/billing.md": ["test_billing_page.py computes these tables"] * 2,
-    "docs/churn.md": ["takes minutes"],
-    "docs/deployment.md": ["needs a container engine", "needs systemd"],
-    "docs/importing.md": ["needs an export", "needs an export"],
-    "docs/openstack.md": ["needs the OpenStack data"],
-    "docs/recommendations.md": ["takes minutes", "needs the OpenStack data"],
-    "docs/synthetic.md": ["takes minutes"],
+    "docs/explanation/billing.md": ["test_billing_page.py computes these tables"] * 2,
+    "docs/explanation/churn.md": ["takes minutes"],
+    "docs/how-to/deployment.md": ["needs a container engine", "needs systemd"],
+    "docs/how-to/importing.md": ["needs an export", "needs an export"],
+    "docs/explanation/openstack.md": ["needs the OpenStack data"],
+    "docs/explanation/recommendations.md": ["takes minutes", "needs the OpenStack data"],
+    "docs/reference/synthetic.md": ["takes minutes"],
+    "docs/tutorials/posthog.md": ["test_imported_sources.py"] * 2,
 }
 SYSTEM_COMMANDS = ("cd", "docker", "eval", "export", "find", "sudo")
 SERVERS = ("dagster-daemon", "dagster-webserver")
@@ -159,7 +160,11 @@ def test_every_command_is_in_a_console_block() -> None:
     assert {page: found for page, found in marks.items() if found} == NOT_RUN
 
 
-LONG = ("docs/late_data.md", "docs/operations.md", "docs/own_data.md")
+NEW_TABLE = "docs/tutorials/add_a_table.md"
+LONG = (
+    *("docs/how-to/late_data.md", "docs/how-to/operations.md", "docs/how-to/own_data.md"),
+    NEW_TABLE,
+)
 """Pages whose commands take minutes, and whose subjects have tests of their own."""
 
 
@@ -180,7 +185,12 @@ def test_commands_run_and_print_what_the_page_shows(
     source = shutil.copytree(SEEDS, folder / "seeds")
     for name in ("source", "events"):  # /path/to/source and /data/events
         (folder / "data" / name).symlink_to(source)
-    added = {"docs/late_data.md": LATE_EVENT, "docs/own_data.md": FAULTY_EVENTS}
+    added = {"docs/how-to/late_data.md": LATE_EVENT, "docs/how-to/own_data.md": FAULTY_EVENTS}
+    if page == NEW_TABLE:  # the commands run a copy of the package that contains the page's table
+        shutil.copytree(ROOT / "monstera_assets", folder / "monstera_assets")
+        [code] = [body for _, language, body in FENCE.findall(PAGES[page]) if language == "python"]
+        module = folder / "monstera_assets" / "silver" / "silver_user_first_events.py"
+        module.write_text(code, encoding="utf-8")
     with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
         file.write(added.get(page, ""))
 
@@ -189,7 +199,7 @@ def test_commands_run_and_print_what_the_page_shows(
 
     here: list[Step] = []
     for step in steps(page):
-        if step.is_of_the_seeds:
+        if step.is_of_the_seeds and page != NEW_TABLE:
             printed = seeds_run.outcome.out.replace(str(SEEDS), "seeds")
             assert_shown(step.output, printed)
         elif step.words[0] in SERVERS:
@@ -201,7 +211,10 @@ def test_commands_run_and_print_what_the_page_shows(
         ["bash", "-c", placed(script)],
         cwd=folder,
         env=environment(
-            MONSTERA_SOURCE="seeds", BROWSER="true", PATH=f"{BIN}:/usr/local/bin:/usr/bin:/bin"
+            MONSTERA_SOURCE="seeds",
+            BROWSER="true",
+            PATH=f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            **({"PYTHONPATH": str(folder)} if page == NEW_TABLE else {}),
         ),
         input="usr_06\n",
         capture_output=True,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 DIAGRAMS = {"generated/lineage.html": 1, "generated/states.html": 3}
-PAGES = ("index.html", "operations.html", "seeds.html", *DIAGRAMS)
+PAGES = ("index.html", "how-to/operations.html", "reference/seeds.html", *DIAGRAMS)
 # The theme draws diagrams in closed shadow roots.
 OPEN_SHADOWS = (
     "const attach = Element.prototype.attachShadow;"
@@ -108,5 +108,5 @@ def test_search_works_without_network(browser: webdriver.Chrome, site: Path) -> 
         lambda driver: driver.find_elements(By.CSS_SELECTOR, ".md-search-result__link")
     )
     links = [result.get_attribute("href") or "" for result in results]
-    assert any(link.startswith((site / "churn.html").as_uri()) for link in links)
+    assert any(link.startswith((site / "explanation/churn.html").as_uri()) for link in links)
     assert console(browser) == []

@@ -1,4 +1,4 @@
-"""The examples in docs/alerts.md: an alert of each kind as text, e-mail and Slack message.
+"""The examples in docs/how-to/alerts.md: an alert of each kind as text, e-mail and Slack message.
 
     python -m monstera_assets_tests.integration.alert_page
 
@@ -27,7 +27,7 @@ from monstera_assets_tests.integration.alert_examples import House, Service, ser
 from monstera_assets_tests.integration.example_assets import day
 from monstera_assets_tests.integration.example_runs import batched_instance
 
-PAGE = Path(__file__).parents[2] / "docs" / "alerts.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "alerts.md"
 BEGIN, END = "<!-- examples -->\n", "<!-- end of examples -->\n"
 _RUN = "e550ce81-5fe1-4d07-946b-c08f525277f7"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -22,7 +22,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, Days, TableAsset
-from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
+from monstera_assets.warehouse.tables import TREND_FLAGS, AssetGroup, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
 FIRST = date(2025, 1, 1)
@@ -37,6 +37,7 @@ FACTS = Table(
     grain="one fact",
     description="Facts in daily partitions.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("fact_id",),
     partition_column="fact_date",
     columns=(
@@ -54,6 +55,7 @@ NAMES = Table(
     grain="one name",
     description="Names, kept whole.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("name_id",),
     columns=(
         Column("name_id", "string", "The name."),
@@ -66,6 +68,7 @@ TREND = Table(
     grain="one date",
     description="A metric with trend flags.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("metric_date",),
     partition_column="metric_date",
     columns=(
@@ -80,6 +83,7 @@ SEEN = Table(
     grain="one day that was read",
     description="Which days of facts arrived as input.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("seen_date", "read_date"),
     partition_column="seen_date",
     columns=(
@@ -93,6 +97,7 @@ SEEN_NOW = Table(
     grain="one day that was read",
     description="Which days of facts arrived as input of a table without partitions.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("read_date",),
     columns=(Column("read_date", "date", "A day of which rows arrived."),),
 )

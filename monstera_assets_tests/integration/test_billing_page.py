@@ -1,4 +1,4 @@
-"""The figures in docs/billing.md are those that are computed from examples/billing."""
+"""The figures in docs/explanation/billing.md are those that are computed from examples/billing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monstera_assets_tests.integration.example_runs import Graph
 from monstera_assets_tests.markdown_page import Row, section, sections
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "billing.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "billing.md").read_text(encoding="utf-8")
 DAYS = DateWindow(date(2024, 9, 2), date(2025, 6, 30))
 FIRST = date(2025, 1, 1)
 ACCOUNTS = [part.heading for part in sections(PAGE) if part.tables and part.heading != "Movements"]

@@ -166,7 +166,7 @@ def test_all_predictors_were_evaluated(graph: Graph) -> None:
 
 @pytest.mark.slow
 def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> None:
-    """The company of docs/churn.md: 3,000 users over 78 weeks with known hazards."""
+    """The company of docs/explanation/churn.md: 3,000 users over 78 weeks with known hazards."""
     company = Company(users=3000, days=546)
     made = generate(company, tmp_path / "source", with_truth=True)
     graph = Graph(made.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)

@@ -346,6 +346,8 @@ def test_the_page_is_only_written_with_the_costs(settings: Settings, tmp_path: P
 def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: Settings) -> None:
     log_all_days(instance)
     found = json.loads(read_costs(instance, settings, NOW).model_dump_json())
-    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "operations.md").read_text(
+        encoding="utf-8"
+    )
     for name in (*found, *found["runs"][0], *found["steps"][0], *found["disk"]):
         assert f"`{name}`" in page

@@ -24,7 +24,7 @@ from monstera_assets.definitions import build_definitions, table_assets, table_q
 from monstera_assets.gold.metrics import snake_case
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.compiler import bind, formatted
-from monstera_assets.warehouse.layers import Layer
+from monstera_assets.warehouse.layers import AssetGroup, Layer
 from monstera_assets.warehouse.table_asset import LATEST_DAY
 from monstera_assets.warehouse.tables import Table
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -73,20 +73,48 @@ def test_assets_are_the_declared_tables_under_layer_and_name(graph: AssetGraph) 
     assert all(name.startswith(f"{layer}_") for layer, name in of_tables)
 
 
-@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
-def test_assets_have_descriptions(graph: AssetGraph, table: Table) -> None:
-    node = graph.get(dg.AssetKey([table.layer.value, table.name]))
-    assert node.owners
-    assert all(owner.startswith("team:") for owner in node.owners)
-    assert node.group_name == table.layer
-    assert {"duckdb", str(table.layer)} <= node.kinds
-    description, _, grain = (node.description or "").partition("\n\nGrain: ")
-    question, mark, _ = description.partition("?")
-    assert mark, "the first sentence is the question that the table answers"
-    assert ". " not in question
-    assert description.endswith((".", "?"))
-    assert grain == f"{table.grain}."
-    assert grain.startswith("one ")
+def test_assets_are_grouped_by_subject_and_described(graph: AssetGraph) -> None:
+    """The description is a question, the grain, the page and, if the table has a query, the SQL."""
+    queries = {each.table.name for each in table_assets() if each.is_query}
+    of_group: dict[str, list[str]] = {}
+    for key in graph.get_all_asset_keys():
+        node, (first, name) = graph.get(key), key.path
+        of_group.setdefault(node.group_name, []).append(name)
+        assert node.owners, name
+        assert all(owner.startswith("team:") for owner in node.owners)
+        if first in set(Layer):
+            assert {"duckdb", first} <= node.kinds
+        answers, grain, *links = (node.description or "").split("\n\n")
+        question, mark, _ = answers.partition("?")
+        assert mark, f"{name}: the first sentence is the question that the asset answers"
+        assert ". " not in question, name
+        assert answers.endswith((".", "?"))
+        assert grain.startswith("Grain: one ")
+        path, _, anchor = links[0].removeprefix("Page: `").removesuffix("`").partition("#")
+        assert path.startswith("docs/")
+        page = (ROOT / path).read_text(encoding="utf-8")
+        assert anchor == (name if first in set(Layer) else "")
+        assert f"\n### {anchor}\n" in page or not anchor
+        assert links[1:] == ([f"SQL: `monstera sql {name}`"] if name in queries else [])
+    assert {*of_group} == {str(group) for group in AssetGroup}
+    assert max(map(len, of_group.values())) <= 12, "the graph of a group fits on a screen"
+
+
+def test_descriptions_link_to_the_documentation_site(tmp_path: Path) -> None:
+    settings = Settings(
+        database=tmp_path / "monstera.duckdb",
+        start_date=date(2025, 6, 1),
+        documentation_url="https://docs.example.com/monstera/",
+    )
+    graph = build_definitions(settings).resolve_asset_graph()
+    dictionary = "generated/data_dictionary"
+    for path, page, anchor in (
+        (["bronze", "bronze_users"], dictionary, "#bronze_users"),
+        (["silver", "silver_user_sessions"], dictionary, "#silver_user_sessions"),
+        (["dashboards", "static_site"], "how-to/dashboards", ""),
+    ):
+        link = f"[docs/{page}.md{anchor}](https://docs.example.com/monstera/{page}.html{anchor})"
+        assert f"\n\nPage: {link}" in (graph.get(dg.AssetKey(path)).description or "")
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)

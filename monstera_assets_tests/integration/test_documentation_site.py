@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from monstera_assets.checks.rules import Rule
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.model import Figure
 from monstera_assets.dashboards.reading import Reader
-from monstera_assets.definitions import metric_tables
+from monstera_assets.definitions import metric_tables, tables
 from monstera_assets.gold import authoring
 from monstera_assets.gold.metrics import Metric
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -28,6 +29,7 @@ from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.site_page import read
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -61,7 +63,7 @@ def test_the_site_builds_without_warnings_and_links_to_every_page(tmp_path: Path
 def test_links_and_paths_lead_to_files(page: Path) -> None:
     """MkDocs checks anchors between pages of the site. This test checks links from other pages."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    links = re.findall(r'\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"', text)
+    links = re.findall(r'\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"', text)
     for link in ("".join(link) for link in links):
         target, _, anchor = link.partition("#")
         if ":" not in link:
@@ -76,6 +78,32 @@ def test_links_and_paths_lead_to_files(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 700
+
+
+def test_pictures_show_the_current_pages(seeds_run: SeedsRun) -> None:
+    """A picture records the headings of its page, or the assets of its group in the Dagster UI."""
+    images = DOCS / "images"
+    shown = json.loads((images / "pictures.json").read_text())
+    names = {f"{name}_{scheme}.png" for name in shown for scheme in ("light", "dark")}
+    assert {path.name for path in images.iterdir()} == {*names, "pictures.json"}
+    pages = "".join(page.read_text() for page in PAGES)
+    assert [name for name in names if f"images/{name}" not in pages] == []
+    for name, page in (
+        ("dashboard_home", "index"),
+        ("dashboard_lifecycle", "lifecycle"),
+        ("dashboard_phone", "revenue"),
+    ):
+        site = seeds_run.database.parent / "dashboards" / "current"
+        root = read(site / f"{page}.html")
+        headings = [each.text for each in root.all() if each.tag in ("h1", "h2", "h3")]
+        assert shown.pop(name) == headings, f"{name} is out of date. Run `make pictures`."
+    [assets] = shown.values()
+    group = {table.name for table in tables() if table.group == "accounts"}
+    assert set(assets) == group, "asset_graph is out of date. Run `make pictures`."
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_on_the_pages_exist(page: Path) -> None:
     for name in re.findall(r"\bMONSTERA_[A-Z_]+", page.read_text()):
@@ -85,7 +113,7 @@ def test_settings_on_the_pages_exist(page: Path) -> None:
 def test_the_example_of_a_table_works() -> None:
     """Three events of two users. One user was seen before signup. Results are worked out by hand."""
     module = types.ModuleType("silver_user_first_events")
-    exec(blocks("extending.md", "python")[0], vars(module))  # noqa: S102
+    exec(blocks("tutorials/add_a_table.md", "python")[0], vars(module))  # noqa: S102
     asset, rule = module.silver_user_first_events, module.seen_after_signup
     assert isinstance(asset, TableAsset)
     assert isinstance(rule, Rule)
@@ -121,13 +149,13 @@ def test_the_example_of_a_table_works() -> None:
 
 def test_the_example_of_a_metric_is_one() -> None:
     made: dict[str, object] = {"ma": authoring}
-    exec(blocks("extending.md", "python")[1], made)  # noqa: S102
+    exec(blocks("how-to/extending.md", "python")[0], made)  # noqa: S102
     metric = made["POWER_USERS"]
     assert isinstance(metric, Metric)
     assert metric.column_name == "users_power_daily"
 
 
-@pytest.mark.parametrize("page", ["extending.md", "own_data.md"])
+@pytest.mark.parametrize("page", ["how-to/extending.md", "how-to/own_data.md"])
 def test_examples_of_settings_are_settings(page: str) -> None:
     for block in blocks(page, "toml"):
         Settings(**tomllib.loads(block))
@@ -135,7 +163,7 @@ def test_examples_of_settings_are_settings(page: str) -> None:
 
 def test_the_example_of_a_chart_is_a_figure(seeds_run: SeedsRun) -> None:
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
-        *imports, call = blocks("dashboards.md", "python")[0].strip().splitlines()
+        *imports, call = blocks("how-to/dashboards.md", "python")[0].strip().splitlines()
         reader = Reader(connection, metric_tables(), Wording("USD", 30))
         made: dict[str, object] = {"reader": reader}
         exec("\n".join(imports), made)  # noqa: S102

@@ -121,7 +121,11 @@ def test_the_exports_are_the_first_nodes(tmp_path: Path) -> None:
         graph.get(key).is_executable or graph.get(key).parent_keys for key in node.parent_keys
     )
     assert node.child_keys == {*LOADS}
-    assert (node.description or "").partition("?")[1]
+    for each in (node, *(graph.get(key) for key in node.parent_keys)):
+        assert each.group_name == "intake"
+        question, _, rest = (each.description or "").partition("?")
+        assert ". " not in question
+        assert "\n\nPage: `docs/how-to/importing.md`" in rest
     assert node.owners == ["team:data-platform"]
     blocking = {
         key.name

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from monstera_assets_tests.command_line import Outcome, monstera
-from monstera_assets_tests.end_to_end.test_documentation_commands import steps
+from monstera_assets_tests.end_to_end.test_documentation_commands import assert_shown, steps
 from monstera_assets_tests.import_samples import CATALOG, SAMPLES, STRIPE, Sample, expected_rows
 
 LATEST = "2025-06-11T00:00:00+00:00-2025-06-12T00:00:00+00:00.parquet.zst"
@@ -78,13 +78,17 @@ def _mentions_ben(source: Path) -> bool:
 
 
 def test_from_an_export_to_dashboards(tmp_path: Path) -> None:
-    """The commands of README need no edit, one edit improves the result, and forget reaches all."""
+    """The commands of the README and the tutorial: one edit improves the result; forget reaches all."""
     sample = SAMPLES["posthog-parquet"]
     shutil.copytree(sample.raw, tmp_path / "exports")
     known = steps("README.md")
     commands = [step.words for step in steps("README.md", marked=True) if step not in known]
     assert [words[:2] for words in commands] == [["monstera", "init"], ["monstera", "run"]]
+    tutorial = steps("docs/tutorials/posthog.md", marked=True)
+    assert [step.words for step in tutorial] == [*commands, commands[1]]
     init, run = (monstera(tmp_path, *words[1:], source=None) for words in commands)
+    assert_shown(tutorial[0].output, init.out)
+    assert_shown(tutorial[1].output, run.out)
     assert (init.code, init.err) == (0, "")
     _assert_expected(run, sample)
     # In the last seven days, Ada exported a report, Ben and Eli moved a card or published a document,
@@ -101,6 +105,7 @@ def test_from_an_export_to_dashboards(tmp_path: Path) -> None:
     catalog.write_text(text.replace("|report_exported", ""), encoding="utf-8")
     again = monstera(tmp_path, *commands[1][1:], source=None)
     _assert_expected(again, sample)
+    assert_shown(tutorial[2].output, again.out)
     assert "DAU (Users Active Daily): 1\n" in again.out
     assert "WAU (Users Active Weekly): 4\n" in again.out
 

@@ -48,7 +48,7 @@ from monstera_assets.warehouse.table_asset import (
     TableAsset,
     last_days,
 )
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.warehouse.tables import AssetGroup, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import (
     FACTS,
@@ -325,6 +325,7 @@ def test_time_of_day_is_refused_where_dates_are_declared(database: Path, deliver
         grain="one day",
         description="Days.",
         owners=("team:tests",),
+        group=AssetGroup.LIFECYCLE,
         key=("some_day",),
         columns=(Column("some_day", "date", "A day."),),
     )
@@ -343,6 +344,7 @@ def _redeclared(*columns: Column) -> Table:
         grain=FACTS.grain,
         description=FACTS.description,
         owners=FACTS.owners,
+        group=AssetGroup.LIFECYCLE,
         key=FACTS.key,
         partition_column=FACTS.partition_column,
         columns=columns,
@@ -458,6 +460,7 @@ def test_awkward_text_is_kept_in_values_and_identifiers(database: Path, deliver:
         grain="one text",
         description="A table with awkward names.",
         owners=("team:tests",),
+        group=AssetGroup.LIFECYCLE,
         key=('the "key"',),
         columns=(
             Column('the "key"', "string", "A name with quotes."),
@@ -483,6 +486,7 @@ def test_money_is_kept_to_the_cent(database: Path, deliver: Deliver) -> None:
         grain="one price",
         description="Prices.",
         owners=("team:tests",),
+        group=AssetGroup.LIFECYCLE,
         key=("price",),
         columns=(Column("price", "decimal(18, 2)", "In euros."),),
     )
@@ -519,6 +523,7 @@ SNAPSHOTS = Table(
     grain="one name and day",
     description="Names, day by day.",
     owners=("team:tests",),
+    group=AssetGroup.LIFECYCLE,
     key=("name_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
@@ -1034,6 +1039,7 @@ def test_faulty_declarations_are_refused(
             grain="-",
             description="-",
             owners=("team:tests",),
+            group=AssetGroup.LIFECYCLE,
             key=("d",),
             columns=columns,
             partition_column=partition_column,

@@ -1,4 +1,4 @@
-"""The queries of docs/openstack.md run on the seeds and return the columns that the page shows.
+"""The queries of docs/explanation/openstack.md run on the seeds and return the page's columns.
 
 The figures of the page are not tested, because its source is too large for the repository.
 """
@@ -15,7 +15,9 @@ import pytest
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.markdown_page import sections
 
-PAGE = (Path(__file__).parents[2] / "docs" / "openstack.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "openstack.md").read_text(
+    encoding="utf-8"
+)
 QUERIES = [
     (query, table)
     for part in sections(PAGE)

@@ -315,7 +315,7 @@ def planted(of: Work, name: str, change: float, end: int) -> Work:
         ("activated", -0.3, True),
         # Twice the threshold of 10 % is not always found: some 440 of 8,400 users become dormant in a
         # week. The expected z of 20 % more is 0.2 sqrt(440) / sqrt(1.25 * 0.95) = 3.8, 0.5 above the
-        # limit of 3.29 (docs/alerts.md). In this company, the week has fewer by chance.
+        # limit of 3.29 (docs/how-to/alerts.md). In this company, the week has fewer by chance.
         ("dormant", 0.2, False),
         ("dormant", 0.3, True),
     ],

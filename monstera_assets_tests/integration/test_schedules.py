@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -297,10 +298,30 @@ def test_jobs_contain_the_intended_assets() -> None:
     definitions = build_definitions(Settings(start_date=FIRST))
     every = {*(asset_key(table.name) for table in tables()), KEY, COPY}
     gold = {key for key in every if key.path[0] in ("gold", "dashboards", "published")}
-    for name, keys in (("daily", every), ("whole_graph", every), ("gold_only", gold)):
-        assert set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys) == keys, (
-            name
-        )
+    for name, keys in (
+        ("daily", every),
+        ("whole_graph", every),
+        ("gold_only", gold),
+        ("dashboards_only", {KEY, COPY}),
+    ):
+        job = definitions.resolve_job_def(name)
+        assert set(job.asset_layer.executable_asset_keys) == keys, name
+
+
+def test_jobs_are_described() -> None:
+    settings = Settings(start_date=FIRST, export_directory=Path("exports"))
+    jobs = build_definitions(settings).resolve_all_job_defs()
+    described = {job.name: job.description or "" for job in jobs if job.name != "__ASSET_JOB"}
+    assert all(re.match(r"[A-Z][a-z]+s ", text) for text in described.values()), described
+    assert set(described) == {
+        "Selected_assets",
+        "daily",
+        "dashboards_only",
+        "expire_raw_events",
+        "export_tables",
+        "gold_only",
+        "whole_graph",
+    }
 
 
 def test_the_tags_of_partitions_are_those_of_dagster() -> None:

@@ -260,7 +260,9 @@ def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: 
         "failing_checks": {"shifts": "P2"},
         "checks_not_reached": [],
     }
-    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "operations.md").read_text(
+        encoding="utf-8"
+    )
     for name in (*found, *found["due"], *found["last_run"], *found["tables"][0]):
         assert f"`{name}`" in page
 

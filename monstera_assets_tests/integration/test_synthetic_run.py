@@ -66,7 +66,7 @@ def test_metrics_are_within_their_bounds(
 
 @pytest.mark.slow
 def test_the_default_company_has_every_state_on_its_last_day_and_no_alert(tmp_path: Path) -> None:
-    """The claims about the default seed in docs/synthetic.md hold."""
+    """The claims about the default seed in docs/reference/synthetic.md hold."""
     company = Company()
     source = generate(company, tmp_path / "source")
     graph = Graph(source.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)

@@ -1,4 +1,4 @@
-"""The tables of docs/walkthrough.md equal the seed files and their database, row by row."""
+"""The tables of docs/explanation/walkthrough.md equal the seed files and their database, row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.markdown_page import Row, section
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "walkthrough.md").read_text(encoding="utf-8")
 LAST = date(2025, 6, 30)
 
 

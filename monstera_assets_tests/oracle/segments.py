@@ -1,6 +1,6 @@
 """Section 7 of the framework, computed by loops for one user on one day.
 
-Where the framework leaves room for interpretation, the oracle follows docs/decisions.md.
+Where the framework leaves room for interpretation, the oracle follows docs/explanation/decisions.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence

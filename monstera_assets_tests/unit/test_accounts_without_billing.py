@@ -1,7 +1,7 @@
 """Accounts of a source without subscription events agree with cases computed by hand.
 
-docs/decisions.md describes their states. Accounts are created on day 0, 1 January 2024, and have one
-user, who is active on the given days.
+docs/explanation/decisions.md describes their states. Accounts are created on day 0, 1 January
+2024, and have one user, who is active on the given days.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from monstera_assets.lifecycle.policy import ChurnPolicy
 from monstera_assets_tests.markdown_page import plain, section
 
-PAGE = (Path(__file__).parents[2] / "docs" / "churn.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "churn.md").read_text(encoding="utf-8")
 
 
 def test_the_page_lists_all_settings() -> None:

@@ -716,7 +716,7 @@ def test_snowplow_warehouse(tmp_path: Path) -> None:
     assert _accounts(settings.source) == [("One", "pro", "2025-06-02 10:00:00", "2025-06-02")]
 
 
-PAGES = sorted((EXPORTS.parents[1] / "docs" / "import").glob("*.md"))
+PAGES = sorted((EXPORTS.parents[1] / "docs" / "how-to" / "import").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

@@ -1,4 +1,4 @@
-"""The prose linter reports words that docs/style.md lists, and only in prose."""
+"""The prose linter reports words that docs/reference/style.md lists, and only in prose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def linter() -> dict[str, Any]:
     module = runpy.run_path(str(ROOT / "docs" / "prose_lint.py"))
-    style = (ROOT / "docs" / "style.md").read_text(encoding="utf-8")
+    style = (ROOT / "docs" / "reference" / "style.md").read_text(encoding="utf-8")
     module["CheckRegistry"]().register(module["word_list"](style))
     return module
 

@@ -434,7 +434,7 @@ def test_equal_affinity_is_not_better(made: Made) -> None:
     assert found[None, "popularity"]["is_published"]
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "recommendations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "recommendations.md"
 
 
 def test_the_page_lists_all_settings() -> None:

@@ -1,4 +1,4 @@
-"""Test that docs/synthetic.md documents all rates, with figures that follow from them."""
+"""Test that docs/reference/synthetic.md documents all rates, with figures that follow from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from monstera_assets.synthetic import (
 from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
 from monstera_assets_tests.markdown_page import Row, sections
 
-PAGE = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "synthetic.md").read_text(
+    encoding="utf-8"
+)
 
 
 def shown(value: object) -> str:

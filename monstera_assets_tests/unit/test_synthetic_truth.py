@@ -33,7 +33,7 @@ def known() -> tuple[Simulation, Hazards]:
 
 
 def no_use(random: Random, simulation: Simulation, user: int, state: int, on_trial: int) -> bool:
-    """Simulate 30 days by the rules of docs/synthetic.md, and return whether there was no use."""
+    """Simulate 30 days by the rules of docs/reference/synthetic.md, and return if there was no use."""
     people, accounts = simulation.people, simulation.accounts
     kind = list(RATES.kinds.values())[people.kind[user]]
     country = list(RATES.countries)[people.country[user]]
