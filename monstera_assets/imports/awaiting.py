@@ -6,10 +6,10 @@ import json
 from hashlib import sha256
 
 from monstera_assets.imports import landing
-from monstera_assets.imports.catalog import CATALOG
+from monstera_assets.imports.catalog_lookup import CATALOG
+from monstera_assets.imports.own_tables import patterns
 from monstera_assets.imports.raw_files import RawFile, find_files
-from monstera_assets.imports.staging import STAGING_VERSION
-from monstera_assets.imports.tables import patterns
+from monstera_assets.imports.raw_staging import STAGING_VERSION
 from monstera_assets.settings import Settings
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 

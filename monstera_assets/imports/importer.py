@@ -14,13 +14,14 @@ from typing import Any
 
 import duckdb
 
-from monstera_assets.imports import billing, entities, events, identity, landing
+from monstera_assets.imports import billing_facts, entity_versions, event_rows, identity, landing
 from monstera_assets.imports.awaiting import INPUTS, inputs_digest, raw_files
-from monstera_assets.imports.catalog import read_catalog
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.imports.catalog_lookup import read_catalog
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.imports.identity import Import
+from monstera_assets.imports.own_tables import stage_tables
 from monstera_assets.imports.raw_files import RawFile, pieces
-from monstera_assets.imports.staging import (
+from monstera_assets.imports.raw_staging import (
     StagedFile,
     StagedImport,
     as_records,
@@ -29,7 +30,6 @@ from monstera_assets.imports.staging import (
     settings_digest,
     stage_tool,
 )
-from monstera_assets.imports.tables import stage_tables
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
@@ -189,13 +189,15 @@ def _compute(
             " in monstera.toml."
         )
     cycles = identity.resolve(connection)
-    events.map_names(connection, imports)
-    events.find_duplicates(connection)
-    billing.find_billing(connection, imports, settings.timezone, settings.policy.subscription_tiers)
-    entities.find_entities(
+    event_rows.map_names(connection, imports)
+    event_rows.find_duplicates(connection)
+    billing_facts.find_billing(
+        connection, imports, settings.timezone, settings.policy.subscription_tiers
+    )
+    entity_versions.find_entities(
         connection, imports, settings.timezone, has_billing=has_billing and not stated
     )
-    events.classify(connection, read_catalog(connection, settings.source), settings.timezone)
+    event_rows.classify(connection, read_catalog(connection, settings.source), settings.timezone)
     _write_ledger(connection, imports)
     return cycles
 
@@ -473,6 +475,6 @@ def _report(
         cycles=tuple(cycles),
         conflicts=tuple(row[0] for row in conflicts),
         merged_names={event_type: tuple(found) for event_type, found in merged},
-        revenue_differences=tuple(billing.revenue_differences(connection, timezone)),
-        free_subscriptions=tuple(billing.free_subscriptions(connection)),
+        revenue_differences=tuple(billing_facts.revenue_differences(connection, timezone)),
+        free_subscriptions=tuple(billing_facts.free_subscriptions(connection)),
     )

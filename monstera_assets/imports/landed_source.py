@@ -21,7 +21,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 
 from monstera_assets.imports import LANDED_SOURCE, OWNERS, landing
 from monstera_assets.imports.awaiting import awaiting_import
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.resource import Warehouse

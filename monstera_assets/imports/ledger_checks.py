@@ -22,7 +22,7 @@ from dagster import (
 from monstera_assets.checks.rules import AlertLevel, Finding, count_violations, with_values
 from monstera_assets.checks.table_checks import check_result, not_evaluated
 from monstera_assets.imports import LANDED_SOURCE, landing
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
 from monstera_assets.settings.imports import ImportKind

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from monstera_assets.bronze.forgotten import KEY, key_path, make_key, record
 from monstera_assets.imports.importer import run_import
-from monstera_assets.imports.staging import install_macros
+from monstera_assets.imports.raw_staging import install_macros
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets_tests.import_samples import Rows, landed_rows, settings_of
 

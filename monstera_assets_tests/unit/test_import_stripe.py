@@ -18,7 +18,7 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
-from monstera_assets.imports.events import REASONS
+from monstera_assets.imports.event_rows import REASONS
 from monstera_assets.imports.importer import ImportReport, computed, run_import
 from monstera_assets.imports.proposal import propose
 from monstera_assets.settings import Settings, SettingsError

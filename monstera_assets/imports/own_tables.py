@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.expressions import checked_expression, columns_of
 from monstera_assets.imports.raw_files import RawFile
-from monstera_assets.imports.staging import StagedFile, staged_select, write_relation
+from monstera_assets.imports.raw_staging import StagedFile, staged_select, write_relation
+from monstera_assets.imports.setting_expressions import checked_expression, columns_of
 from monstera_assets.imports.tools import RELATIONS, Select, own_properties
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportSettings

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from monstera_assets.imports.entities import local_day
+from monstera_assets.imports.entity_versions import local_day
 from monstera_assets.imports.identity import Import
 from monstera_assets.source.sql import literal
 

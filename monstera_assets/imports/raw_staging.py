@@ -16,9 +16,9 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.expressions import checked_expression, columns_of
 from monstera_assets.imports.raw_files import Piece, RawFile, RawFormat
 from monstera_assets.imports.registry import TOOLS
+from monstera_assets.imports.setting_expressions import checked_expression, columns_of
 from monstera_assets.imports.tools import OVERRIDES, RELATIONS, Kind, Role, Select, pointer
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings import SettingsError
