@@ -68,7 +68,7 @@ class ImportReport:
         cycles: ids of users whose aliases form a cycle.
         conflicts: entities for which two imports state different values.
         merged_names: event types that two or more raw names became, with the names.
-        revenue_differences: where revenue differs from the movements that Stripe reports.
+        revenue_differences: the days on which revenue moves otherwise than Stripe reports.
         free_subscriptions: subscriptions that a discount makes free, so that they never start.
     """
 
@@ -116,7 +116,7 @@ def run_import(
             _new_state(imports, inputs),
         )
         _delete_unused_batches(settings.source, imports)
-        return _report(connection, imports, landed, found.cycles, settings.timezone)
+        return _report(connection, imports, landed, found.cycles)
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,8 @@ def _read_state(source: Path) -> dict[str, Any]:
 def _digests(state: Mapping[str, Any], source: Path) -> dict[str, str]:
     """Return the digests of the files in the source. Without a state, there are none."""
     known = dict(state.get("digests", {}))
-    for path in source.glob("events/event_date=*/events.parquet"):
+    days = source.glob("events/event_date=*/events.parquet")
+    for path in (*days, *source.glob(landing.MOVEMENTS)):
         known.setdefault(path.relative_to(source).as_posix(), "")
     return known
 
@@ -454,7 +455,6 @@ def _report(
     imports: Sequence[Import],
     landed: landing.Landed,
     cycles: Sequence[str],
-    timezone: str,
 ) -> ImportReport:
     names = ("rows_read", LANDED, DESCRIBED, MALFORMED, *REASONS)
     sums = ", ".join(f"sum({name})::BIGINT" for name in names)
@@ -475,6 +475,6 @@ def _report(
         cycles=tuple(cycles),
         conflicts=tuple(row[0] for row in conflicts),
         merged_names={event_type: tuple(found) for event_type, found in merged},
-        revenue_differences=tuple(billing_facts.revenue_differences(connection, timezone)),
+        revenue_differences=tuple(billing_facts.revenue_differences(connection)),
         free_subscriptions=tuple(billing_facts.free_subscriptions(connection)),
     )

@@ -52,7 +52,7 @@ def imported(folder: Path, *files: bytes) -> Settings:
 
 
 def failing(settings: Settings) -> dict[str, Finding]:
-    checks = ledger_checks(settings.source, settings.policy)
+    checks = ledger_checks(settings)
     assert {check.name for check in checks if check.blocking} == BLOCKING
     findings = (evaluate(check, settings.source) for check in checks)
     return {finding.rule: finding for finding in findings if not finding.passed}
@@ -98,7 +98,7 @@ def test_a_missing_ledger_fails_all_checks(tmp_path: Path) -> None:
     settings = imported(tmp_path, calls(3))
     (settings.source / landing.LEDGER).unlink()
     findings = failing(settings)
-    assert len(findings) == len(ledger_checks(settings.source, settings.policy))
+    assert len(findings) == len(ledger_checks(settings))
     assert all("could not be evaluated" in finding.note for finding in findings.values())
 
 
