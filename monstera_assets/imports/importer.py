@@ -314,7 +314,7 @@ def _stage(
     before = {each["name"]: StagedFile(**each) for each in known.get("files", ())}
     is_current = known.get("settings") == digest
     folder = settings.source / landing.WORK / key
-    by_relation = raw_files(chosen)
+    by_relation = raw_files(chosen, state)
     if chosen.kind is ImportKind.TABLES:
         paths = [file.path for files in by_relation.values() for file in files]
         # A file that is read as two inputs has a row in the ledger for each.
