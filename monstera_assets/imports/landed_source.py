@@ -39,7 +39,7 @@ def export_specs(settings: Settings) -> list[AssetSpec]:
         count = repeated[each.kind]
         specs.append(
             AssetSpec(
-                AssetKey(["exports", each.kind if count == 1 else f"{each.kind}_{count}"]),
+                AssetKey(["exports", str(each.kind) if count == 1 else f"{each.kind}_{count}"]),
                 group_name=GROUP,
                 owners=list(OWNERS),
                 kinds={str(each.kind)},

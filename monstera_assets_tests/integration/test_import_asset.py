@@ -17,6 +17,8 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
 
 from monstera_assets.bronze.load_events import CHANGED_DAYS
 from monstera_assets.definitions import build_alerts, build_definitions, tables
@@ -129,6 +131,13 @@ def test_the_exports_are_the_first_nodes(tmp_path: Path) -> None:
         if graph.get(key).blocking
     }
     assert blocking == {"rows_add_up", "landed_rows_are_in_the_source", "most_rows_are_used"}
+
+
+def test_the_daemon_and_the_ui_can_load_the_graph(tmp_path: Path) -> None:
+    imports = (STRIPE.import_table(), *[SAMPLES["segment"].import_table()] * 2)
+    settings = Settings(source=tmp_path, start_date=FIRST, imports=imports)
+    repository = build_definitions(settings).get_repository_def()
+    assert '"exports", "segment_2"' in serialize_value(RepositorySnap.from_def(repository))
 
 
 def test_the_daily_run_looks_once_after_the_last_import(tmp_path: Path) -> None:
