@@ -14,22 +14,31 @@ from typing import Any
 
 import duckdb
 
-from monstera_assets.imports import billing_facts, entity_versions, event_rows, identity, landing
+from monstera_assets.imports import (
+    billing_facts,
+    entity_versions,
+    event_rows,
+    identity,
+    landing,
+    own_tables,
+)
 from monstera_assets.imports.awaiting import INPUTS, inputs_digest, raw_files
 from monstera_assets.imports.catalog_lookup import read_catalog
 from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.imports.identity import Import
-from monstera_assets.imports.own_tables import stage_tables
+from monstera_assets.imports.own_tables import patterns, stage_tables
 from monstera_assets.imports.raw_files import RawFile, pieces
 from monstera_assets.imports.raw_staging import (
     StagedFile,
     StagedImport,
     as_records,
+    expressions,
     import_key,
     install_macros,
     settings_digest,
     stage_tool,
 )
+from monstera_assets.imports.setting_expressions import checked_expression
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
@@ -99,6 +108,7 @@ def run_import(
         SettingsError: If there is nothing to import, or an expression cannot be used.
         SourceError: If a raw file or the source folder cannot be read or written.
     """
+    _check_expressions(settings)
     inputs = inputs_digest(settings) if settings.imports else ""
     with computed(settings, rebuild=rebuild) as found:
         connection, imports = found.connection, found.imports
@@ -160,6 +170,18 @@ def computed(settings: Settings, *, rebuild: bool = False) -> Iterator[Computed]
             )
         cycles = _compute(connection, settings, imports)
         yield Computed(connection, imports, state, cycles)
+
+
+def _check_expressions(settings: Settings) -> None:
+    """Raise an error if an expression in the settings is not one expression, before files are read."""
+    for number, each in enumerate(settings.imports):
+        setting = f"import.{number}"
+        if each.kind is ImportKind.TABLES:
+            chosen = [own_tables.expressions(each, name, setting) for name in patterns(each)]
+        else:
+            chosen = [expressions(each, setting)]
+        for text, name in (pair for found in chosen for pair in found.values()):
+            checked_expression(text, name)
 
 
 def _compute(

@@ -167,7 +167,7 @@ def stage_tool(
     if is_first:
         known = {name for role in roles for name in (*role.columns, *role.names_in_order)}
         known.update(name for parts in found.values() for piece in parts for name in piece.columns)
-        _check_names(_expressions(settings, setting), known)
+        _check_names(expressions(settings, setting), known)
     groups: dict[tuple[object, ...], list[Piece]] = defaultdict(list)
     by_name = {role.name: role for role in roles}
     role_names: dict[str, str] = {}
@@ -227,8 +227,8 @@ def _stage_batch(
     counts: dict[str, list[int]],
     setting: str,
 ) -> None:
-    expressions = {} if role.describes else _expressions(settings, setting)
-    extra = [each for texts in expressions.values() for each in columns_of(*texts)]
+    chosen = {} if role.describes else expressions(settings, setting)
+    extra = [each for texts in chosen.values() for each in columns_of(*texts)]
     raw = _raw(group, role, extra, settings)
     origins = ", ".join(
         f"({literal(str(piece.path))}, {literal(piece.raw_file)}, {number})"
@@ -239,14 +239,14 @@ def _stage_batch(
         " AS pieces(path_, raw_file, piece_)"
     )
     connection.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {raw}")
-    _check_expressions(connection, expressions)
+    _check_expressions(connection, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for name, select in role.selects.items():
             query = staged_select(
                 name,
                 select,
-                expressions if name == "events" else {},
+                chosen if name == "events" else {},
                 _frequent_properties(connection, select),
             )
             write_relation(connection, query, folder / f"{name}.parquet")
@@ -338,9 +338,9 @@ def _override(column: str, expression: str) -> str:
     return f"CAST({value} AS VARCHAR)"
 
 
-def _check_names(expressions: Mapping[str, tuple[str, str]], known: Iterable[str]) -> None:
+def _check_names(chosen: Mapping[str, tuple[str, str]], known: Iterable[str]) -> None:
     by_lower = {name.lower(): name for name in known}
-    for text, setting in expressions.values():
+    for text, setting in chosen.values():
         for name in columns_of(text, setting):
             if name.lower() in by_lower:
                 continue
@@ -351,7 +351,7 @@ def _check_names(expressions: Mapping[str, tuple[str, str]], known: Iterable[str
             )
 
 
-def _expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, str]]:
+def expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, str]]:
     """Return the settings' expressions and their names, keyed by staged column."""
     found = {}
     for name, text in settings.columns.items():
@@ -367,9 +367,9 @@ def _expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str,
 
 
 def _check_expressions(
-    connection: duckdb.DuckDBPyConnection, expressions: Mapping[str, tuple[str, str]]
+    connection: duckdb.DuckDBPyConnection, chosen: Mapping[str, tuple[str, str]]
 ) -> None:
-    for text, setting in expressions.values():
+    for text, setting in chosen.values():
         try:
             connection.execute(f"DESCRIBE SELECT {checked_expression(text, setting)} FROM raw")
         except duckdb.Error as error:

@@ -252,7 +252,7 @@ def test_an_export_is_imported_before_its_day_is_computed(tmp_path: Path) -> Non
         assert launched.returncode == 0, launched.stderr
         until(lambda: succeeded(DAILY), "the daily run", [daemon])
 
-        [run] = instance.get_runs(dg.RunsFilter(job_name=DAILY))
+        run = instance.get_runs(dg.RunsFilter(job_name=DAILY))[-1]  # the first
         events = [record.event_log_entry.dagster_event for record in _events(instance, run.run_id)]
         made = [each.asset_key for each in events if each and each.is_step_materialization]
         assert made[0] == landed_source.KEY
