@@ -294,8 +294,8 @@ def _compute(
     # Delay slow imports until the source and the requested days have been checked.
     console = _console()
     if settings.imports:
+        from monstera_assets.imports.import_report import print_import
         from monstera_assets.imports.importer import run_import
-        from monstera_assets.imports.report import print_import
 
         print_import(console, settings, run_import(settings))
     if settings.source == Path("seeds") and not settings.source.exists():
@@ -391,8 +391,8 @@ def init(exports: Path) -> None:
     command prints the event types, and proposes which ones qualify and activate. Existing files are
     never overwritten. Edit the proposals, then run `monstera run`, which imports the exports first.
     """
+    from monstera_assets.imports.import_report import print_proposal
     from monstera_assets.imports.proposal import propose
-    from monstera_assets.imports.report import print_proposal
 
     print_proposal(_console(), propose(exports))
 
@@ -412,8 +412,8 @@ def import_exports(source: Path | None, rebuild: bool) -> None:
     became of the rows. If it fails, the source is unchanged.
     """
     settings = load_settings(source=source)
+    from monstera_assets.imports.import_report import print_import
     from monstera_assets.imports.importer import run_import
-    from monstera_assets.imports.report import print_import
 
     print_import(_console(), settings, run_import(settings, rebuild=rebuild))
 

@@ -1,8 +1,9 @@
 """Turn tools' exports into a source folder.
 
 Each tool has one module, which says how its files are recognised and what becomes of their columns.
-Everything after is shared: `staging` reads raw files once into rows of a common shape, `identity`,
-`entities` and `events` compute the rows of the source, and `landing` writes them.
+Everything after is shared: `raw_staging` reads raw files once into rows of a common shape, `identity`,
+`entity_versions`, `event_rows` and `billing_facts` compute the rows of the source, and `landing`
+writes them.
 
 Bronze reads the source folder as it reads any other. In the asset graph, `landed_source` is the asset
 that imports, and `ledger_checks` has its checks.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.staging import StagedImport
+from monstera_assets.imports.raw_staging import StagedImport
 from monstera_assets.imports.tools import RELATIONS
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal

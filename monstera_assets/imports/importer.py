@@ -14,22 +14,31 @@ from typing import Any
 
 import duckdb
 
-from monstera_assets.imports import billing, entities, events, identity, landing
+from monstera_assets.imports import (
+    billing_facts,
+    entity_versions,
+    event_rows,
+    identity,
+    landing,
+    own_tables,
+)
 from monstera_assets.imports.awaiting import INPUTS, inputs_digest, raw_files
-from monstera_assets.imports.catalog import read_catalog
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.imports.catalog_lookup import read_catalog
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.imports.identity import Import
+from monstera_assets.imports.own_tables import patterns, stage_tables
 from monstera_assets.imports.raw_files import RawFile, pieces
-from monstera_assets.imports.staging import (
+from monstera_assets.imports.raw_staging import (
     StagedFile,
     StagedImport,
     as_records,
+    expressions,
     import_key,
     install_macros,
     settings_digest,
     stage_tool,
 )
-from monstera_assets.imports.tables import stage_tables
+from monstera_assets.imports.setting_expressions import checked_expression
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
@@ -68,7 +77,7 @@ class ImportReport:
         cycles: ids of users whose aliases form a cycle.
         conflicts: entities for which two imports state different values.
         merged_names: event types that two or more raw names became, with the names.
-        revenue_differences: where revenue differs from the movements that Stripe reports.
+        revenue_differences: the days on which revenue moves otherwise than Stripe reports.
         free_subscriptions: subscriptions that a discount makes free, so that they never start.
     """
 
@@ -99,6 +108,7 @@ def run_import(
         SettingsError: If there is nothing to import, or an expression cannot be used.
         SourceError: If a raw file or the source folder cannot be read or written.
     """
+    _check_expressions(settings)
     inputs = inputs_digest(settings) if settings.imports else ""
     with computed(settings, rebuild=rebuild) as found:
         connection, imports = found.connection, found.imports
@@ -116,7 +126,7 @@ def run_import(
             _new_state(imports, inputs),
         )
         _delete_unused_batches(settings.source, imports)
-        return _report(connection, imports, landed, found.cycles, settings.timezone)
+        return _report(connection, imports, landed, found.cycles)
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,18 @@ def computed(settings: Settings, *, rebuild: bool = False) -> Iterator[Computed]
         yield Computed(connection, imports, state, cycles)
 
 
+def _check_expressions(settings: Settings) -> None:
+    """Raise an error if an expression in the settings is not one expression, before files are read."""
+    for number, each in enumerate(settings.imports):
+        setting = f"import.{number}"
+        if each.kind is ImportKind.TABLES:
+            chosen = [own_tables.expressions(each, name, setting) for name in patterns(each)]
+        else:
+            chosen = [expressions(each, setting)]
+        for text, name in (pair for found in chosen for pair in found.values()):
+            checked_expression(text, name)
+
+
 def _compute(
     connection: duckdb.DuckDBPyConnection, settings: Settings, imports: Sequence[Import]
 ) -> list[str]:
@@ -189,13 +211,15 @@ def _compute(
             " in monstera.toml."
         )
     cycles = identity.resolve(connection)
-    events.map_names(connection, imports)
-    events.find_duplicates(connection)
-    billing.find_billing(connection, imports, settings.timezone, settings.policy.subscription_tiers)
-    entities.find_entities(
+    event_rows.map_names(connection, imports)
+    event_rows.find_duplicates(connection)
+    billing_facts.find_billing(
+        connection, imports, settings.timezone, settings.policy.subscription_tiers
+    )
+    entity_versions.find_entities(
         connection, imports, settings.timezone, has_billing=has_billing and not stated
     )
-    events.classify(connection, read_catalog(connection, settings.source), settings.timezone)
+    event_rows.classify(connection, read_catalog(connection, settings.source), settings.timezone)
     _write_ledger(connection, imports)
     return cycles
 
@@ -277,7 +301,8 @@ def _read_state(source: Path) -> dict[str, Any]:
 def _digests(state: Mapping[str, Any], source: Path) -> dict[str, str]:
     """Return the digests of the files in the source. Without a state, there are none."""
     known = dict(state.get("digests", {}))
-    for path in source.glob("events/event_date=*/events.parquet"):
+    days = source.glob("events/event_date=*/events.parquet")
+    for path in (*days, *source.glob(landing.MOVEMENTS)):
         known.setdefault(path.relative_to(source).as_posix(), "")
     return known
 
@@ -311,7 +336,7 @@ def _stage(
     before = {each["name"]: StagedFile(**each) for each in known.get("files", ())}
     is_current = known.get("settings") == digest
     folder = settings.source / landing.WORK / key
-    by_relation = raw_files(chosen)
+    by_relation = raw_files(chosen, state)
     if chosen.kind is ImportKind.TABLES:
         paths = [file.path for files in by_relation.values() for file in files]
         # A file that is read as two inputs has a row in the ledger for each.
@@ -452,7 +477,6 @@ def _report(
     imports: Sequence[Import],
     landed: landing.Landed,
     cycles: Sequence[str],
-    timezone: str,
 ) -> ImportReport:
     names = ("rows_read", LANDED, DESCRIBED, MALFORMED, *REASONS)
     sums = ", ".join(f"sum({name})::BIGINT" for name in names)
@@ -473,6 +497,6 @@ def _report(
         cycles=tuple(cycles),
         conflicts=tuple(row[0] for row in conflicts),
         merged_names={event_type: tuple(found) for event_type, found in merged},
-        revenue_differences=tuple(billing.revenue_differences(connection, timezone)),
-        free_subscriptions=tuple(billing.free_subscriptions(connection)),
+        revenue_differences=tuple(billing_facts.revenue_differences(connection)),
+        free_subscriptions=tuple(billing_facts.free_subscriptions(connection)),
     )

@@ -21,7 +21,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 
 from monstera_assets.imports import LANDED_SOURCE, OWNERS, landing
 from monstera_assets.imports.awaiting import awaiting_import
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.layers import AssetGroup
@@ -39,7 +39,7 @@ def export_specs(settings: Settings) -> list[AssetSpec]:
         count = repeated[each.kind]
         specs.append(
             AssetSpec(
-                AssetKey(["exports", each.kind if count == 1 else f"{each.kind}_{count}"]),
+                AssetKey(["exports", str(each.kind) if count == 1 else f"{each.kind}_{count}"]),
                 group_name=str(AssetGroup.INTAKE),
                 owners=list(OWNERS),
                 kinds={str(each.kind)},

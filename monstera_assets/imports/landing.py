@@ -29,6 +29,9 @@ INCOMING, MOVES = "incoming", "moves.json"
 """The folder of files that are about to be moved into place, and the list of moves in it."""
 
 LEDGER = "imports.parquet"
+MOVEMENTS = "revenue_movements.parquet"
+"""The file that compares movements of revenue. It exists if an export contains the tool's own."""
+
 _WRITES_AT_ONCE = 4
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 
@@ -41,6 +44,8 @@ _INPUTS = {
     "accounts": "SELECT * FROM account_versions ORDER BY account_id, valid_from",
     "subscription_events": "SELECT * FROM subscription_rows ORDER BY timestamp, event_id",
     "imports": "SELECT * FROM ledger ORDER BY import, raw_file",
+    "revenue_movements": "SELECT * FROM revenue_movements"
+    " ORDER BY import, subscription_id, currency, date",
 }
 
 
@@ -187,6 +192,9 @@ def _input_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
             " AS rows)"
         ).fetchall()
         found[f"{name}.parquet"] = digest
+    [(moved,)] = connection.execute("SELECT count(*) FROM revenue_movements").fetchall()
+    if not moved:
+        del found[MOVEMENTS]
     return found
 
 

@@ -1,7 +1,7 @@
 """Check the ledger of an import: no row is uncounted, and most rows can be used.
 
-The checks of the asset `landed_source` read only `imports.parquet` and the row counts of the landed
-files, so they take no longer for a larger source.
+The checks of the asset `landed_source` read only `imports.parquet`, `revenue_movements.parquet` and the
+row counts of the landed files, so they take no longer for a larger source.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from dagster import (
 from monstera_assets.checks.rules import AlertLevel, Finding, count_violations, with_values
 from monstera_assets.checks.table_checks import check_result, not_evaluated
 from monstera_assets.imports import LANDED_SOURCE, landing
-from monstera_assets.imports.events import DESCRIBED, LANDED, MALFORMED, REASONS
-from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.imports.billing_facts import differing_movements
+from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REASONS
 from monstera_assets.settings import Settings
 from monstera_assets.settings.imports import ImportKind
 from monstera_assets.source.sql import literal
@@ -34,20 +34,43 @@ _OF_IMPORT = "import || ' (' || kind || ')'"
 
 @dataclass(frozen=True)
 class LedgerCheck:
-    """A condition. `select` returns what breaks it, with the columns figure, seen and expected."""
+    """A condition. `select` returns what breaks it, with the columns figure, seen and expected.
+
+    Attributes:
+        name: the check's name.
+        description: what the check requires.
+        select: the query, which reads `file` as the relation `ledger`.
+        remedy: what to do if the check fails.
+        blocking: whether a failure stops what follows.
+        file: the file in the source folder.
+        without_file: why the check passes if the file does not exist. If empty, it fails then.
+    """
 
     name: str
     description: str
     select: str
     remedy: str
     blocking: bool = False
+    file: str = landing.LEDGER
+    without_file: str = ""
 
 
-def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, ...]:
-    """Return the checks of the ledger in a source folder, which is the relation `ledger`.
+def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
+    """Return the checks of the ledger, and with an import of Stripe, that of its movements.
 
     The queries list the files that lie there now.
     """
+    source, policy = settings.source, settings.policy
+    movements = LedgerCheck(
+        "revenue_reconciles_with_stripe",
+        "For each subscription, currency and day, revenue moves as in Stripe's own"
+        " subscription_item_change_events, up to one minor unit of the currency.",
+        differing_movements("ledger"),
+        "Compare the facts of these subscriptions with Stripe, as docs/import/stripe.md describes."
+        " Most often, the archive of events or the file of movements is incomplete.",
+        file=landing.MOVEMENTS,
+        without_file="No export contains subscription_item_change_events.",
+    )
     most, least = policy.max_rejected_share, policy.alerts.min_schema_compliance
     enough, few = policy.alerts.min_alert_population, round(1 - least, 9)
     return (
@@ -120,7 +143,12 @@ def ledger_checks(source: Path, policy: LifecyclePolicy) -> tuple[LedgerCheck, .
             "Find the files in imports.parquet, where content is not recognized. Move them to the"
             " folder of their tool's import, or correct kind.",
         ),
+        *([movements] if _has_stripe(settings) else []),
     )
+
+
+def _has_stripe(settings: Settings) -> bool:
+    return any(each.kind is ImportKind.STRIPE for each in settings.imports)
 
 
 def _lost(share: float, *, of_import: int, of_file: int) -> str:
@@ -168,7 +196,7 @@ def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinit
         settings: the configuration.
         key: the asset's key.
     """
-    declared = ledger_checks(settings.source, settings.policy)
+    declared = ledger_checks(settings)
 
     @multi_asset_check(
         name=f"check_{LANDED_SOURCE}",
@@ -183,7 +211,7 @@ def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinit
     )
     def check(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
-        for each in ledger_checks(settings.source, settings.policy):
+        for each in ledger_checks(settings):
             if each.name in selected:
                 severity = AssetCheckSeverity.ERROR if each.blocking else AssetCheckSeverity.WARN
                 level = AlertLevel.P0 if each.blocking else AlertLevel.P2
@@ -196,7 +224,10 @@ def build_ledger_checks(settings: Settings, key: AssetKey) -> AssetChecksDefinit
 
 def evaluate(check: LedgerCheck, source: Path) -> Finding:
     """Evaluate a check. If this raises an error, the check fails with the error as its note."""
-    ledger = literal(str(source / landing.LEDGER))
+    path = source / check.file
+    if check.without_file and not path.exists() and (source / landing.LEDGER).exists():
+        return Finding(check.name, 0, note=check.without_file)
+    ledger = literal(str(path))
     try:
         with duckdb.connect() as connection:
             connection.execute(f"CREATE VIEW ledger AS FROM read_parquet({ledger})")

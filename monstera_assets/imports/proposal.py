@@ -14,11 +14,11 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.entities import FREE_MAIL
+from monstera_assets.imports.entity_versions import FREE_MAIL
 from monstera_assets.imports.importer import computed
 from monstera_assets.imports.raw_files import Piece, RawFormat, find_files, pieces
+from monstera_assets.imports.raw_staging import role_of
 from monstera_assets.imports.registry import TOOLS
-from monstera_assets.imports.staging import role_of
 from monstera_assets.settings import SETTINGS_FILE, Settings, SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError

@@ -35,6 +35,10 @@ _UNREADABLE = {b"\xff\x06\x00\x00sNaPpY": "Snappy", b"\x04\x22\x4d\x18": "LZ4", 
 _DAMAGED = (EOFError, OSError, zlib.error, zstd.ZstdError, zipfile.BadZipFile)
 
 
+class NoFilesError(SourceError):
+    """An export contains no files."""
+
+
 class RawFormat(StrEnum):
     """The format of a raw file's content."""
 
@@ -88,7 +92,8 @@ def find_files(path: str) -> list[RawFile]:
     Files and folders whose names begin with a dot or an underscore are skipped, such as `_SUCCESS`.
 
     Raises:
-        SourceError: If no files exist, or a file cannot be read.
+        NoFilesError: If no files exist.
+        SourceError: If a file cannot be read.
     """
     if Path(path).exists():
         root = Path(path)
@@ -99,9 +104,9 @@ def find_files(path: str) -> list[RawFile]:
         found = [each for one in chosen for each in ([one] if one.is_file() else _walk(one))]
         root = Path(*_fixed_parts(Path(path)))
     else:
-        raise SourceError(f"The export {path} does not exist. Correct the path in monstera.toml.")
+        raise NoFilesError(f"The export {path} does not exist. Correct the path in monstera.toml.")
     if not found:
-        raise SourceError(f"The export {path} contains no files. Check the path in monstera.toml.")
+        raise NoFilesError(f"The export {path} contains no files. Check the path in monstera.toml.")
     files = []
     for each in dict.fromkeys(found):
         try:

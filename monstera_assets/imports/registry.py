@@ -27,4 +27,4 @@ TOOLS: Mapping[ImportKind, Tool] = {
     ImportKind.SNOWPLOW: snowplow.TOOL,
     ImportKind.STRIPE: stripe.TOOL,
 }
-"""The tools with a module. Tables have a shape of their own: see `tables`."""
+"""The tools with a module. Tables have a shape of their own: see `own_tables`."""

@@ -287,9 +287,22 @@ def extracted(column: str, paths: Mapping[str, Sequence[str]], source: str = "ra
     )
 
 
+class OwnProperties(str):
+    """An expression for the properties to keep, over a FROM clause of `with_frequent`.
+
+    Attributes:
+        column: the JSON column that contains the properties.
+        keys: an expression for the list of the names to keep, over the Select's own FROM clause.
+    """
+
+    __slots__ = ("column", "keys")
+    column: str
+    keys: str
+
+
 def own_properties(
     column: str, settings: ImportSettings, dropped: str = "false", *, drop_nulls: bool = False
-) -> str:
+) -> OwnProperties:
     """Return an expression for the properties to keep, as a JSON object or null.
 
     Args:
@@ -307,12 +320,31 @@ def own_properties(
         "CASE WHEN contains(k, '/') OR contains(k, '~')"
         " THEN replace(replace(k, '~', '~0'), '/', '~1') ELSE k END"
     )
-    value = f"json_extract({column}, '/' || {name})"
-    if drop_nulls:
-        kept = f"{kept} AND json_type({value}) <> 'NULL'"
-    keys = f"list_filter(json_keys({column}), lambda k: {kept})"
-    members = f"list_transform({keys}, lambda k: concat(to_json(k), ':', {value}))"
-    return f"nullif('{{' || array_to_string({members}, ',') || '}}', '{{}}')"
+    alone = f"json_extract({column}, '/' || {name})"
+    value = f"coalesce(frequent_[list_position(frequent_names_, k)], {alone})"
+
+    def keys(value: str) -> str:
+        condition = f"{kept} AND json_type({value}) <> 'NULL'" if drop_nulls else kept
+        return f"list_filter(json_keys({column}), lambda k: {condition})"
+
+    members = f"list_transform({keys(value)}, lambda k: concat(to_json(k), ':', {value}))"
+    found = OwnProperties(f"nullif('{{' || array_to_string({members}, ',') || '}}', '{{}}')")
+    found.column, found.keys = column, keys(alone)
+    return found
+
+
+def with_frequent(own: OwnProperties, names: Sequence[str], source: str) -> str:
+    """Return a FROM clause that adds the values of frequent properties, which one pass extracts.
+
+    Other properties are extracted one by one, so the names change nothing but the time.
+    """
+    values = "NULL::JSON[]"
+    if names:
+        values = f"json_extract({own.column}, [{', '.join(map(pointer, names))}])"
+    return (
+        f"(SELECT *, [{', '.join(map(literal, names))}]::VARCHAR[] AS frequent_names_,"
+        f" {values} AS frequent_ FROM {source})"
+    )
 
 
 def matches(expression: str, *words: str) -> str:

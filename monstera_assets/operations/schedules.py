@@ -106,7 +106,7 @@ def daily_schedule(
     @dg.schedule(
         name="daily_run",
         job=daily_job,
-        cron_schedule=_looks(at),
+        cron_schedule=_looks(at, once_more=bool(settings.imports)),
         execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Computes yesterday and any missing days, and recomputes earlier days whose data"
@@ -180,10 +180,16 @@ def _import_is_due(settings: Settings) -> tuple[bool, str]:
     return inputs is not None, inputs or ""
 
 
-def _looks(at: time) -> Sequence[str]:
-    """Return the cron schedules for all times from `at` through the deadline."""
+def _looks(at: time, *, once_more: bool = False) -> Sequence[str]:
+    """Return the cron schedules for all times from `at` through the deadline.
+
+    Args:
+        at: the time of the first look.
+        once_more: whether to look once after the deadline, for what an import at the deadline landed.
+    """
     minutes_of: dict[int, list[int]] = {}
-    for minutes in range(0, LATE_AFTER // timedelta(minutes=1) + 1, _MINUTES_BETWEEN_LOOKS):
+    looks = LATE_AFTER // timedelta(minutes=_MINUTES_BETWEEN_LOOKS) + 1 + once_more
+    for minutes in range(0, looks * _MINUTES_BETWEEN_LOOKS, _MINUTES_BETWEEN_LOOKS):
         look = datetime.combine(date.min, at) + timedelta(minutes=minutes)
         minutes_of.setdefault(look.hour, []).append(look.minute)
     return [f"{','.join(map(str, minutes))} {hour} * * *" for hour, minutes in minutes_of.items()]

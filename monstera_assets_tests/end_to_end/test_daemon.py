@@ -1,4 +1,4 @@
-"""Simulate a morning with the real daemon and webserver.
+"""Simulate mornings with the real daemon and webserver.
 
 The schedule starts a run with invalid data, and an alert is sent. After the source is corrected, the
 sensor rebuilds the day, and the recovery is sent.
@@ -7,21 +7,26 @@ sensor rebuilds the day, and the recovery is sent.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
+import dagster as dg
 import duckdb
 import pytest
 
+from monstera_assets.imports import landed_source
+from monstera_assets.operations.jobs import DAILY, IMPORT_EXPORTS
+from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG
 from monstera_assets_tests.integration.alert_examples import Service, service
 
 pytestmark = pytest.mark.daemon
@@ -194,6 +199,93 @@ def test_a_broken_day_is_reported_fixed_and_reported_as_recovered(
         assert "recovered" in recovered.title + recovered.text
         assert "bronze_loads.schema_is_complied_with" in recovered.text
         assert _accepted(database, yesterday) == EVENTS_PER_DAY
+
+
+def test_an_export_is_imported_before_its_day_is_computed(tmp_path: Path) -> None:
+    """The schedule of the real daemon imports a new file. The daily run begins with the import."""
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=90)
+    yesterday = soon.date() - timedelta(days=1)
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    for n in range(DAYS):
+        _write_calls(exports, yesterday - timedelta(days=n), calls=3)
+    latest = exports / str(yesterday)
+    late = latest.rename(tmp_path / "late")
+    variables = {
+        **os.environ,
+        "MONSTERA_IMPORTS": json.dumps([{"kind": "segment", "path": str(exports)}]),
+        "MONSTERA_SOURCE": str(tmp_path / "source"),
+        "MONSTERA_DATABASE": str(tmp_path / "data" / "monstera.duckdb"),
+        "MONSTERA_DAILY_RUN_AT": f"{soon:%H:%M}",
+    }
+    subprocess.run([str(BIN / "monstera"), "import"], env=variables, check=True, cwd=tmp_path)
+    home = variables["DAGSTER_HOME"] = subprocess.run(
+        [str(BIN / "monstera"), "home"], env=variables, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    late.rename(latest)
+    workspace = ("--workspace", str(ROOT / "workspace.yaml"))
+    with (
+        running(tmp_path, variables, "dagster-daemon", "run", *workspace) as daemon,
+        dg.DagsterInstance.from_config(home) as instance,
+    ):
+
+        def succeeded(job: str) -> bool:
+            runs = instance.get_runs(dg.RunsFilter(job_name=job))
+            assert not any(run.is_failure for run in runs), f"A run of {job} failed."
+            return any(run.is_success for run in runs)
+
+        until(lambda: succeeded(IMPORT_EXPORTS), "the import", [daemon])
+        first = yesterday - timedelta(days=DAYS - 1)
+        tags = {RANGE_START_TAG: str(first), RANGE_END_TAG: str(yesterday)}
+        launched = subprocess.run(
+            [
+                *(str(BIN / "dagster"), "job", "launch", *workspace, "--job", DAILY),
+                *("--tags", json.dumps(tags)),
+            ],
+            env=variables,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert launched.returncode == 0, launched.stderr
+        until(lambda: succeeded(DAILY), "the daily run", [daemon])
+
+        run = instance.get_runs(dg.RunsFilter(job_name=DAILY))[-1]  # the first
+        events = [record.event_log_entry.dagster_event for record in _events(instance, run.run_id)]
+        made = [each.asset_key for each in events if each and each.is_step_materialization]
+        assert made[0] == landed_source.KEY
+        evaluated = {
+            each.asset_check_evaluation_data.check_name: each.asset_check_evaluation_data.passed
+            for each in events
+            if each
+            and each.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            and each.asset_check_evaluation_data.asset_key == landed_source.KEY
+        }
+        assert {"rows_add_up", "landed_rows_are_in_the_source"} < evaluated.keys()
+        assert all(evaluated.values())
+    assert _accepted(tmp_path / "data" / "monstera.duckdb", yesterday) == 3
+
+
+def _write_calls(folder: Path, day: date, *, calls: int) -> None:
+    """Write a file of Segment's: documents that one user published in one account."""
+    rows = [
+        {
+            "type": "track",
+            "messageId": f"{day}-{number}",
+            "userId": "u",
+            "event": "Document Published",
+            "timestamp": f"{day}T10:{number:02}:00Z",
+            "context": {"groupId": "acc"},
+        }
+        for number in range(calls)
+    ]
+    write(folder / str(day), *(json.dumps(row) for row in rows))
+
+
+def _events(instance: dg.DagsterInstance, run_id: str) -> Sequence[dg.EventLogRecord]:
+    return instance.get_records_for_run(run_id).records
 
 
 def _answers(port: int) -> bool:

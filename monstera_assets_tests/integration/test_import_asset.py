@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +17,8 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
 
 from monstera_assets.bronze.load_events import CHANGED_DAYS
 from monstera_assets.definitions import build_alerts, build_definitions, tables
@@ -133,6 +135,23 @@ def test_the_exports_are_the_first_nodes(tmp_path: Path) -> None:
         if graph.get(key).blocking
     }
     assert blocking == {"rows_add_up", "landed_rows_are_in_the_source", "most_rows_are_used"}
+
+
+def test_the_daemon_and_the_ui_can_load_the_graph(tmp_path: Path) -> None:
+    imports = (STRIPE.import_table(), *[SAMPLES["segment"].import_table()] * 2)
+    settings = Settings(source=tmp_path, start_date=FIRST, imports=imports)
+    repository = build_definitions(settings).get_repository_def()
+    assert '"exports", "segment_2"' in serialize_value(RepositorySnap.from_def(repository))
+
+
+def test_the_daily_run_looks_once_after_the_last_import(tmp_path: Path) -> None:
+    imports = (SAMPLES["segment"].import_table(),)
+    definitions = build_definitions(
+        Settings(source=tmp_path, start_date=FIRST, imports=imports, daily_run_at=time(5))
+    )
+    before = ["0,10,20,30,40,50 5 * * *", "0,10,20,30,40,50 6 * * *"]
+    for name, last in {"daily_import": "0 7 * * *", "daily_run": "0,10 7 * * *"}.items():
+        assert definitions.resolve_schedule_def(name).cron_schedule == [*before, last]
 
 
 def test_without_imports_the_graph_has_no_such_node(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
-from monstera_assets.imports.expressions import columns_of
 from monstera_assets.imports.importer import run_import
+from monstera_assets.imports.setting_expressions import columns_of
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets_tests.import_samples import EXPORTS, landed_bytes, landed_rows, settings_of
 

@@ -19,7 +19,13 @@ from monstera_assets.imports.ledger_checks import evaluate, ledger_checks
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
 from monstera_assets_tests.command_line import MONSTERA, environment
-from monstera_assets_tests.import_samples import SAMPLES, STRIPE, landed_bytes, settings_of
+from monstera_assets_tests.import_samples import (
+    SAMPLES,
+    STRIPE,
+    landed_bytes,
+    landed_rows,
+    settings_of,
+)
 
 BLOCKING = {"rows_add_up", "landed_rows_are_in_the_source", "most_rows_are_used"}
 
@@ -52,7 +58,7 @@ def imported(folder: Path, *files: bytes) -> Settings:
 
 
 def failing(settings: Settings) -> dict[str, Finding]:
-    checks = ledger_checks(settings.source, settings.policy)
+    checks = ledger_checks(settings)
     assert {check.name for check in checks if check.blocking} == BLOCKING
     findings = (evaluate(check, settings.source) for check in checks)
     return {finding.rule: finding for finding in findings if not finding.passed}
@@ -98,7 +104,7 @@ def test_a_missing_ledger_fails_all_checks(tmp_path: Path) -> None:
     settings = imported(tmp_path, calls(3))
     (settings.source / landing.LEDGER).unlink()
     findings = failing(settings)
-    assert len(findings) == len(ledger_checks(settings.source, settings.policy))
+    assert len(findings) == len(ledger_checks(settings))
     assert all("could not be evaluated" in finding.note for finding in findings.values())
 
 
@@ -162,6 +168,27 @@ def test_a_vanished_file_fails_until_a_rebuild(tmp_path: Path) -> None:
     assert failing(settings) == {}
 
 
+@pytest.mark.parametrize("folder_too", [False, True])
+def test_an_export_whose_files_all_vanished_warns_once(tmp_path: Path, *, folder_too: bool) -> None:
+    settings = imported(tmp_path, calls(3))
+    rows = landed_rows(settings.source, "events")
+    assert len(rows) == 3
+    (tmp_path / "raw" / "0").unlink()
+    if folder_too:
+        (tmp_path / "raw").rmdir()
+    assert awaiting_import(settings)
+    assert run_import(settings).vanished == ("0",)
+    assert awaiting_import(settings) is None
+    assert landed_rows(settings.source, "events") == rows
+    [(name, finding)] = failing(settings).items()
+    assert (name, finding.examples) == ("raw_files_are_present", (("0", "import.0", 3),))
+
+    message = "does not exist" if folder_too else "contains no files"
+    with pytest.raises(SourceError, match=message):
+        run_import(settings, rebuild=True)
+    assert landed_rows(settings.source, "events") == rows
+
+
 def test_files_of_another_tool(tmp_path: Path) -> None:
     other = b'{"user_name": "a", "score": 1}\n'
     settings = imported(tmp_path, calls(100), other)
@@ -196,8 +223,7 @@ def test_what_awaits_an_import(tmp_path: Path) -> None:
     (settings.source / landing.LEDGER).unlink()
     assert is_imported()
     shutil.rmtree(tmp_path / "raw")
-    with pytest.raises(SourceError, match="does not exist"):
-        awaiting_import(settings)
+    assert is_imported()
 
 
 def test_two_processes_import_at_once(tmp_path: Path) -> None:

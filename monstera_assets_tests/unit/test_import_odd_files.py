@@ -12,7 +12,9 @@ import duckdb
 import pytest
 
 from monstera_assets.imports.importer import ImportReport, computed, run_import
+from monstera_assets.imports.landing import WORK
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.errors import SourceError
 from monstera_assets_tests.import_samples import SAMPLES, landed_bytes, landed_rows, settings_of
 
@@ -333,6 +335,34 @@ def test_import_that_was_killed_while_moving_files_is_completed(
 def test_expression_must_be_one_expression(tmp_path: Path, expression: str) -> None:
     with pytest.raises(SettingsError, match=r"import\.0\.deleted_when"):
         _imported(tmp_path, _lines(_call(1)), deleted_when=expression)
+
+
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        ({"kind": "segment", "deleted_when": "a, b"}, r"import\.1\.deleted_when"),
+        (
+            {
+                "kind": "tables",
+                "events": {"from": "x.csv", "event": "(SELECT 1)", "timestamp": "t"},
+            },
+            r"import\.1\.events\.event",
+        ),
+    ],
+)
+def test_expressions_of_all_imports_are_checked_before_files_are_read(
+    table: dict[str, Any], setting: str, tmp_path: Path
+) -> None:
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    before = landed_bytes(settings.source)
+    batches = sorted((settings.source / WORK).rglob("*.parquet"))
+    (tmp_path / "raw" / "1.gz").write_bytes(_lines(_call(2)))
+    faulty = ImportSettings(path=str(tmp_path), **table)
+    both = settings.model_copy(update={"imports": (*settings.imports, faulty)})
+    with pytest.raises(SettingsError, match=f"^{setting} must be"):
+        run_import(both)
+    assert landed_bytes(settings.source) == before
+    assert sorted((settings.source / WORK).rglob("*.parquet")) == batches
 
 
 def test_source_of_others_is_never_overwritten(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from monstera_assets.bronze.forgotten import KEY, key_path, make_key, record
+from monstera_assets.imports import raw_staging
 from monstera_assets.imports.importer import run_import
-from monstera_assets.imports.staging import install_macros
+from monstera_assets.imports.raw_staging import install_macros
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets_tests.import_samples import Rows, landed_rows, settings_of
 
@@ -118,6 +119,21 @@ def test_metadata_can_be_listed(tmp_path: Path) -> None:
     source = _segment(tmp_path, [call], metadata=["project_id", "a/b", "missing"])
     [row] = landed_rows(source, "events")
     assert json.loads(row["metadata"]) == {"project_id": "p", "a/b": {"c": None}}
+
+
+def test_frequent_properties_are_those_of_any_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names are taken from the first rows, and other rows may have others."""
+    monkeypatch.setattr(raw_staging, "_SAMPLED_ROWS", 1)
+    texts = [
+        """{"b":1,"it's":"x","a/b":null,"~":[1,{"b":2}]}""",
+        """{"0":true,"b":{"b":"B"},"rare":0.5}""",
+        r"""{"it's":null,"b":"","\"":2}""",
+    ]
+    calls = [{"userId": "u_1", "properties": json.loads(text)} for text in texts]
+    rows = landed_rows(_segment(tmp_path, calls), "events")
+    assert [row["metadata"] for row in rows] == texts
 
 
 def test_column_can_be_replaced(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from monstera_assets.imports.events import REASONS
+from monstera_assets.imports.event_rows import REASONS
 from monstera_assets.imports.importer import ImportReport, computed, run_import
 from monstera_assets.settings import Settings
 from monstera_assets_tests.import_samples import (

@@ -18,8 +18,10 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
-from monstera_assets.imports.events import REASONS
+from monstera_assets.checks.rules import Finding
+from monstera_assets.imports.event_rows import REASONS
 from monstera_assets.imports.importer import ImportReport, computed, run_import
+from monstera_assets.imports.ledger_checks import evaluate, ledger_checks
 from monstera_assets.imports.proposal import propose
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportSettings
@@ -34,6 +36,7 @@ from monstera_assets_tests.import_samples import (
 )
 
 EVENTS = "events.jsonl"
+MOVEMENTS = "sigma_subscription_item_change_events.csv"
 FORMS = {"events": "subscription_events", "objects": "subscription_events_from_objects"}
 FACT_FILES = {"invoices.jsonl", "charges.jsonl", "subscriptions.jsonl"}
 
@@ -65,6 +68,12 @@ def _ledger(settings: Settings) -> dict[str, dict[str, int]]:
             f"SELECT raw_file, {', '.join(names)} FROM '{settings.source / 'imports.parquet'}'"
         ).fetchall()
     return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+
+
+def _reconciled(settings: Settings) -> Finding:
+    [check] = [each for each in ledger_checks(settings) if each.name.startswith("revenue_")]
+    assert not check.blocking
+    return evaluate(check, settings.source)
 
 
 @each_form
@@ -748,16 +757,63 @@ def test_older_versions_of_the_api(tmp_path: Path) -> None:
 
 def test_differences_from_movements_are_named(tmp_path: Path) -> None:
     raw = _raw(tmp_path, "events")
-    path = raw / "sigma_subscription_item_change_events.csv"
+    path = raw / MOVEMENTS
     path.write_text(path.read_text().replace(",3000,2,", ",3100,2,"))
-    _, report = _import(tmp_path, raw)
-    # 75.00 from 20 July on, and 0 from the end on. Stripe's own would be 76.00 and 1.00.
-    assert [line.partition(" (")[0] for line in report.revenue_differences] == [
-        "sub_north on 2025-07-20",
-        "sub_north on 2025-08-09",
-        "sub_north on 2025-09-09",
-    ]
-    assert report.revenue_differences[0].endswith("(75.00 here, 76.00 there)")
+    settings, report = _import(tmp_path, raw)
+    assert report.revenue_differences == ("sub_north on 2025-07-20 (EUR) by 30.00, not 31.00",)
+    finding = _reconciled(settings)
+    assert finding.examples == (("sub_north on 2025-07-20 (EUR)", 30.0, 31.0),)
+    assert finding.seen == "sub_north on 2025-07-20 (EUR): 30, expected 31."
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ((",eur,3000,2,", ",eur,3001,2,"), []),  # rounded up
+        ((",eur,3000,2,", ",eur,3002,2,"), [("sub_north on 2025-07-20 (EUR)", 30.0, 30.02)]),
+        (
+            (",eur,3000,2,", ",usd,3000,2,"),
+            [
+                ("sub_north on 2025-07-20 (EUR)", 30.0, 0.0),
+                ("sub_north on 2025-07-20 (USD)", 0.0, 30.0),
+            ],
+        ),
+        (
+            ("2025-07-20 10:00:00.000,", "2025-07-21 10:00:00.000,"),
+            [
+                ("sub_north on 2025-07-20 (EUR)", 30.0, 0.0),
+                ("sub_north on 2025-07-21 (EUR)", 0.0, 30.0),
+            ],
+        ),
+        ((",sub_lumen,", ",sub_other,"), None),
+    ],
+)
+def test_each_movement_is_compared(
+    change: tuple[str, str], expected: list[tuple[str, float, float]] | None, tmp_path: Path
+) -> None:
+    raw = _raw(tmp_path, "events")
+    path = raw / MOVEMENTS
+    path.write_text(path.read_text().replace(*change))
+    settings, _ = _import(tmp_path, raw)
+    if expected is None:  # each of the two movements of another subscription, on either side
+        expected = [
+            ("sub_lumen on 2025-06-05 (EUR)", 200.0, 0.0),
+            ("sub_lumen on 2025-07-01 (EUR)", 200.0, 0.0),
+            ("sub_other on 2025-06-05 (EUR)", 0.0, 200.0),
+            ("sub_other on 2025-07-01 (EUR)", 0.0, 200.0),
+        ]
+    assert list(_reconciled(settings).examples) == expected
+
+
+def test_an_export_without_movements_passes_with_a_note(tmp_path: Path) -> None:
+    raw = _raw(tmp_path, "events")
+    settings, _ = _import(tmp_path, raw)
+    assert _reconciled(settings) == Finding("revenue_reconciles_with_stripe", 0)
+    (raw / MOVEMENTS).unlink()
+    run_import(settings, rebuild=True)
+    finding = _reconciled(settings)
+    assert finding.passed
+    assert finding.note == "No export contains subscription_item_change_events."
 
 
 MOVED = """\

@@ -16,10 +16,19 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.expressions import checked_expression, columns_of
 from monstera_assets.imports.raw_files import Piece, RawFile, RawFormat
 from monstera_assets.imports.registry import TOOLS
-from monstera_assets.imports.tools import OVERRIDES, RELATIONS, Kind, Role, Select, pointer
+from monstera_assets.imports.setting_expressions import checked_expression, columns_of
+from monstera_assets.imports.tools import (
+    OVERRIDES,
+    RELATIONS,
+    Kind,
+    OwnProperties,
+    Role,
+    Select,
+    pointer,
+    with_frequent,
+)
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
@@ -32,6 +41,8 @@ STAGING_VERSION = 2
 MALFORMED = "malformed"
 _FILES_PER_BATCH = 1_000
 _LARGEST_OBJECT = 64 << 20
+_SAMPLED_ROWS = 2_048
+_MOST_PROPERTIES = 32
 _NEVER = "\x01"  # a delimiter that no line contains
 
 
@@ -156,7 +167,7 @@ def stage_tool(
     if is_first:
         known = {name for role in roles for name in (*role.columns, *role.names_in_order)}
         known.update(name for parts in found.values() for piece in parts for name in piece.columns)
-        _check_names(_expressions(settings, setting), known)
+        _check_names(expressions(settings, setting), known)
     groups: dict[tuple[object, ...], list[Piece]] = defaultdict(list)
     by_name = {role.name: role for role in roles}
     role_names: dict[str, str] = {}
@@ -216,8 +227,8 @@ def _stage_batch(
     counts: dict[str, list[int]],
     setting: str,
 ) -> None:
-    expressions = {} if role.describes else _expressions(settings, setting)
-    extra = [each for texts in expressions.values() for each in columns_of(*texts)]
+    chosen = {} if role.describes else expressions(settings, setting)
+    extra = [each for texts in chosen.values() for each in columns_of(*texts)]
     raw = _raw(group, role, extra, settings)
     origins = ", ".join(
         f"({literal(str(piece.path))}, {literal(piece.raw_file)}, {number})"
@@ -228,11 +239,16 @@ def _stage_batch(
         " AS pieces(path_, raw_file, piece_)"
     )
     connection.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {raw}")
-    _check_expressions(connection, expressions)
+    _check_expressions(connection, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for name, select in role.selects.items():
-            query = staged_select(name, select, expressions if name == "events" else {})
+            query = staged_select(
+                name,
+                select,
+                chosen if name == "events" else {},
+                _frequent_properties(connection, select),
+            )
             write_relation(connection, query, folder / f"{name}.parquet")
         if role.describes:
             malformed = f"count(*) FILTER ({identifier(role.key or '')} IS NULL)"
@@ -247,13 +263,38 @@ def _stage_batch(
         raise _unreadable(connection, group, error) from error
 
 
+def _frequent_properties(connection: duckdb.DuckDBPyConnection, select: Select) -> list[str]:
+    """Return the most frequent names of properties to keep in the first rows."""
+    own = select.columns.get("props")
+    if not isinstance(own, OwnProperties):
+        return []
+    rows = connection.execute(rf"""
+        SELECT name FROM (
+            SELECT unnest({own.keys}) AS name FROM (FROM {select.source} LIMIT {_SAMPLED_ROWS}))
+        WHERE regexp_full_match(name, '[\w $.:-]{{1,100}}')
+        GROUP BY name ORDER BY count(*) DESC, name LIMIT {_MOST_PROPERTIES}""").fetchall()
+    return [row[0] for row in rows]
+
+
 def write_relation(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the result of a query to a Parquet file."""
     connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def staged_select(name: str, select: Select, overrides: Mapping[str, tuple[str, str]]) -> str:
-    """Return the query for a relation, in which every declared column exists."""
+def staged_select(
+    name: str,
+    select: Select,
+    overrides: Mapping[str, tuple[str, str]],
+    frequent: Sequence[str] = (),
+) -> str:
+    """Return the query for a relation, in which every declared column exists.
+
+    Args:
+        name: the relation.
+        select: what becomes of the raw rows.
+        overrides: the settings' expressions and their names, keyed by staged column.
+        frequent: the names of frequent properties.
+    """
     chosen = {**select.columns}
     for column, (text, setting) in overrides.items():
         chosen[column] = _override(column, checked_expression(text, setting))
@@ -266,7 +307,10 @@ def staged_select(name: str, select: Select, overrides: Mapping[str, tuple[str, 
         if kind == "VARCHAR" and column != "props":
             value = f"known({value})"
         columns.append(f"CAST({value} AS {kind}) AS {column}")
-    inner = f"SELECT raw_file, row, {', '.join(columns)} FROM {select.source} WHERE {select.where}"
+    own, source = select.columns.get("props"), select.source
+    if isinstance(own, OwnProperties):
+        source = with_frequent(own, frequent, source)
+    inner = f"SELECT raw_file, row, {', '.join(columns)} FROM {source} WHERE {select.where}"
     if name != "events":
         return inner
     hashed = ", ".join(
@@ -294,9 +338,9 @@ def _override(column: str, expression: str) -> str:
     return f"CAST({value} AS VARCHAR)"
 
 
-def _check_names(expressions: Mapping[str, tuple[str, str]], known: Iterable[str]) -> None:
+def _check_names(chosen: Mapping[str, tuple[str, str]], known: Iterable[str]) -> None:
     by_lower = {name.lower(): name for name in known}
-    for text, setting in expressions.values():
+    for text, setting in chosen.values():
         for name in columns_of(text, setting):
             if name.lower() in by_lower:
                 continue
@@ -307,7 +351,7 @@ def _check_names(expressions: Mapping[str, tuple[str, str]], known: Iterable[str
             )
 
 
-def _expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, str]]:
+def expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, str]]:
     """Return the settings' expressions and their names, keyed by staged column."""
     found = {}
     for name, text in settings.columns.items():
@@ -323,9 +367,9 @@ def _expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str,
 
 
 def _check_expressions(
-    connection: duckdb.DuckDBPyConnection, expressions: Mapping[str, tuple[str, str]]
+    connection: duckdb.DuckDBPyConnection, chosen: Mapping[str, tuple[str, str]]
 ) -> None:
-    for text, setting in expressions.values():
+    for text, setting in chosen.values():
         try:
             connection.execute(f"DESCRIBE SELECT {checked_expression(text, setting)} FROM raw")
         except duckdb.Error as error:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from monstera_assets.imports.events import REASONS
+from monstera_assets.imports.event_rows import REASONS
 from monstera_assets.imports.importer import ImportReport
 from monstera_assets.imports.proposal import Proposal
 from monstera_assets.settings import Settings

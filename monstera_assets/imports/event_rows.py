@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from monstera_assets.imports.catalog import Catalog
-from monstera_assets.imports.entities import local_day
+from monstera_assets.imports.catalog_lookup import Catalog
+from monstera_assets.imports.entity_versions import local_day
 from monstera_assets.imports.identity import CONTENT_COLUMNS, Import
 from monstera_assets.imports.registry import TOOLS
 

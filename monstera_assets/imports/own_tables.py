@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.imports.expressions import checked_expression, columns_of
 from monstera_assets.imports.raw_files import RawFile
-from monstera_assets.imports.staging import StagedFile, staged_select, write_relation
+from monstera_assets.imports.raw_staging import StagedFile, staged_select, write_relation
+from monstera_assets.imports.setting_expressions import checked_expression, columns_of
 from monstera_assets.imports.tools import RELATIONS, Select, own_properties
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportSettings
@@ -74,6 +74,21 @@ def patterns(settings: ImportSettings) -> Mapping[str, str]:
     return found
 
 
+def expressions(
+    settings: ImportSettings, relation: str, setting: str
+) -> dict[str, tuple[str, str]]:
+    """Return a relation's expressions and their names, keyed by the names of the settings."""
+    table: Mapping[str, object] = getattr(settings, relation)
+    texts = {
+        key: (text, f"{setting}.{relation}.{key}")
+        for key, text in table.items()
+        if key != "from" and isinstance(text, str)
+    }
+    if relation == "events" and settings.deleted_when:
+        texts["deleted_when"] = (settings.deleted_when, f"{setting}.deleted_when")
+    return texts
+
+
 def stage_tables(
     connection: duckdb.DuckDBPyConnection,
     settings: ImportSettings,
@@ -103,14 +118,7 @@ def stage_tables(
         SettingsError: If an expression cannot be used.
         SourceError: If a file cannot be read.
     """
-    table: Mapping[str, str] = {
-        key: value for key, value in getattr(settings, relation).items() if isinstance(value, str)
-    }
-    texts = {
-        key: (text, f"{setting}.{relation}.{key}") for key, text in table.items() if key != "from"
-    }
-    if relation == "events" and settings.deleted_when:
-        texts["deleted_when"] = (settings.deleted_when, f"{setting}.deleted_when")
+    texts = expressions(settings, relation, setting)
     names = [name.lower() for pair in texts.values() for name in columns_of(*pair)]
     columns = [RawColumn(name, required=True) for name in dict.fromkeys(names)]
     source = SourceInput(

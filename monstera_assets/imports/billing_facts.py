@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from monstera_assets.imports.entities import local_day
+from monstera_assets.imports.entity_versions import local_day
 from monstera_assets.imports.identity import Import
 from monstera_assets.source.sql import literal
 
@@ -48,12 +48,12 @@ def find_billing(
     timezone: str,
     tiers: Sequence[str],
 ) -> None:
-    """Create `billing_facts`, `billing_accounts` and `billing_reasons` from `staged_billing`.
+    """Create `billing_facts` and the other tables of billing from `staged_billing`.
 
     billing_facts has the columns of the source's subscription events that are not constant, and
     billing_values, the same facts before their metadata is written. billing_accounts has one row per
     import and account, as it was before its first fact. billing_reasons says of each raw row why it is
-    no fact, or null.
+    no fact, or null. revenue_movements compares revenue with what Stripe reports.
 
     Args:
         connection: a connection with the views of `identity.open_relations`.
@@ -66,6 +66,7 @@ def find_billing(
     _find_payments(connection)
     _find_changes(connection)
     _find_facts(connection, timezone)
+    _find_movements(connection, timezone)
     _find_accounts(connection)
     _find_reasons(connection)
 
@@ -167,10 +168,6 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
         FROM (SELECT imp, file_no, row, currency,
                 unnest(from_json(lines, {literal(_LINE)})) AS p
             FROM billing WHERE reason IS NULL)""")
-    decimals = (
-        f"CASE WHEN parts.currency IN {_in(_NO_MINOR_UNIT)} THEN 1"
-        f" WHEN parts.currency IN {_in(_THOUSANDTHS)} THEN 1000 ELSE 100 END"
-    )
     # A price's amount and interval never change in Stripe, so any copy of it can be used.
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE billing_parts AS
@@ -195,7 +192,7 @@ def _value_parts(connection: duckdb.DuckDBPyConnection) -> None:
                 prices.amount AS unit_amount, prices.interval, prices.interval_count,
                 coalesce(prices.is_metered, false) AS is_metered,
                 prices.id IS NOT NULL AND prices.interval IS NULL AS is_once,
-                {decimals} AS minor_units
+                {_minor_units("parts.currency")} AS minor_units
             FROM raw_parts AS parts LEFT JOIN prices ON parts.imp = prices.imp
                 AND coalesce(parts.unit.id, parts.price) = prices.id)
         SELECT priced.*, coalesce(by_price.tier, by_product.tier, product_id) AS tier,
@@ -509,43 +506,70 @@ def _find_reasons(connection: duckdb.DuckDBPyConnection) -> None:
         LEFT JOIN (SELECT DISTINCT file_no, row FROM billing_values) AS facts USING (file_no, row)""")
 
 
-def revenue_differences(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[str]:
-    """Return where a subscription's revenue at the end of a day differs from Stripe's own movements.
+def _find_movements(connection: duckdb.DuckDBPyConnection, timezone: str) -> None:
+    """Create `revenue_movements`: how revenue moved by the facts, and by Stripe's own movements.
 
-    Days are compared on which either changes. The day of an end is the last one that is paid.
+    The table has a row for each import, subscription, currency and day on which either moves. The day
+    of an end is the last one that is paid, which is the day of Stripe's movement. Imports without
+    movements have no rows.
     """
-    minor = (
-        f"CASE WHEN currency IN {_in(_NO_MINOR_UNIT)} THEN 1"
-        f" WHEN currency IN {_in(_THOUSANDTHS)} THEN 1000 ELSE 100 END"
-    )
-    rows = connection.execute(f"""
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE revenue_movements AS
         WITH theirs AS (
-            SELECT imp, subscription, {local_day("ts", timezone)} AS day, max(currency) AS currency,
-                sum(CAST(round(amount / {minor}, 2) AS DECIMAL(18, 2))) AS moved
+            SELECT imp, subscription, coalesce(currency, '') AS currency,
+                {local_day("ts", timezone)} AS day,
+                sum(CAST(round(amount / {_minor_units("currency")}, 2) AS DECIMAL(18, 2))) AS moved
             FROM staged_movements WHERE ts IS NOT NULL AND amount IS NOT NULL GROUP BY ALL),
+        changes AS (
+            SELECT imp, subscription, currency, {local_day("moment", timezone)} AS day, moment,
+                event_id, revenue
+            FROM billing_values WHERE revenue IS NOT NULL
+            UNION ALL
+            SELECT imp, subscription, NULL, effective, effective + INTERVAL 1 DAY, event_id, 0
+            FROM billing_values WHERE effective IS NOT NULL AND fact = 'subscription_cancelled'),
+        ends_of_days AS (
+            SELECT imp, subscription, day, last(revenue ORDER BY moment, event_id) AS revenue,
+                last(currency ORDER BY moment, event_id) FILTER (currency IS NOT NULL) AS currency
+            FROM changes SEMI JOIN theirs USING (imp) GROUP BY ALL),
         ours AS (
-            SELECT imp, subscription, day, last(revenue ORDER BY moment, event_id) AS revenue FROM (
-                SELECT imp, subscription, {local_day("moment", timezone)} AS day, moment, event_id,
-                    revenue
-                FROM billing_values WHERE revenue IS NOT NULL
-                UNION ALL
-                SELECT imp, subscription, effective, effective + INTERVAL 1 DAY, event_id, 0
-                FROM billing_values WHERE effective IS NOT NULL
-                    AND fact = 'subscription_cancelled')
-            GROUP BY ALL),
-        days AS (
-            SELECT imp, subscription, day FROM theirs
-            UNION
-            SELECT imp, subscription, day FROM ours SEMI JOIN theirs USING (imp)),
-        compared AS (
-            SELECT days.*, coalesce(last_value(ours.revenue IGNORE NULLS) OVER history, 0) AS ours,
-                coalesce(sum(theirs.moved) OVER history, 0) AS theirs
-            FROM days LEFT JOIN ours USING (imp, subscription, day)
-            LEFT JOIN theirs USING (imp, subscription, day)
-            WINDOW history AS (PARTITION BY days.imp, days.subscription ORDER BY days.day))
-        SELECT subscription, day, ours, theirs FROM compared
-        WHERE ours <> theirs ORDER BY subscription, day""").fetchall()
-    return [f"{name} on {day} ({ours} here, {theirs} there)" for name, day, ours, theirs in rows]
+            SELECT imp, subscription,
+                coalesce(last_value(currency IGNORE NULLS) OVER history, '') AS currency, day,
+                revenue - coalesce(lag(revenue) OVER history, 0) AS moved
+            FROM ends_of_days WINDOW history AS (PARTITION BY imp, subscription ORDER BY day))
+        SELECT 'import.' || imp AS import, subscription AS subscription_id, currency, day AS date,
+            coalesce(ours.moved, 0) AS landed, coalesce(theirs.moved, 0) AS reported
+        FROM ours FULL JOIN theirs USING (imp, subscription, currency, day)
+        WHERE coalesce(ours.moved, 0) <> 0 OR coalesce(theirs.moved, 0) <> 0""")
+
+
+def _minor_units(currency: str) -> str:
+    return (
+        f"CASE WHEN {currency} IN {_in(_NO_MINOR_UNIT)} THEN 1"
+        f" WHEN {currency} IN {_in(_THOUSANDTHS)} THEN 1000 ELSE 100 END"
+    )
+
+
+def differing_movements(movements: str) -> str:
+    """Return a query for movements of revenue that differ from Stripe's, in an alert's columns.
+
+    Stripe rounds each movement to the currency's minor unit, and revenue is rounded to two decimals.
+    Therefore a difference of one unit, or of 0.01 if that is more, is none.
+
+    Args:
+        movements: a relation with the columns of `revenue_movements`.
+    """
+    unit = f"greatest(1.0 / {_minor_units('currency')}, 0.01)"
+    return f"""SELECT subscription_id || ' on ' || date || ' (' || currency || ')' AS figure,
+            landed::DOUBLE AS seen, reported::DOUBLE AS expected
+        FROM {movements} WHERE abs(landed - reported) > {unit}"""
+
+
+def revenue_differences(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the days on which a subscription's revenue moves otherwise than Stripe reports."""
+    rows = connection.execute(
+        f"{differing_movements('revenue_movements')} ORDER BY subscription_id, date, currency"
+    ).fetchall()
+    return [f"{figure} by {ours:.2f}, not {theirs:.2f}" for figure, ours, theirs in rows]
 
 
 def free_subscriptions(connection: duckdb.DuckDBPyConnection) -> list[str]:
