@@ -21,47 +21,40 @@ _HEALTH = {
 def accounts_page(reader: ma.Reader) -> ma.Page:
     """Create the accounts page."""
     daily, money = reader.daily(overall.TABLE), reader.daily(revenue.TABLE)
+    over_time = [
+        states_over_time(reader, "Accounts"),
+        ma.trend("Health", daily, {overall.HEALTH: "Health"}),
+        moves_figure(reader, "Accounts"),
+    ]
     return ma.Page(
-        file=ma.ACCOUNTS,
-        title="Accounts",
-        lead="Each account's state, health and revenue. Filter the lists to find anyone by id.",
-        up=(ma.HOME_LINK,),
-        tiles=(
-            *ma.tiles(daily, (overall.ACCOUNTS_ACTIVE, overall.HEALTH)),
-            *ma.tiles(money, (revenue.ACCOUNTS_PAYING, revenue.REVENUE_CLOSING)),
-        ),
-        sections=(
-            ma.section("Find an account or a person", [account_list(reader), people_list(reader)]),
-            ma.section("Now", [health(reader), states_now(reader, "Accounts")]),
-            ma.section(
-                "Over time",
-                [
-                    states_over_time(reader, "Accounts"),
-                    ma.trend("Health", daily, {overall.HEALTH: "Health"}, ma.LAST_18_MONTHS),
-                    moves_figure(reader, "Accounts"),
-                ],
-            ),
-        ),
+        "accounts.html",
+        "Accounts",
+        "Each account's state, health and revenue. Filter the lists to find anyone by id.",
+        [
+            *ma.tiles(daily, overall.ACCOUNTS_ACTIVE, overall.HEALTH),
+            *ma.tiles(money, revenue.ACCOUNTS_PAYING, revenue.REVENUE_CLOSING),
+        ],
+        [
+            ma.Section("Find an account or a person", [account_list(reader), people_list(reader)]),
+            ma.Section("Now", [health(reader), states_now(reader, "Accounts")]),
+            ma.Section("Over time", over_time),
+        ],
     )
 
 
-@ma.item(ma.head("Accounts by health", "Accounts", "Health", ma.LATEST_DAY.name, by="Band"))
-def health(heading: ma.Head, reader: ma.Reader) -> ma.Item:
+@ma.item("Accounts by health", "Accounts, Health, Latest Day, by Band")
+def health(reader: ma.Reader) -> ma.Item:
     """Chart accounts by health band."""
-    select = f"SELECT health_band, count(*) FROM {CURRENT.qualified_name} GROUP BY ALL"
-    found = dict(reader.rows([CURRENT], select))
+    select = "SELECT health_band, count(*) FROM silver_account_current_state GROUP BY ALL"
+    found = reader.counts(select)
     bands = [(f"{ma.words(band)}, {score}", found.get(band, 0)) for band, score in _HEALTH.items()]
     parts = ("seat_utilization", "product_breadth", "recent_activity", "contract_status")
-    described = ma.about_columns(
-        CURRENT, ["health_band", "health_score", *(f"{part}_score" for part in parts)]
-    )
-    return ma.bars(heading, "accounts", bands, described, name="Health", whole=True)
+    shown = ["health_band", "health_score", *(f"{part}_score" for part in parts)]
+    return ma.bars("accounts", bands, ma.about(CURRENT, *shown), name="Health", whole=True)
 
 
-@ma.item(
-    ma.head("All accounts", "Accounts", "State Health and MRR", ma.LATEST_DAY.name, by="Account")
-)
-def account_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
+@ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")
+def account_list(reader: ma.Reader) -> ma.Item:
     """List the accounts that have a page, highest revenue first."""
     fields = {
         "account_id": ma.Field("account", "Account"),
@@ -71,53 +64,46 @@ def account_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
         "monthly_recurring_revenue": ma.Field("mrr", f"MRR ({reader.wording.currency})", ",.2f"),
         "contract_renewal_date": ma.Field("renewal", "Renewal", ma.DAY),
     }
-    [(count,)] = reader.rows([CURRENT], f"SELECT count(*) FROM {CURRENT.qualified_name}")
+    [(count,)] = reader.ask("SELECT count(*) FROM silver_account_current_state")
     rows = reader.ask(
-        [CURRENT],
-        f"SELECT {', '.join(fields)} FROM {CURRENT.qualified_name}"
+        f"SELECT {', '.join(fields)} FROM silver_account_current_state"
         " WHERE account_id IN (SELECT unnest($ids))"
         " ORDER BY monthly_recurring_revenue DESC, account_id",
-        {"ids": [*reader.accounts]},
+        ids=[*reader.accounts],
     )
-    if not rows:
-        return ma.Unavailable(*heading, "There are no accounts with a page.")
-    finding = f"{ma.plural(count, 'account')}. Each id opens the account's page."
-    footnote = (
+    ma.require(rows, "There are no accounts with a page.")
+    more = (
         f"{len(rows):,} have a page. The command monstera account ID opens the page of any other."
-        if count > len(rows)
-        else ""
     )
-    described = ma.about_columns(CURRENT, [*fields][1:])
-    links = {"account": reader.accounts}
-    shown = [(row[0], ma.words(row[1]), *row[2:]) for row in rows]
-    fields_shown = [*fields.values()]
-    return ma.listing(
-        heading, finding, fields_shown, shown, described, links=links, footnote=footnote
+    return ma.Listing(
+        f"{ma.plural(count, 'account')}. Each id opens the account's page.",
+        [*fields.values()],
+        [(account, ma.words(state), *row) for account, state, *row in rows],
+        ma.about(CURRENT, *[*fields][1:]),
+        {"account": reader.accounts},
+        more if count > len(rows) else "",
     )
 
 
-@ma.item(ma.head("People", "Users", "at High Risk", ma.LATEST_DAY.name, by="User"))
-def people_list(heading: ma.Head, reader: ma.Reader) -> ma.Item:
+@ma.item("People", "Users, at High Risk, Latest Day, by User")
+def people_list(reader: ma.Reader) -> ma.Item:
     """List the people who have a page."""
     rows = reader.ask(
-        [USERS],
-        f"SELECT user_id, platform_state, platform_state_since, account_id FROM {USERS.qualified_name}"
-        " WHERE user_id IN (SELECT unnest($ids)) ORDER BY user_id",
-        {"ids": [*reader.people]},
+        "SELECT user_id, platform_state, platform_state_since, account_id"
+        " FROM silver_user_current_state WHERE user_id IN (SELECT unnest($ids)) ORDER BY user_id",
+        ids=[*reader.people],
     )
-    if not rows:
-        return ma.Unavailable(
-            *heading,
-            "No one has a page. The command monstera person ID opens the page of any person.",
-        )
-    fields = [
-        *(ma.Field("person", "Person"), ma.Field("state", "State")),
-        *(ma.Field("since", "Since", ma.DAY), ma.Field("account", "Account")),
-    ]
-    shown = [(user, ma.words(state), since, account) for user, state, since, account in rows]
+    command = "The command monstera person ID opens the page of any"
+    ma.require(rows, f"No one has a page. {command} person.")
     has = "person has" if len(rows) == 1 else "people have"
-    finding = f"{len(rows):,} {has} a page: those at high risk that pages list."
-    footnote = "The command monstera person ID opens the page of any other person."
-    described = ma.about_columns(USERS, ["platform_state"])
-    links = {"person": reader.people, "account": reader.accounts}
-    return ma.listing(heading, finding, fields, shown, described, links=links, footnote=footnote)
+    return ma.Listing(
+        f"{len(rows):,} {has} a page: those at high risk that pages list.",
+        [
+            *(ma.Field("person", "Person"), ma.Field("state", "State")),
+            *(ma.Field("since", "Since", ma.DAY), ma.Field("account", "Account")),
+        ],
+        [(user, ma.words(state), *row) for user, state, *row in rows],
+        ma.about(USERS, "platform_state"),
+        {"person": reader.people, "account": reader.accounts},
+        f"{command} other person.",
+    )

@@ -1,50 +1,32 @@
-"""The design rules: colors, limits, timeframes and titles."""
+"""The design rules: colors, limits, titles and texts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
 from monstera_assets.gold.metrics import Metric
 
-PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
-MUTED = "muted"
+PRIMARY, SECONDARY, MUTED = "primary", "secondary", "muted"
 """Style sheet variables, which let charts work in light mode, dark mode and print."""
-
-LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", SECONDARY)
-"""Style sheet variables for the lines in a chart whose lines have no color of their own."""
-
+LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+"""Style sheet variables for series that have no color of their own. All later series are gray."""
 MAX_CHARTS = 20
 """Maximum number of charts per page."""
+PERIOD_DAYS = 548
+"""Number of days in charts over time, ending on the as-of date."""
+PERIOD = "Last 18 Months"
 
 
-@dataclass(frozen=True)
-class Timeframe:
-    """A period, in days, ending on the as-of date."""
+def title(metric: Metric, by: str = "", *, what: str = "") -> str:
+    """Return a chart's title: `[Entities], [Metric], [Timeframe], [by Segment]`.
 
-    days: int
-    name: str
-
-
-LAST_90_DAYS = Timeframe(90, "Last 90 Days")
-LAST_18_MONTHS = Timeframe(548, "Last 18 Months")
-LATEST_DAY = Timeframe(1, "Latest Day")
-
-
-def title(metric: Metric, timeframe: str, by: str = "", *, what: str = "") -> str:
-    """Return a figure's title: `[Entities], [Metric], [Timeframe], [by Segment]`.
-
-    The first two parts come from the metric. `what` replaces the second part if the figure shows
+    The first two parts come from the metric. `what` replaces the second part if the chart shows
     several metrics.
     """
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
-    return headline(entities, what or rest, timeframe, by)
-
-
-def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
-    """Join the parts of a title."""
-    return ", ".join([entities, what, timeframe, *([f"by {by}"] if by else [])])
+    return ", ".join([entities, what or rest, PERIOD, *([f"by {by}"] if by else [])])
 
 
 def words(name: str) -> str:
@@ -53,12 +35,27 @@ def words(name: str) -> str:
     return "API" if text == "api" else text[:1].upper() + text[1:]
 
 
+def lowered(sentence: str) -> str:
+    """Return a sentence that starts in lower case."""
+    return sentence[:1].lower() + sentence[1:]
+
+
+def line_colors(names: Iterable[str]) -> dict[str, str]:
+    """Return a style sheet variable for each series."""
+    return {name: LINES[n] if n < len(LINES) else SECONDARY for n, name in enumerate(names)}
+
+
 def state_color(state: str) -> str:
     """Return the style sheet variable of a state, which has the same color on all pages.
 
     States of users, product relationships and accounts that mean the same share a color.
     """
     return f"state-{state.partition('_')[0]}"
+
+
+def state_colors(states: Iterable[str]) -> dict[str, str]:
+    """Return the style sheet variables of states by their displayed names."""
+    return {words(state): state_color(state) for state in states}
 
 
 def count_text(value: Any) -> str:

@@ -33,89 +33,41 @@ from monstera_assets.warehouse.tables import Table
 
 _WHOLE = (attention.TABLE, anomalies.TABLE)
 """Tables of which pages can read all columns."""
-_BEHAVIOR = (
-    *("engagement_intensity", "value_realization", "product_breadth", "journey_stage"),
-    *("feature_adoption", "collaboration_type", "temporal_pattern", "composite_segment"),
-)
-_COLUMNS: dict[Table, tuple[str, ...]] = {
-    catalog.TABLE: ("product_id", "product_name", "tier", "is_active"),
-    portfolios.TABLE: ("products_tried", "products_active"),
-    affinity.TABLE: (
-        *("first_product_id", "second_product_id", "users_first", "users_both"),
-        *("is_low_support", "co_adoption_rate", "lift"),
-    ),
-    paths.TABLE: (
-        *("path", "path_length", "first_product_id", "last_product_id", "users", "users_ending"),
-        *("share_of_adopters", "median_days_since_previous", "users_mature_30", "retention_30"),
-        *("users_mature_90", "retention_90"),
-    ),
-    funnel.TABLE: (
-        *("workflow_id", "workflow_name", "event_type", "position", "is_last_step"),
-        *("runs_started", "runs_reached", "reach_rate"),
-    ),
-    recommendations.TABLE: (
-        *("user_id", "recommendation_rank", "product_id", "recommendation_source", "score"),
-        *("because_product_id", "why"),
-    ),
-    evaluation.TABLE: (
-        *("evaluation_date", "predictor", "users_judged", "is_published"),
-        *("hit_rate_at_1", "hit_rate_at_3", "mean_reciprocal_rank"),
-    ),
-    user_scores.TABLE: (
-        *("user_id", "account_id", "churn_probability", "risk_band"),
-        *("reason_1", "reason_2", "reason_3"),
-        *("reason_1_effect", "reason_2_effect", "reason_3_effect"),
-    ),
-    account_scores.TABLE: (
-        *("account_id", "churn_probability", "risk_band", "reason_1", "reason_2", "reason_3"),
-    ),
-    churn_evaluation.TABLE: (
-        *("entity", "evaluation_date", "predictor", "decile", "rows_scored", "predicted_share"),
-        *("observed_share", "auc", "brier_score", "top_tenth_lift", "is_published"),
-    ),
-    billing.TABLE: (
-        *("event_id", "entity_id", "entity_type", "event_type", "event_timestamp", "event_date"),
-        *("total_seats", "monthly_recurring_revenue", "currency", "subscription_tier"),
-    ),
-    accounts.TABLE: (
-        *("account_id", "current_state", "state_since", "state_reason", "subscription_tier"),
-        *("total_seats", "active_seats", "health_score", "health_band"),
-        *("monthly_recurring_revenue", "contract_renewal_date", "days_to_renewal"),
-        "products_active",
-    ),
-    account_intervals.TABLE: (
-        *(
-            "account_id",
-            "valid_from",
-            "valid_to",
-            "as_of_date",
-            "current_state",
-            "subscription_tier",
-        ),
-        *("health_score", "monthly_recurring_revenue", "total_seats", "active_seats"),
-    ),
-    users.TABLE: (
-        *("user_id", "account_id", "platform_state", "platform_state_since"),
-        *("last_qualifying_event_at", "total_qualifying_events", "days_since_signup"),
-    ),
-    user_intervals.TABLE: (
-        "user_id",
-        "valid_from",
-        "valid_to",
-        "as_of_date",
-        "account_id",
-        "platform_state",
-    ),
-    product_intervals.TABLE: (
-        "user_id",
-        "product_id",
-        "valid_from",
-        "valid_to",
-        "as_of_date",
-        "current_state",
-    ),
-    segments.TABLE: ("user_id", *_BEHAVIOR),
-    segment_history.TABLE: ("user_id", "snapshot_date", *_BEHAVIOR),
+_BEHAVIOR = """engagement_intensity value_realization product_breadth journey_stage feature_adoption
+    collaboration_type temporal_pattern composite_segment"""
+_SCORES = "churn_probability risk_band reason_1 reason_2 reason_3"
+_COLUMNS: dict[Table, str] = {
+    catalog.TABLE: "product_id product_name tier is_active",
+    portfolios.TABLE: "products_tried products_active",
+    affinity.TABLE: """first_product_id second_product_id users_first users_both is_low_support
+        co_adoption_rate lift""",
+    paths.TABLE: """path path_length first_product_id last_product_id users users_ending
+        share_of_adopters median_days_since_previous users_mature_30 retention_30 users_mature_90
+        retention_90""",
+    funnel.TABLE: """workflow_id workflow_name event_type position is_last_step runs_started
+        runs_reached reach_rate""",
+    recommendations.TABLE: """user_id recommendation_rank product_id recommendation_source score
+        because_product_id why""",
+    evaluation.TABLE: """evaluation_date predictor users_judged is_published hit_rate_at_1
+        hit_rate_at_3 mean_reciprocal_rank""",
+    user_scores.TABLE: f"""user_id account_id {_SCORES} reason_1_effect reason_2_effect
+        reason_3_effect""",
+    account_scores.TABLE: f"account_id {_SCORES}",
+    churn_evaluation.TABLE: """entity evaluation_date predictor decile rows_scored predicted_share
+        observed_share auc brier_score top_tenth_lift is_published""",
+    billing.TABLE: """event_id entity_id entity_type event_type event_timestamp event_date total_seats
+        monthly_recurring_revenue currency subscription_tier""",
+    accounts.TABLE: """account_id current_state state_since state_reason subscription_tier total_seats
+        active_seats health_score health_band monthly_recurring_revenue contract_renewal_date
+        days_to_renewal products_active""",
+    account_intervals.TABLE: """account_id valid_from valid_to as_of_date current_state
+        subscription_tier health_score monthly_recurring_revenue total_seats active_seats""",
+    users.TABLE: """user_id account_id platform_state platform_state_since last_qualifying_event_at
+        total_qualifying_events days_since_signup""",
+    user_intervals.TABLE: "user_id valid_from valid_to as_of_date account_id platform_state",
+    product_intervals.TABLE: "user_id product_id valid_from valid_to as_of_date current_state",
+    segments.TABLE: f"user_id {_BEHAVIOR}",
+    segment_history.TABLE: f"user_id snapshot_date {_BEHAVIOR}",
 }
 """The columns that pages read from other tables."""
 
@@ -125,8 +77,8 @@ def extract(metric_tables: Sequence[MetricTable]) -> dict[str, Table]:
     parts = [
         replace(
             table,
-            columns=tuple(column for column in table.columns if column.name in names),
-            key=tuple(name for name in table.key if name in names),
+            columns=tuple(column for column in table.columns if column.name in names.split()),
+            key=tuple(name for name in table.key if name in names.split()),
             partition_column=None,
         )
         for table, names in _COLUMNS.items()

@@ -6,7 +6,7 @@ declaration determines the number format.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -150,38 +150,37 @@ class Wording:
 
 def ranking(
     what: str,
-    bars: Sequence[tuple[str, float, str]],
+    parts: Iterable[tuple[str, Any]],
     *,
     whole: float | None = None,
     when: str = "",
+    text: Callable[[Any], str] = count_text,
 ) -> str:
     """List the categories with the highest and second-highest values.
 
     Args:
         what: plural noun for what is counted, such as `users`.
-        bars: each bar's name, value and displayed value.
-        whole: the count in all categories, including those without a bar, if the categories are parts
-            of a whole. The highest value is then also shown as a share of the whole.
-        when: the start of the sentence, such as `on 2025-06-30`, if any.
+        parts: each category's name and value.
+        whole: the count in all categories, including those that are not listed, if the categories are
+            parts of a whole. The highest value is then also shown as a share of the whole.
+        when: the start of the sentence, such as `on 30 Jun 2025`, if any.
+        text: formats a value.
     """
-    when = f"{when}, " if when else ""
-    most = max((value for _, value, _ in bars), default=0)
+    when, values = f"{when}, " if when else "", [*parts]
+    most = max((value for _, value in values), default=0)
     if not most:
         return _capital(f"{when}there are no {what}.")
-    first = [(name, shown) for name, value, shown in bars if value == most]
+    first = [name for name, value in values if value == most]
     part = f" ({most / whole:.1%} of {count_text(int(whole))})" if whole else ""
     if len(first) > 1:
-        names = ", ".join(name for name, _ in first[:_NAMED])
         more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
-        return _capital(f"{when}most {what}: {names}{more}, with {first[0][1]}{part} each.")
-    [(name, shown)] = first
-    rest = sorted(
-        ((value, other, text) for other, value, text in bars if 0 < value < most), reverse=True
-    )
-    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else ""
+        names = f"{', '.join(first[:_NAMED])}{more}"
+        return _capital(f"{when}most {what}: {names}, with {text(most)}{part} each.")
+    rest = sorted(((value, other) for other, value in values if 0 < value < most), reverse=True)
+    second = f", followed by {rest[0][1]} with {text(rest[0][0])}" if rest else ""
     if not rest and whole in (None, most):
         second = " and none elsewhere"
-    return _capital(f"{when}most {what}: {name} with {shown}{part}{second}.")
+    return _capital(f"{when}most {what}: {first[0]} with {text(most)}{part}{second}.")
 
 
 def _capital(sentence: str) -> str:

@@ -1,16 +1,17 @@
-"""Page parts (tiles, figures and tables in sections) as plain data.
+"""Page parts (tiles, charts and tables in sections) as plain data.
 
-Text is not escaped here because the templates escape all text.
+The templates escape all text, except that this module escapes the rows of tables.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from html import escape
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -62,13 +63,7 @@ class Link:
 
 
 class Cell(NamedTuple):
-    """A table cell.
-
-    Attributes:
-        text: the displayed text.
-        order: the sort key, or None to sort by the text.
-        link: the page that the text links to.
-    """
+    """A table cell: the displayed text, the sort key (None to sort by the text), and a page's file."""
 
     text: str
     order: float | None = None
@@ -82,6 +77,19 @@ class DataTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+
+    def html(self, sortable: bool = False, root: str = "") -> Markup:
+        """Return the rows as HTML. `root` is the path to the folder of all other pages."""
+        made = []
+        for row in self.rows:
+            made.append("<tr>")
+            for n, ((text, order, link), numeric) in enumerate(zip(row, self.numeric, strict=True)):
+                shown = f'<a href="{root}{link}">{escape(text)}</a>' if link else escape(text)
+                more = ' class="number"' if numeric else ""
+                more += f' data-order="{order}"' if sortable and order is not None else ""
+                made.append(f"<td{more}>{shown}</td>" if n else f"<th scope=row{more}>{shown}</th>")
+            made.append("</tr>\n")
+        return Markup("".join(made))  # noqa: S704  # escaped
 
 
 @dataclass(frozen=True)
@@ -108,142 +116,116 @@ class Tile:
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a chart's data.
+    """A column of a chart or table.
 
     Attributes:
-        name: the name that the chart's specification uses.
-        title: the heading in tables, tooltips and downloads.
+        name: the name that the chart's specification and downloads use.
+        title: the heading in tables and tooltips.
         format: `DAY`, `TEXT`, or the format of a number, such as `,d`.
         missing: the text for missing values.
+        options: the values of which the chart shows one that readers choose, if any.
+        default: the value that is chosen first.
     """
 
     name: str
     title: str
     format: str = TEXT
     missing: str = "not known"
+    options: tuple[str, ...] = ()
+    default: str = ""
 
     def text(self, value: Any) -> str:
         """Format a value for display."""
         if value is None:
-            return self.missing
+            return self.missing if self.is_number else ""
         if self.format == DAY:
             return day_text(value)
         # Browsers round the shortest decimal text of a number, not its binary value.
         exact = Decimal(repr(value)) if isinstance(value, float) else value
         return format(exact, self.format) if self.format else str(value)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers."""
+        return self.format not in (TEXT, DAY)
 
-@dataclass(frozen=True)
-class Choice:
-    """A field of which a chart shows the rows with one value, which readers choose.
 
-    Attributes:
-        field: the field's name.
-        title: the control's label.
-        options: the values in display order.
-        default: the value that is chosen first.
-    """
+def choice(name: str, title: str, options: Sequence[str], default: str = "") -> Field:
+    """Return a field of which a chart shows one value. The first option is the default."""
+    return Field(name, title, options=tuple(options), default=default or options[0])
 
-    field: str
-    title: str
-    options: tuple[str, ...]
-    default: str
 
-    @classmethod
-    def of(cls, chosen: Field, options: Iterable[str], default: str = "") -> Choice:
-        """Return the choice of a field's value, with the first option as the default."""
-        listed = tuple(options)
-        return cls(chosen.name, chosen.title, listed, default or listed[0])
+ON_DAY = Field("day", "Day", DAY)
+"""The field that the page's date range filters."""
+SERIES = Field("series", "Series")
+"""The field whose values readers can hide. The last field of the chart then contains the value."""
+SEGMENT = Field("segment", "Segment")
+"""The field that the page's segment filter applies to. The rows for everybody have the value `TOTAL`,
+and others have values such as `country:US`."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart's data and its Vega-Lite or Vega specification without data.
+    """A chart's data, from which the page's script draws it.
 
     Attributes:
+        kind: the name of the function in `charts.js` that returns the specification.
         fields: the columns of `rows`.
         rows: the data, ordered for display in a table.
-        spec: the specification. It reads the data set `rows`, and colors can be style sheet variables,
-            such as `var(--primary)`.
-        day: the field that the page's date range filters, if any.
-        series: the field whose values readers can hide, if any. The last field then contains the value.
-        colors: the style sheet variable of each value of `series`, in display order.
-        segment: the field that the page's segment filter applies to, if any. The rows for everybody
-            have the value `TOTAL`, and others have values such as `country:US`.
-        choices: the fields of which one value is shown.
+        colors: the style sheet variable of each series, in display order.
+        height: height in pixels, if the specification does not set it.
         total: whether the chart adds up the last field over the days.
-        height: height in pixels, or 0 if the specification sets it.
-        below: whether the table shows the rows in the reverse order: the latest day first.
+        options: arguments of the function in `charts.js`.
     """
 
+    kind: str
     fields: tuple[Field, ...]
     rows: Sequence[Sequence[Any]]
-    spec: Mapping[str, Any]
-    day: str = ""
-    series: str = ""
     colors: Mapping[str, str] = field(default_factory=dict)
-    segment: str = ""
-    choices: tuple[Choice, ...] = ()
-    total: bool = False
     height: int = 220
+    total: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs, with the rows by column and days since 1970-01-01."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.fields)
         return {
-            "fields": [[one.name, one.title, one.format] for one in self.fields],
+            "kind": self.kind,
+            "fields": [
+                [one.name, one.title, one.format, *([one.options, one.default] * bool(one.options))]
+                for one in self.fields
+            ],
             "columns": [
                 _packed(one.format, list(values))
                 for one, values in zip(self.fields, columns, strict=True)
             ],
-            "spec": self.spec,
-            "day": self.day,
-            "series": self.series,
             "colors": self.colors,
-            "segment": self.segment,
-            "choices": [[one.field, one.title, one.options, one.default] for one in self.choices],
-            "total": self.total,
             "height": self.height,
+            **({"total": True} if self.total else {}),
+            **self.options,
         }
 
     def table(self) -> DataTable:
         """Return the rows that the page shows first, with a column for each series."""
-        names = [one.name for one in self.fields]
-        fixed = {one.field: one.default for one in self.choices}
-        if self.segment:
-            fixed[self.segment] = TOTAL
-        wanted = [(names.index(name), value) for name, value in fixed.items()]
+        fixed = {one.name: one.default for one in self.fields if one.options}
+        fixed = {SEGMENT.name: TOTAL, **fixed}
+        keys = [n for n, one in enumerate(self.fields) if one.name not in fixed]
+        wanted = [(n, fixed[one.name]) for n, one in enumerate(self.fields) if one.name in fixed]
         rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
-        keys = [n for n, name in enumerate(names) if name not in {*fixed, self.series}]
-        if self.total:
-            keys = [n for n in keys if names[n] != self.day]
-            sums: dict[tuple[Any, ...], Any] = {}
-            for row in rows:
-                key = tuple(row[n] for n in keys[:-1])
-                sums[key] = sums.get(key, 0) + row[-1]
-            shown = [self.fields[n] for n in keys]
-            body = [[*key, total] for key, total in sums.items()]
-        elif not self.series:
-            shown = [self.fields[n] for n in keys]
-            body = [[row[n] for n in keys] for row in rows]
-        else:
-            series, value = names.index(self.series), self.fields[-1]
-            found: dict[tuple[Any, ...], dict[str, Any]] = {}
-            for row in rows:
-                found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
-            shown = [self.fields[n] for n in keys[:-1]]
-            present = {one for row in found.values() for one in row} or {*self.colors}
-            parts = [one for one in self.colors if one in present]
-            shown += [Field(one, one, value.format) for one in parts]
-            body = [[*key, *map(row.get, parts)] for key, row in found.items()]
-        cells = (
-            [
-                Cell(one.text(value), _number(value, one.format))
-                for one, value in zip(shown, row, strict=True)
-            ]
-            for row in body
-        )
-        return table(shown, cells)
+        value, names = self.fields[-1], [self.fields[n].name for n in keys]
+        series = keys[names.index(SERIES.name)] if SERIES.name in names else None
+        if series is None and not self.total:
+            return table([self.fields[n] for n in keys], ([row[n] for n in keys] for row in rows))
+        keys = [n for n in keys[:-1] if n != series and not (self.total and n == 0)]
+        found: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in rows:
+            parts = found.setdefault(tuple(row[n] for n in keys), {})
+            name = value.title if series is None else row[series]
+            parts[name] = parts.get(name, 0) + row[-1] if self.total else row[-1]
+        present = {name for parts in found.values() for name in parts} or {*self.colors}
+        names = [value.title] if self.total else [one for one in self.colors if one in present]
+        shown = [self.fields[n] for n in keys] + [Field(one, one, value.format) for one in names]
+        return table(shown, ([*key, *map(parts.get, names)] for key, parts in found.items()))
 
 
 def day_number(day: date | None) -> int | None:
@@ -255,28 +237,21 @@ def _packed(form: str, values: list[Any]) -> Any:
     if form == DAY:
         return [day_number(value) for value in values]
     if form == TEXT:
-        texts = list(dict.fromkeys(values))
-        codes = {text: code for code, text in enumerate(texts)}
-        return {"texts": texts, "codes": [codes[value] for value in values]}
+        codes = {text: code for code, text in enumerate(dict.fromkeys(values))}
+        return {"texts": [*codes], "codes": [codes[value] for value in values]}
     return [float(value) if isinstance(value, Decimal) else value for value in values]
-
-
-def _number(value: Any, form: str) -> float | None:
-    if value is None or form == TEXT:
-        return None
-    return float((value - _EPOCH).days if form == DAY else value)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its name, its title by the convention, its finding and its definitions."""
+    """A chart with its finding, its definitions, its name and its title by the convention."""
 
-    name: str
-    title: str
     finding: str
     chart: Chart
     about: About
     wide: bool = False
+    name: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -284,26 +259,35 @@ class Listing:
     """A table shown in place of a chart.
 
     Attributes:
-        searchable: whether readers can filter the rows.
+        fields: the columns of `rows`.
+        links: the pages that the values of a field link to, by the field's name.
         footnote: text that explains marks or mentions omitted rows.
+        searchable: whether readers can filter and sort the rows.
     """
 
-    name: str
-    title: str
     finding: str
-    table: DataTable
+    fields: Sequence[Field]
+    rows: Sequence[Sequence[Any]]
     about: About
-    searchable: bool = False
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     footnote: str = ""
+    searchable: bool = True
+    name: str = ""
+    title: str = ""
+
+    @property
+    def table(self) -> DataTable:
+        """The rows as displayed."""
+        return table(self.fields, self.rows, self.links)
 
 
 @dataclass(frozen=True)
 class Unavailable:
     """A note shown in place of an unavailable item, with the reason and what to do."""
 
-    name: str
-    title: str
     reason: str
+    name: str = ""
+    title: str = ""
 
 
 Item = Figure | Listing | Unavailable
@@ -314,7 +298,7 @@ class Section:
     """Items under a heading."""
 
     heading: str
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     lead: str = ""
 
 
@@ -326,11 +310,11 @@ class Page:
         file: file name in the site's folder.
         title: heading.
         lead: a sentence about the content.
-        up: breadcrumbs, from the home page to the parent.
-        below: links to lower-level pages, shown under `below_heading`.
-        news: sentences about what changed, each with the page that shows it.
         tiles: big numbers.
         sections: all content below the big numbers.
+        up: breadcrumbs, from below the home page to the parent.
+        below: links to lower-level pages, shown under `below_heading`.
+        news: sentences about what changed, each with the page that shows it.
 
     Raises:
         ValueError: If the page has more than `MAX_CHARTS` charts.
@@ -339,12 +323,12 @@ class Page:
     file: str
     title: str
     lead: str
-    up: tuple[Link, ...] = ()
-    tiles: tuple[Tile, ...] = ()
-    sections: tuple[Section, ...] = ()
-    below: tuple[Link, ...] = ()
+    tiles: Sequence[Tile] = ()
+    sections: Sequence[Section] = ()
+    up: Sequence[Link] = ()
+    below: Sequence[Link] = ()
     below_heading: str = ""
-    news: tuple[Link, ...] = ()
+    news: Sequence[Link] = ()
 
     def __post_init__(self) -> None:
         charts = len(self.figures())
@@ -360,15 +344,23 @@ class Page:
         return [item for item in self.items() if isinstance(item, Figure)]
 
 
-def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Section:
-    """Create a section from the items that are not None."""
-    return Section(heading, tuple(item for item in items if item is not None), lead)
-
-
-def table(fields: Sequence[Field], rows: Iterable[Sequence[Cell]]) -> DataTable:
+def table(
+    fields: Sequence[Field],
+    rows: Any,
+    links: Mapping[str, Mapping[str, str]] | None = None,
+) -> DataTable:
     """Create a table with a column for each field."""
-    numeric = tuple(one.format not in (TEXT, DAY) for one in fields)
-    return DataTable(tuple(one.title for one in fields), tuple(map(tuple, rows)), numeric)
+    linked = [(links or {}).get(one.name, {}) for one in fields]
+
+    def cell(one: Field, value: Any, pages: Mapping[str, str]) -> Cell:
+        number = value if one.is_number else day_number(value) if one.format == DAY else None
+        order = None if number is None else float(number)
+        return Cell(one.text(value), order, pages.get(value, "") if pages else "")
+
+    body = tuple(tuple(map(cell, fields, row, linked)) for row in rows)
+    return DataTable(
+        tuple(one.title for one in fields), body, tuple(one.is_number for one in fields)
+    )
 
 
 def json_text(value: Any) -> Markup:

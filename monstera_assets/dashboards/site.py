@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,12 +50,24 @@ if TYPE_CHECKING:
 
 OPENED = "opened"
 """The folder next to the snapshots with the pages that commands wrote for accounts and people."""
-_TEMPLATES = PackageLoader("monstera_assets.dashboards")
 _REGISTER, _USUAL = ".dashboards", "dashboards"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
     " form-action 'none'"
 )
+
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("monstera_assets.dashboards"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+)
+ENVIRONMENT.filters |= {"json": json_text, "day": lambda day: f"{day.day} {day:%B %Y}"}
+ENVIRONMENT.tests |= {
+    "figure": lambda item: isinstance(item, Figure),
+    "listing": lambda item: isinstance(item, Listing),
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ def write_entity(
         with writer.transaction(connection):
             reader = _reader(connection, tables, settings)
             root = f"../{CURRENT}/"
-            found = [*texts(reader, [entity], _environment(reader, root)[1], root)]
+            found = [*texts(reader, [entity], _render(reader, root), root)]
     if not found:
         raise SiteError(
             f"The warehouse contains no {kind} with the id {entity}. Check the id, which is"
@@ -205,15 +218,9 @@ def _snapshots(output: Path) -> Snapshots:
     return Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
 
 
-@contextmanager
-def _reading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect(
-        str(settings.database),
-        {},
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-        read_only=True,
-    ) as connection:
-        yield connection
+def _reading(settings: Settings) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    timeout = settings.lock_timeout_seconds
+    return connect(str(settings.database), {}, lock_timeout_seconds=timeout, read_only=True)
 
 
 def _reader(
@@ -224,48 +231,38 @@ def _reader(
     return reader
 
 
-def _environment(reader: Reader, root: str = "") -> tuple[Environment, Render]:
-    """Return the templates, and the function that renders a page with all data escaped."""
-    environment = Environment(
-        loader=_TEMPLATES,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters.update({"json": json_text, "day": day_in_words})
-    environment.tests.update(
-        {
-            "figure": lambda item: isinstance(item, Figure),
-            "listing": lambda item: isinstance(item, Listing),
-        }
-    )
+def _render(reader: Reader, root: str = "") -> Render:
+    """Return the function that renders a page with all data escaped."""
     first, last = reader.days or (None, None)
-    template = environment.get_template(
-        "page.html",
-        globals={
-            "policy": POLICY,
-            "root": root,
-            "as_of": last,
-            "first_day": first,
-            "bounds": {"first": day_number(first), "last": day_number(last)},
-            "main_pages": MAIN_PAGES,
-        },
-    )
-    return environment, lambda page: template.render(page=page)
+    values = {
+        "policy": POLICY,
+        "root": root,
+        "as_of": last,
+        "first_day": first,
+        "bounds": {"first": day_number(first), "last": day_number(last)},
+        "main_pages": MAIN_PAGES,
+    }
+    template = ENVIRONMENT.get_template("page.html", globals=values)
+    return lambda page: template.render(page=page)
 
 
 def render_site(
     reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and text of each file in the site."""
-    environment, render = _environment(reader)
+    render = _render(reader)
     for page in make_pages(reader, tables, status):
         yield page.file, render(page)
     yield from entity_pages.account_texts(reader, [*reader.accounts], render)
     yield from entity_pages.person_texts(reader, [*reader.people], render)
-    for name in ("style.css", "site.js"):
-        yield name, _TEMPLATES.get_source(environment, name)[0]
+    for name in ("style.css", "charts.js", "site.js"):
+        yield name, template_file(name)
     yield "vega.js", chart_library()
+
+
+def template_file(name: str) -> str:
+    """Return the text of a file of the site that does not depend on the data."""
+    return files("monstera_assets.dashboards").joinpath("templates", name).read_text("utf-8")
 
 
 def make_pages(
@@ -273,19 +270,13 @@ def make_pages(
 ) -> Iterator[Page]:
     """Yield all pages, starting with the home page."""
     catalog = read_catalog(reader)
+    created = [table for table in tables if table.name.endswith("_created_daily")]
     yield home_page(reader, status)
     yield lifecycle_page(reader)
     yield retention_page(reader)
     yield revenue_page(reader)
     yield products_page(reader, catalog)
-    created = [table for table in tables if table.name.endswith("_created_daily")]
     yield activity_page(reader, catalog, created)
     yield risk_page(reader)
     yield accounts_page(reader)
-    for product in catalog.products:
-        yield product_page(reader, catalog, product)
-
-
-def day_in_words(day: date) -> str:
-    """Format a day for the page header, such as 30 June 2025."""
-    return f"{day.day} {day:%B} {day.year}"
+    yield from (product_page(reader, catalog, product) for product in catalog.products)

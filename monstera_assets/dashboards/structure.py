@@ -8,40 +8,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards.model import Link
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.gold.published_ids import NONE, own_id
 from monstera_assets.warehouse.errors import MissingTableError
 
-HOME, LIFECYCLE, RETENTION = "index.html", "lifecycle.html", "retention.html"
-REVENUE, PRODUCTS, ACTIVITY = "revenue.html", "products.html", "activity.html"
-RISK, ACCOUNTS = "risk.html", "accounts.html"
-HOME_LINK = Link("Home", HOME)
-MAIN_PAGES = (
-    Link("Lifecycle", LIFECYCLE, "Who joins, stays, leaves and comes back"),
-    Link("Retention", RETENTION, "Which cohorts stay"),
-    Link("Revenue", REVENUE, "What MRR gained and lost"),
-    Link("Products", PRODUCTS, "What people adopt, and together with what"),
-    Link("Activity", ACTIVITY, "What people do"),
-    Link("Risk", RISK, "Who may leave, and what is unusual"),
-    Link("Accounts", ACCOUNTS, "Each account's health and history"),
+HOME = "index.html"
+MAIN_PAGES = tuple(
+    Link(name, f"{name.lower()}.html")
+    for name in (
+        *("Lifecycle", "Retention", "Revenue", "Products", "Activity", "Risk", "Accounts"),
+    )
 )
 """The links in the navigation bar."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """An active product, which `slug` identifies in file names."""
+    """An active product. `file` is the file name of its page."""
 
     id: str
     name: str
-    slug: str
-
-    @property
-    def file(self) -> str:
-        """The file name of the product's page."""
-        return f"product_{self.slug}.html"
+    file: str
 
 
 @dataclass(frozen=True)
@@ -67,17 +55,16 @@ def read_catalog(reader: Reader) -> Catalog:
     """
     try:
         nodes = reader.rows(
-            [CATALOG],
             "SELECT product_id, product_name, tier = 'product' AND is_active"
-            f" FROM {CATALOG.qualified_name} ORDER BY product_name, product_id",
+            " FROM bronze_product_catalog ORDER BY product_name, product_id"
         )
     except MissingTableError:
         return Catalog((), {})
     uses = Counter(name for _, name, _ in nodes)
     names = {node: name if uses[name] == 1 else f"{name} ({node})" for node, name, _ in nodes}
-    active = [node for node, _, has_pages in nodes if has_pages]
-    slugs = file_names(active)
-    return Catalog(tuple(Product(node, names[node], slugs[node]) for node in active), names)
+    slugs = file_names([node for node, _, has_page in nodes if has_page])
+    made = (Product(node, names[node], f"product_{slug}.html") for node, slug in slugs.items())
+    return Catalog(tuple(made), names)
 
 
 def page_file(kind: str, entity: str) -> str:
