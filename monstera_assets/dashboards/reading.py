@@ -83,7 +83,7 @@ class Reader:
         """Run a query whose tables are named without their schema, and return its rows.
 
         Build `select` only from declarations, and pass values from data by name. The names `$first` and
-        `$last` stand for the first and last days that pages show.
+        `$last` are the first and last days that pages show.
 
         Raises:
             MissingTableError: If a table was never materialized, or there are no daily metrics.
