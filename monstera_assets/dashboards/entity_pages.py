@@ -1,18 +1,17 @@
 """The pages of single accounts and people: facts and history.
 
-There can be thousands of these pages, so the template is rendered once per kind, and what differs is
-filled in. The facts of all pages come from one query per table.
+There can be thousands of these pages, so the facts of all pages come from one query per table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from html import escape
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 from monstera_assets.bronze.bronze_subscription_events import TABLE as BILLING
@@ -25,7 +24,6 @@ from monstera_assets.silver.silver_account_state_intervals import TABLE as ACCOU
 from monstera_assets.silver.silver_user_segment_history import SEGMENT_COLUMNS
 from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.tables import Table
 
 _FACTS = (ma.Field("fact", "Fact"), ma.Field("value", "Value"))
 _EVENTS = (
@@ -39,34 +37,23 @@ _AT_RISK = (
 )
 _REASONS = (ma.Field("reason", "Reason"), ma.Field("effect", "Effect on the risk", "+.0%", ""))
 _OFFERS = (ma.Field("product", "Product"), ma.Field("why", "Why"))
-_TIMELINE = ma.Chart(
-    "timeline",
-    (
-        *(ma.Field("lane", "What"), ma.Field("first", "From", ma.DAY)),
-        *(ma.Field("last", "Through", ma.DAY), ma.Field("value", "Value")),
-    ),
-    (),
+_TIMELINE = (
+    *(ma.Field("lane", "What"), ma.Field("first", "From", ma.DAY)),
+    *(ma.Field("last", "Through", ma.DAY), ma.Field("value", "Value")),
 )
-_MEASURES = ("Health", "MRR")
-_COURSE = ma.Chart(
-    "lines",
-    (
-        *(ma.choice("measure", "Measure", _MEASURES), ma.ON_DAY),
-        *(ma.SERIES, ma.Field("value", "Value", ",.2f")),
-    ),
-    (),
-    {"Value": ma.PRIMARY},
+_COURSE = (
+    *(ma.choice("measure", "Measure", ["Health", "MRR"]), ma.ON_DAY, ma.SERIES),
+    ma.Field("value", "Value", ",.2f"),
 )
 _OTHER_COLORS = ("seventh", "fifth", "sixth", "fourth", "eighth", *[ma.SECONDARY] * 20)
 """Colors of tiers and segments, which differ from the colors of states."""
-_INTERVALS, _ROWS, _FALLBACK = 40, 8, 12
+_INTERVALS, _ROWS, _FEW = 40, 8, 12
 """Maximum number of intervals in a timeline, of rows in a list, and of rows in a table that replaces a
 chart without scripts. They keep pages small."""
 _PEOPLE_PER_ACCOUNT = 5
 """Number of people at high risk in each account that needs attention who have a page."""
 _SEGMENTS = [one.name for one in SEGMENT_COLUMNS if one.name != "segment_version"]
 
-Render = Callable[[ma.Page], str]
 Found = Mapping[str, ma.Rows]
 
 
@@ -78,47 +65,36 @@ def name_entities(reader: ma.Reader, account_pages: int) -> None:
     """
     if reader.days is None:
         return
-    high = f"WHERE t.risk_band = '{HIGH}'"
-    of_accounts = (
-        f"JOIN gold_accounts_needing_attention USING (account_id) {high} AND attention_rank <= {LISTED}"
-        " QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY t.churn_probability DESC,"
-        f" user_id) <= {_PEOPLE_PER_ACCOUNT} ORDER BY attention_rank, t.churn_probability DESC, user_id"
-    )
-    limit, highest = f"LIMIT {LISTED}", f"{high} ORDER BY t.churn_probability DESC"
-    mrr = f"ORDER BY monthly_recurring_revenue DESC, account_id LIMIT {account_pages}"
-    chosen = [
-        *_column(
-            reader,
-            "account_id",
-            "gold_accounts_needing_attention",
-            f"ORDER BY attention_rank {limit}",
-        ),
-        *_column(
-            reader, "account_id", "gold_account_churn_scores", f"{highest}, account_id {limit}"
-        ),
-        *_column(reader, "account_id", "silver_account_current_state", mrr),
+    limit, high = f"LIMIT {LISTED}", f"WHERE t.risk_band = '{HIGH}'"
+    risk = "ORDER BY t.churn_probability DESC"
+    accounts = [
+        f"gold_accounts_needing_attention ORDER BY attention_rank {limit}",
+        f"gold_account_churn_scores AS t {high} {risk}, account_id {limit}",
+        "silver_account_current_state ORDER BY monthly_recurring_revenue DESC, account_id"
+        f" LIMIT {account_pages}",
     ]
     people = [
-        *_column(reader, "user_id", "gold_user_churn_scores", f"{highest}, user_id {limit}"),
-        *_column(reader, "user_id", "gold_user_churn_scores", of_accounts),
+        f"gold_user_churn_scores AS t {high} {risk}, user_id {limit}",
+        "gold_user_churn_scores AS t JOIN gold_accounts_needing_attention USING (account_id)"
+        f" {high} AND attention_rank <= {LISTED}"
+        f" QUALIFY row_number() OVER (PARTITION BY account_id {risk}, user_id) <= {_PEOPLE_PER_ACCOUNT}"
+        " ORDER BY attention_rank, t.churn_probability DESC, user_id",
     ]
+    chosen = [one for source in accounts for one in _column(reader, f"account_id FROM {source}")]
     first = [*dict.fromkeys(chosen)][:account_pages]
     reader.accounts = {one: ma.page_file("account", one) for one in first}
-    reader.people = {one: ma.page_file("person", one) for one in people}
+    named = [one for source in people for one in _column(reader, f"user_id FROM {source}")]
+    reader.people = {one: ma.page_file("person", one) for one in named}
 
 
-def account_texts(
-    reader: ma.Reader, ids: Sequence[str], render: Render, root: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yield the file name and text of each account's page, in the order of `ids`, if it is known.
-
-    `root` is the path to the folder of all other pages.
-    """
+def account_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
+    """Yield each account's page, in the order of `ids`, if it is known."""
     if not ids:
         return
     grid, money, currency = reader.every(14), reader.wording.money, reader.wording.currency
-    current = _of(
-        *(reader, ids, "silver_account_current_state", "account_id"),
+    of = partial(_of, reader, ids, "account_id")
+    current = of(
+        "silver_account_current_state",
         "current_state, state_since, state_reason, subscription_tier, monthly_recurring_revenue,"
         " contract_renewal_date, days_to_renewal, health_score, health_band, active_seats, total_seats,"
         " products_active",
@@ -135,61 +111,31 @@ def account_texts(
         days=grid,
     )
     events = _of(
-        *(reader, ids, "bronze_subscription_events", "entity_id"),
+        *(reader, ids, "entity_id", "bronze_subscription_events"),
         "event_date, event_type, monthly_recurring_revenue, currency, subscription_tier, total_seats,"
         " count(*) OVER (PARTITION BY entity_id)",
         where="entity_type = 'account' AND event_date <= $last",
         order="event_timestamp DESC, event_id DESC",
     )
-    scores = _of(
-        *(reader, ids, "gold_account_churn_scores", "account_id"),
-        "churn_probability, risk_band, reason_1, reason_2, reason_3",
-    )
-    why = _of(reader, ids, "gold_accounts_needing_attention", "account_id", "why")
-    people = _of(
-        *(reader, ids, "gold_user_churn_scores", "account_id"),
+    reasons = "churn_probability, risk_band, reason_1, reason_2, reason_3"
+    scores = of("gold_account_churn_scores", reasons)
+    why = of("gold_accounts_needing_attention", "why")
+    people = of(
+        "gold_user_churn_scores",
         "user_id, churn_probability, reason_1, count(*) OVER (PARTITION BY account_id)",
         where=f"risk_band = '{HIGH}'",
         order="churn_probability DESC, user_id",
     )
     tiers = _column(
-        reader, "DISTINCT subscription_tier", "silver_account_state_intervals", "ORDER BY 1"
+        reader, "DISTINCT subscription_tier FROM silver_account_state_intervals ORDER BY 1"
     )
-    blank = _Blank(
-        *(render, root),
-        {
-            "Now": [_facts("Accounts", ACCOUNT_INTERVALS, "current_state")],
-            "History": [
-                _figure(
-                    *(
-                        "State and tier",
-                        "Accounts, State and Tier, to Date, by Interval",
-                        _TIMELINE,
-                    ),
-                    ma.about(ACCOUNT_INTERVALS, *lanes.values()),
-                ),
-                _figure(
-                    *(
-                        "Health and MRR",
-                        "Accounts, Health and MRR Biweekly, Last 18 Months",
-                        _COURSE,
-                    ),
-                    ma.about(ACCOUNT_INTERVALS, "health_score", "monthly_recurring_revenue"),
-                ),
-            ],
-            "Billing and people": [
-                _listing(
-                    *("Billing events", "Accounts, Billing Events, to Date", _EVENTS),
-                    ma.about(BILLING, "event_type"),
-                ),
-                _listing(
-                    *("Users at high risk", "Users, at High Risk, Latest Day", _AT_RISK),
-                    ma.about(USER_SCORES, "churn_probability"),
-                    {"user": reader.people},
-                ),
-            ],
-        },
-        _colors(tiers, ma.state_colors(ma.AccountState)),
+    colors = _colors(tiers, ma.state_colors(ma.AccountState))
+    about_history, about_now, about_course, about_events, about_risk = (
+        ma.about(ACCOUNT_INTERVALS, *lanes.values()),
+        ma.about(ACCOUNT_INTERVALS, "current_state"),
+        ma.about(ACCOUNT_INTERVALS, "health_score", "monthly_recurring_revenue"),
+        ma.about(BILLING, "event_type"),
+        ma.about(USER_SCORES, "churn_probability"),
     )
     for account in filter(current.__contains__, ids):
         [(state, since, reason, tier, mrr, renewal, days, health, band, active, seats, breadth)] = (
@@ -205,106 +151,93 @@ def account_texts(
             "Seats": f"{active:,} active of {seats or 'an unknown number'}",
             "Products in use": f"{breadth:,}",
         }
-        for chance, risk, *reasons in scores.get(account, ()):
+        for chance, risk, *named in scores.get(account, ()):
             facts["Churn risk"] = _chance(chance, risk, "a lapse within 90 days", "account")
-            if any(reasons):
-                facts["Reasons"] = "; ".join(filter(None, reasons))
+            if any(named):
+                facts["Reasons"] = "; ".join(filter(None, named))
         for (text,) in why.get(account, ()):
             facts["Needs attention"] = text
+        billed = [
+            (on, ma.words(kind), amount, amount and (unit or currency), ma.words(of or ""), many)
+            for on, kind, amount, unit, of, many, _ in events.get(account, [])
+        ]
         at_risk = people.get(account, [])
         listed = [row[:3] for row in at_risk if row[0] in reader.people]
-        billed = [
-            (
-                on,
-                ma.words(kind),
-                mrr,
-                mrr if mrr is None else unit or currency,
-                ma.words(of or ""),
-                many,
-            )
-            for on, kind, mrr, unit, of, many, _ in events.get(account, [])
-        ]
-        past = history.get(account, [])
-        [values] = course.get(account, [([], [])])
-        shown = grid[len(grid) - len(values[0]) :]
+        [(scores_by_day, amounts)] = course.get(account, [([], [])])
+        shown = grid[len(grid) - len(amounts) :]
         went = "There is no history."
         if shown:
-            went = f"Health was {values[0][0]:.0f} on {ma.day_text(shown[0])} and is {health:.0f}."
+            went = (
+                f"Health was {scores_by_day[0]:.0f} on {ma.day_text(shown[0])} and is {health:.0f}."
+            )
         points = [
             (name, on, "Value", value)
-            for name, series in zip(_MEASURES, values, strict=True)
+            for name, series in (("Health", scores_by_day), ("MRR", amounts))
             for on, value in zip(shown, series, strict=True)
         ]
-        text = blank.fill(
-            account,
-            f"Account, {ma.words(state).lower()} since {ma.day_text(since)}, {money(mrr)} of MRR.",
-            (
-                f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}.",
-                facts.items(),
-            ),
-            (_latest_change(past), _latest(past, [*lanes])),
-            (went, points),
-            (_events_found(events.get(account, [])), billed),
-            (_people_found(at_risk, listed), listed),
+        now = _listing(
+            *("Facts", "Accounts, Facts, Latest Day"),
+            f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}.",
+            *(_FACTS, [*facts.items()], about_now),
         )
-        yield ma.page_file("account", account), text
+        timeline = _timeline(
+            *("State and tier", "Accounts, State and Tier, to Date, by Interval"),
+            *(history.get(account, []), [*lanes], colors, about_history),
+        )
+        line = ma.Figure(
+            went,
+            ma.Chart("lines", _COURSE, points, {"Value": ma.PRIMARY}, few=_FEW),
+            about_course,
+            name="Health and MRR",
+            title="Accounts, Health and MRR Biweekly, Last 18 Months",
+        )
+        billing = _listing(
+            *("Billing events", "Accounts, Billing Events, to Date"),
+            *(_events_found(events.get(account, [])), _EVENTS, billed, about_events),
+        )
+        at_high_risk = _listing(
+            *("Users at high risk", "Users, at High Risk, Latest Day"),
+            *(_people_found(at_risk, listed), _AT_RISK, listed, about_risk),
+            {"user": reader.people},
+        )
+        sections = [
+            ma.Section("Now", [now]),
+            ma.Section("History", [timeline, line]),
+            ma.Section("Billing and people", [billing, at_high_risk]),
+        ]
+        lead = (
+            f"Account, {ma.words(state).lower()} since {ma.day_text(since)}, {money(mrr)} of MRR."
+        )
+        yield _page("account", account, lead, sections)
 
 
-def person_texts(
-    reader: ma.Reader, ids: Sequence[str], render: Render, root: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yield the file name and text of each person's page, in the order of `ids`, if it is known.
-
-    `root` is the path to the folder of all other pages.
-    """
+def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
+    """Yield each person's page, in the order of `ids`, if it is known."""
     if not ids:
         return
-    catalog = ma.read_catalog(reader)
-    current = _of(
-        *(reader, ids, "silver_user_current_state", "user_id"),
+    catalog, of = ma.read_catalog(reader), partial(_of, reader, ids, "user_id")
+    current = of(
+        "silver_user_current_state",
         "account_id, platform_state, platform_state_since, CAST(last_qualifying_event_at AS DATE),"
         " total_qualifying_events, days_since_signup",
     )
-    of_platform, of_product = {"Platform": "platform_state"}, {"": "current_state"}
-    platform = _runs(reader, ids, "silver_user_state_intervals", "user_id", of_platform)
-    products = _runs(
-        *(reader, ids, "silver_user_product_state_intervals", "user_id", of_product),
-        lane="product_id",
-    )
-    composite, days = {"Segment": "composite_segment"}, "snapshot_date AS first, first AS last"
-    history = _runs(reader, ids, "silver_user_segment_history", "user_id", composite, days=days)
-    now = _of(reader, ids, "silver_behavioral_segments", "user_id", ", ".join(_SEGMENTS))
+    runs = partial(_runs, reader, ids, key="user_id")
+    platform = runs("silver_user_state_intervals", lanes={"Platform": "platform_state"})
+    states, composite = {"": "current_state"}, {"Segment": "composite_segment"}
+    products = runs("silver_user_product_state_intervals", lanes=states, lane="product_id")
+    days = "snapshot_date AS first, first AS last"
+    history = runs("silver_user_segment_history", lanes=composite, days=days)
+    now = of("silver_behavioral_segments", ", ".join(_SEGMENTS))
     reasons = ", ".join(f"reason_{n}, reason_{n}_effect" for n in (1, 2, 3))
-    columns = f"churn_probability, risk_band, {reasons}"
-    scores = _of(reader, ids, "gold_user_churn_scores", "user_id", columns)
-    offers = _of(
-        *(reader, ids, "gold_product_recommendations", "user_id", "product_id, why"),
-        order="recommendation_rank",
-    )
+    scores = of("gold_user_churn_scores", f"churn_probability, risk_band, {reasons}")
+    offers = of("gold_product_recommendations", "product_id, why", order="recommendation_rank")
     [combined] = [one.allowed or () for one in SEGMENT_COLUMNS if one.name == "composite_segment"]
     names = sorted({*ma.UserState, *ma.ProductState})
-    blank = _Blank(
-        *(render, root),
-        {
-            "Now": [_facts("Users", USER_INTERVALS, "platform_state", reader.accounts)],
-            "History": [
-                _figure(
-                    *("States and segment", "Users, States and Segment, to Date", _TIMELINE),
-                    ma.about(USER_INTERVALS, "platform_state"),
-                )
-            ],
-            "Predictions": [
-                _listing(
-                    *("Churn risk", "Users, Churn Reasons, Latest Day", _REASONS),
-                    ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
-                ),
-                _listing(
-                    *("Products to recommend", "Users, Recommendations, Latest Day", _OFFERS),
-                    ma.about(RECOMMENDATIONS, "why"),
-                ),
-            ],
-        },
-        _colors(combined, {_state(name): ma.state_color(name) for name in names}),
+    colors = _colors(combined, {_state(name): ma.state_color(name) for name in names})
+    about_state, about_risk, about_offers = (
+        ma.about(USER_INTERVALS, "platform_state"),
+        ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
+        ma.about(RECOMMENDATIONS, "why"),
     )
     for person in filter(current.__contains__, ids):
         [(account, state, since, last, events, age)] = current[person]
@@ -324,111 +257,78 @@ def person_texts(
             risk = f"{_chance(chance, band, 'no qualifying event for 30 days', 'user')}."
             why = [pair for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0]]
         suggested = [(catalog.name(node), text) for node, text in offers.get(person, ())]
-        text = blank.fill(
-            person,
-            f"Person, {ma.words(state).lower()} since {ma.day_text(since)}.",
-            (f"{ma.words(state)} since {ma.day_text(since)}.", facts.items()),
-            (_latest_change(past), _latest(past, lanes)),
-            (risk, why),
-            (f"{ma.plural(len(suggested), 'product')} to recommend.", suggested),
+        facts_listing = _listing(
+            *("Facts", "Users, Facts, Latest Day"),
+            f"{ma.words(state)} since {ma.day_text(since)}.",
+            *(_FACTS, [*facts.items()], about_state, {"value": reader.accounts}),
         )
-        yield ma.page_file("person", person), text
-
-
-TEXTS = {"account": account_texts, "person": person_texts}
-"""The function that writes the pages of each kind of entity."""
-
-
-class _Blank:
-    """A rendered page in which the data of each account or person is filled."""
-
-    def __init__(
-        self,
-        render: Render,
-        root: str,
-        sections: Mapping[str, Sequence[ma.Figure | ma.Listing]],
-        colors: Mapping[str, str],
-    ) -> None:
-        self._root, self._colors = root, colors
-        self._items: list[ma.Figure | ma.Listing] = []
-        made = [
-            ma.Section(heading, [self._mark(item) for item in items])
-            for heading, items in sections.items()
+        timeline = _timeline(
+            *("States and segment", "Users, States and Segment, to Date"),
+            *(past, lanes, colors, about_state),
+        )
+        predictions = [
+            _listing(
+                *("Churn risk", "Users, Churn Reasons, Latest Day", risk),
+                *(_REASONS, why, about_risk),
+            ),
+            _listing(
+                *("Products to recommend", "Users, Recommendations, Latest Day"),
+                f"{ma.plural(len(suggested), 'product')} to recommend.",
+                *(_OFFERS, suggested, about_offers),
+            ),
         ]
-        up = [ma.Link("Accounts", "accounts.html")]
-        text = render(ma.Page("", "@@title@@", "@@lead@@", sections=made, up=up))
-        self._marks = ["@@title@@", "@@lead@@", *map(str, self._texts(self._items))]
-        self._parts = re.split(f"({'|'.join(map(re.escape, self._marks))})", text)
-
-    def _mark(self, item: ma.Figure | ma.Listing) -> ma.Item:
-        """Return an item with one row, which the texts of each page replace."""
-        mark = f"@@{len(self._items)}@@"
-        fields = item.fields if isinstance(item, ma.Listing) else item.chart.fields
-        row = [
-            one.default or ("Value" if one == ma.SERIES else None if one.format else mark)
-            for one in fields
+        sections = [
+            ma.Section("Now", [facts_listing]),
+            ma.Section("History", [timeline]),
+            ma.Section("Predictions", predictions),
         ]
-        self._items.append(_with_rows(item, mark, [row], {mark: mark}))
-        return self._items[-1]
-
-    def _texts(self, items: Iterable[ma.Figure | ma.Listing]) -> Iterator[str]:
-        """Yield the texts that differ between pages, as the page template renders them."""
-        for item in items:
-            yield escape(item.finding)
-            if isinstance(item, ma.Listing):
-                yield item.table.html(root=self._root)
-                continue
-            payload, table = item.chart.payload(), item.chart.table()
-            yield ma.json_text(payload["columns"])
-            yield ma.json_text(payload["colors"])
-            few = table.rows[:: -1 if item.chart.kind == "timeline" else -4][:_FALLBACK]
-            yield replace(table, rows=few).html()
-
-    def fill(self, title: str, lead: str, *contents: tuple[str, Iterable[Sequence[Any]]]) -> str:
-        """Return the page with a title, a lead, and the finding and rows of each item."""
-        items = []
-        for item, (finding, rows) in zip(self._items, contents, strict=True):
-            shown = [*rows]
-            present = {row[-1] for row in shown}
-            used = {value: color for value, color in self._colors.items() if value in present}
-            items.append(_with_rows(item, finding, shown, used))
-        values = [escape(title), escape(lead), *self._texts(items)]
-        found = dict(zip(self._marks, values, strict=True))
-        return "".join(found[part] if n % 2 else part for n, part in enumerate(self._parts))
+        lead = f"Person, {ma.words(state).lower()} since {ma.day_text(since)}."
+        yield _page("person", person, lead, sections)
 
 
-def _with_rows(
-    item: ma.Figure | ma.Listing, finding: str, rows: Sequence[Any], colors: Mapping[str, str]
-) -> ma.Figure | ma.Listing:
-    if isinstance(item, ma.Listing):
-        return replace(item, finding=finding, rows=rows)
-    colors = colors if item.chart.kind == "timeline" else item.chart.colors
-    return replace(item, finding=finding, chart=replace(item.chart, rows=rows, colors=colors))
+PAGES = {"account": account_pages, "person": person_pages}
+"""The function that creates the pages of each kind of entity."""
 
 
-def _figure(name: str, title: str, chart: ma.Chart, described: ma.About) -> ma.Figure:
-    return ma.Figure("", chart, described, chart.kind == "timeline", name, title)
+def _page(kind: str, entity: str, lead: str, sections: Sequence[ma.Section]) -> ma.Page:
+    up = [ma.Link("Accounts", "accounts.html")]
+    return ma.Page(ma.page_file(kind, entity), entity, lead, sections=sections, up=up)
 
 
 def _listing(
     name: str,
     title: str,
+    finding: str,
     fields: Sequence[ma.Field],
+    rows: ma.Rows,
     described: ma.About,
-    links: Mapping[str, Mapping[str, str]] | None = None,
+    links: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> ma.Listing:
-    return ma.Listing(
-        "", fields, (), described, links or {}, searchable=False, name=name, title=title
-    )
+    return ma.Listing(finding, fields, rows, described, links, "", False, name, title)
 
 
-def _facts(
-    entities: str, table: Table, column: str, links: Mapping[str, str] | None = None
-) -> ma.Listing:
-    described = ma.about(table, column)
-    return _listing(
-        "Facts", f"{entities}, Facts, Latest Day", _FACTS, described, {"value": links or {}}
-    )
+def _timeline(
+    name: str,
+    title: str,
+    rows: ma.Rows,
+    lanes: Sequence[str],
+    colors: Mapping[str, str],
+    described: ma.About,
+) -> ma.Figure:
+    """Draw the latest intervals, by lane and day."""
+    finding = "There is no history."
+    if rows:
+        lane, first, _, value = max(rows, key=itemgetter(1, 0))
+        finding = f"The latest change is {lane}: {_state(value).lower()}, on {ma.day_text(first)}."
+        if len(rows) >= _INTERVALS:
+            finding += f" The {_INTERVALS} latest intervals are shown."
+    latest = sorted(rows, key=itemgetter(1, 0))[-_INTERVALS:]
+    latest.sort(key=lambda row: (lanes.index(row[0]), row[1]))
+    shown = [(lane, first, last, _state(value)) for lane, first, last, value in latest]
+    present = {value for *_, value in shown}
+    used = {value: color for value, color in colors.items() if value in present}
+    chart = ma.Chart("timeline", _TIMELINE, shown, used, few=_FEW)
+    return ma.Figure(finding, chart, described, wide=True, name=name, title=title)
 
 
 def _colors(others: Iterable[str], states: Mapping[str, str]) -> dict[str, str]:
@@ -458,30 +358,15 @@ def _people_found(at_risk: ma.Rows, listed: ma.Rows) -> str:
     return text if count == len(listed) else f"{text} {len(listed)} of them are listed."
 
 
-def _latest_change(rows: ma.Rows) -> str:
-    if not rows:
-        return "There is no history."
-    lane, first, _, value = max(rows, key=itemgetter(1, 0))
-    most = f" The {_INTERVALS} latest intervals are shown." if len(rows) >= _INTERVALS else ""
-    return f"The latest change is {lane}: {_state(value).lower()}, on {ma.day_text(first)}.{most}"
-
-
-def _latest(rows: ma.Rows, lanes: Sequence[str]) -> ma.Rows:
-    """Return the latest intervals, by lane and day."""
-    latest = sorted(rows, key=itemgetter(1, 0))[-_INTERVALS:]
-    latest.sort(key=lambda row: (lanes.index(row[0]), row[1]))
-    return [(lane, first, last, _state(value)) for lane, first, last, value in latest]
-
-
 def _state(name: str) -> str:
     """Return a state for display, without saying that it is one in a product."""
     return ma.words(re.sub(r"_(in|to|from)_product$", "", name))
 
 
-def _column(reader: ma.Reader, column: str, table: str, within: str) -> list[str]:
+def _column(reader: ma.Reader, select: str) -> list[str]:
     """Return the values of a column, none if a table was never materialized."""
     with suppress(MissingTableError):
-        return [value for (value,) in reader.ask(f"SELECT {column} FROM {table} AS t {within}")]
+        return [value for (value,) in reader.ask(f"SELECT {select}")]
     return []
 
 
@@ -499,8 +384,8 @@ def _by_id(reader: ma.Reader, ids: Sequence[str], select: str, **more: Any) -> F
 def _of(
     reader: ma.Reader,
     ids: Sequence[str],
-    table: str,
     key: str,
+    table: str,
     columns: str,
     *,
     where: str = "TRUE",

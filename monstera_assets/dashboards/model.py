@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -77,6 +77,7 @@ class DataTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+    omitted: int = 0
 
     def html(self, sortable: bool = False, root: str = "") -> Markup:
         """Return the rows as HTML. `root` is the path to the folder of all other pages."""
@@ -176,6 +177,7 @@ class Chart:
         height: height in pixels, if the specification does not set it.
         total: whether the chart adds up the last field over the days.
         options: arguments of the function in `charts.js`.
+        few: maximum number of rows in the table that replaces the chart without scripts.
     """
 
     kind: str
@@ -185,6 +187,7 @@ class Chart:
     height: int = 220
     total: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    few: int = 100
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs, with the rows by column and days since 1970-01-01."""
@@ -206,26 +209,35 @@ class Chart:
         }
 
     def table(self) -> DataTable:
-        """Return the rows that the page shows first, with a column for each series."""
-        fixed = {one.name: one.default for one in self.fields if one.options}
-        fixed = {SEGMENT.name: TOTAL, **fixed}
+        """Return the rows that the page shows first, with a column for each series.
+
+        If there are more than `few` rows, the table has the last ones of a chart over time, and the
+        first ones of all other charts.
+        """
+        fixed = {SEGMENT.name: TOTAL} | {
+            one.name: one.default for one in self.fields if one.options
+        }
         keys = [n for n, one in enumerate(self.fields) if one.name not in fixed]
         wanted = [(n, fixed[one.name]) for n, one in enumerate(self.fields) if one.name in fixed]
         rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
-        value, names = self.fields[-1], [self.fields[n].name for n in keys]
-        series = keys[names.index(SERIES.name)] if SERIES.name in names else None
-        if series is None and not self.total:
-            return table([self.fields[n] for n in keys], ([row[n] for n in keys] for row in rows))
-        keys = [n for n in keys[:-1] if n != series and not (self.total and n == 0)]
-        found: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for row in rows:
-            parts = found.setdefault(tuple(row[n] for n in keys), {})
-            name = value.title if series is None else row[series]
-            parts[name] = parts.get(name, 0) + row[-1] if self.total else row[-1]
-        present = {name for parts in found.values() for name in parts} or {*self.colors}
-        names = [value.title] if self.total else [one for one in self.colors if one in present]
+        value, series = self.fields[-1], [n for n in keys if self.fields[n].name == SERIES.name]
+        names: list[str] = []
+        if series or self.total:
+            keys = [n for n in keys[:-1] if n not in series and not (self.total and n == 0)]
+            found: dict[tuple[Any, ...], dict[str, Any]] = {}
+            for row in rows:
+                parts = found.setdefault(tuple(row[n] for n in keys), {})
+                name = row[series[0]] if series else value.title
+                parts[name] = parts.get(name, 0) + row[-1] if self.total else row[-1]
+            present = {name for parts in found.values() for name in parts} or {*self.colors}
+            names = [one for one in self.colors or [value.title] if one in present]
+            body = [[*key, *map(parts.get, names)] for key, parts in found.items()]
+        else:
+            body = [[row[n] for n in keys] for row in rows]
         shown = [self.fields[n] for n in keys] + [Field(one, one, value.format) for one in names]
-        return table(shown, ([*key, *map(parts.get, names)] for key, parts in found.items()))
+        over_time = any(one.format == DAY for one in shown)
+        few = body[-self.few :] if over_time else body[: self.few]
+        return replace(table(shown, few), omitted=len(body) - len(few))
 
 
 def day_number(day: date | None) -> int | None:

@@ -1,6 +1,6 @@
 """Render all pages and replace the site's folder in one step.
 
-The folder can be opened from disk and copied. Its pages load only the folder's own style sheet, script
+The folder can be opened from disk and copied. Its pages load only the folder's own style sheet, scripts
 and chart library, and a content security policy blocks everything else. The same tables always produce
 the same bytes.
 """
@@ -8,7 +8,7 @@ the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +22,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from monstera_assets.dashboards import entity_pages
 from monstera_assets.dashboards.accounts_page import accounts_page
 from monstera_assets.dashboards.activity_page import activity_page
-from monstera_assets.dashboards.entity_pages import Render
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
@@ -55,8 +54,6 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
     " form-action 'none'"
 )
-
-
 ENVIRONMENT = Environment(
     loader=PackageLoader("monstera_assets.dashboards"),
     autoescape=True,
@@ -72,10 +69,7 @@ ENVIRONMENT.tests |= {
 
 @dataclass(frozen=True)
 class SiteReport:
-    """The location, size and as-of date of a built site.
-
-    `as_of` is None if there is no data.
-    """
+    """The location, size and as-of date of a built site. `as_of` is None if there is no data."""
 
     index: Path
     pages: int
@@ -103,10 +97,8 @@ def build_site(
     with _snapshots(output).replacing() as folder, writer.transaction(connection):
         reader = _reader(connection, tables, settings)
         for name, text in render_site(reader, tables, status):
-            content = text.encode()
-            (folder / name).write_bytes(content)
+            size += (folder / name).write_bytes(text.encode())
             pages += name.endswith(".html")
-            size += len(content)
         as_of = reader.days[1] if reader.days else None
     return SiteReport(output / CURRENT / HOME, pages, size, as_of)
 
@@ -130,38 +122,30 @@ def write_site(
 def write_entity(
     settings: Settings, output: Path, tables: Sequence[MetricTable], kind: str, entity: str
 ) -> Path:
-    """Write the page of any account or person next to the site, which is built if it does not exist.
+    """Write the page of an account or person next to the site, and return its path.
 
-    Args:
-        settings: the warehouse settings.
-        output: the site's folder.
-        tables: all declared metric tables.
-        kind: `account` or `person`.
-        entity: the id.
-
-    Returns:
-        The path of the page. Building the site does not change the page.
+    `kind` is `account` or `person`, and `entity` is the id. The site is built if it does not exist.
+    Building the site does not change the page.
 
     Raises:
         SiteError: If the id is unknown or the folder cannot be written to.
         WarehouseError: If the database cannot be opened.
     """
-    texts = entity_pages.TEXTS[kind]
     with _reading(settings) as connection:
         if not (output / CURRENT / "vega.js").exists():
             build_site(connection, output, tables, settings)
         register(settings.database, output)
         with writer.transaction(connection):
             reader = _reader(connection, tables, settings)
-            root = f"../{CURRENT}/"
-            found = [*texts(reader, [entity], _render(reader, root), root)]
-    if not found:
+            pages = [*entity_pages.PAGES[kind](reader, [entity])]
+            texts = map(_render(reader, f"../{CURRENT}/"), pages)
+            text = next(texts, "")
+    if not text:
         raise SiteError(
             f"The warehouse contains no {kind} with the id {entity}. Check the id, which is"
             " case-sensitive."
         )
-    [(name, text)] = found
-    path = output / OPENED / name
+    path = output / OPENED / pages[0].file
     try:
         path.parent.mkdir(exist_ok=True)
         with replacing_file(path, ".new") as incoming:
@@ -174,12 +158,7 @@ def write_entity(
 def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Build this warehouse's existing sites again, and delete older pages and all opened pages.
 
-    Args:
-        settings: the warehouse settings.
-        tables: all declared tables.
-
-    Returns:
-        The folders of the sites.
+    `tables` are all declared tables. The folders of the sites are returned.
 
     Raises:
         SiteError: If a folder cannot be written to. Other folders may already have been rebuilt.
@@ -231,7 +210,7 @@ def _reader(
     return reader
 
 
-def _render(reader: Reader, root: str = "") -> Render:
+def _render(reader: Reader, root: str = "") -> Callable[[Page], str]:
     """Return the function that renders a page with all data escaped."""
     first, last = reader.days or (None, None)
     values = {
@@ -253,8 +232,9 @@ def render_site(
     render = _render(reader)
     for page in make_pages(reader, tables, status):
         yield page.file, render(page)
-    yield from entity_pages.account_texts(reader, [*reader.accounts], render)
-    yield from entity_pages.person_texts(reader, [*reader.people], render)
+    for kind, ids in (("account", reader.accounts), ("person", reader.people)):
+        for page in entity_pages.PAGES[kind](reader, [*ids]):
+            yield page.file, render(page)
     for name in ("style.css", "charts.js", "site.js"):
         yield name, template_file(name)
     yield "vega.js", chart_library()
