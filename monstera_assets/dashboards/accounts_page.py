@@ -35,16 +35,17 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
             *ma.tiles(money, revenue.ACCOUNTS_PAYING, revenue.REVENUE_CLOSING),
         ],
         [
-            ma.Section("Find an account or a person", [account_list(reader), people_list(reader)]),
-            ma.Section("Now", [health(reader), states_now(reader, "Accounts")]),
+            ma.Section(
+                "Find an account or a person", [_account_list(reader), _people_list(reader)]
+            ),
+            ma.Section("Now", [_health(reader), states_now(reader, "Accounts")]),
             ma.Section("Over time", over_time),
         ],
     )
 
 
 @ma.item("Accounts by health", "Accounts, Health, Latest Day, by Band")
-def health(reader: ma.Reader) -> ma.Item:
-    """Chart accounts by health band."""
+def _health(reader: ma.Reader) -> ma.Item:
     select = "SELECT health_band, count(*) FROM silver_account_current_state GROUP BY ALL"
     found = reader.counts(select)
     bands = [(f"{ma.words(band)}, {score}", found.get(band, 0)) for band, score in _HEALTH.items()]
@@ -54,8 +55,7 @@ def health(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")
-def account_list(reader: ma.Reader) -> ma.Item:
-    """List the accounts that have a page, highest revenue first."""
+def _account_list(reader: ma.Reader) -> ma.Item:
     fields = {
         "account_id": ma.Field("account", "Account"),
         "current_state": ma.Field("state", "State"),
@@ -86,8 +86,7 @@ def account_list(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("People", "Users, at High Risk, Latest Day, by User")
-def people_list(reader: ma.Reader) -> ma.Item:
-    """List the people who have a page."""
+def _people_list(reader: ma.Reader) -> ma.Item:
     rows = reader.ask(
         "SELECT user_id, platform_state, platform_state_since, account_id"
         " FROM silver_user_current_state WHERE user_id IN (SELECT unnest($ids)) ORDER BY user_id",

@@ -46,9 +46,9 @@ def activity_page(
         ma.tiles(totals, _EVENTS, USERS_ACTIVE, activity.USERS_PRESENT, *_RUNS),
         [
             ma.Section("Events", [by_product, *kinds_of_events(reader, catalog)]),
-            ma.Section("Created", [created_by_week(reader, one) for one in created[:_CREATED]]),
-            ma.Section("Segments", [segments(reader)]),
-            ma.Section("Workflows", [funnel(reader), *workflows(totals)]),
+            ma.Section("Created", [_created_by_week(reader, one) for one in created[:_CREATED]]),
+            ma.Section("Segments", [_segments(reader)]),
+            ma.Section("Workflows", [_funnel(reader), *workflows(totals)]),
         ],
     )
 
@@ -92,8 +92,7 @@ def workflows(totals: ma.Daily) -> list[ma.Item]:
     lambda table, **_: " ".join(table.metrics[0].name.split()[:2]).capitalize(),
     lambda table, **_: ma.title(table.metrics[0], "Week"),
 )
-def created_by_week(reader: ma.Reader, table: MetricTable) -> ma.Item:
-    """Chart the number of created entities by complete week, in total and by segment."""
+def _created_by_week(reader: ma.Reader, table: MetricTable) -> ma.Item:
     [metric], unit = table.metrics, table.metrics[0].unit.value.title()
     ma.require_any([metric], reader.weeks)
     rows = reader.rows(
@@ -113,8 +112,7 @@ def created_by_week(reader: ma.Reader, table: MetricTable) -> ma.Item:
 
 
 @ma.item("Users by segment", "Users, in Segment Active Monthly, Last 18 Months, by Segment")
-def segments(reader: ma.Reader) -> ma.Item:
-    """Plot users by the values of a behavioral dimension on the last day of each week."""
+def _segments(reader: ma.Reader) -> ma.Item:
     columns = ", ".join(metric.column_name for metric in _COUNTED.values())
     found = reader.rows(
         f"SELECT segment_dimension, metric_date, segment_value, {columns} FROM gold_segment_metrics"
@@ -152,8 +150,7 @@ def segments(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("How far runs come", "Workflows, Runs Reaching a Step, to Date, by Step")
-def funnel(reader: ma.Reader) -> ma.Item:
-    """Chart the runs of a workflow that reached each step."""
+def _funnel(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
         "SELECT CASE WHEN count(DISTINCT workflow_id) OVER (PARTITION BY workflow_name) > 1"
         " THEN workflow_name || ' (' || workflow_id || ')' ELSE workflow_name END AS workflow,"

@@ -64,20 +64,20 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
             ma.Section(
                 "Growth",
                 [
-                    growth_figure(reader),
+                    _growth_figure(reader),
                     active_users(reader),
                     ma.trend("Gained per lost user", by_month, ratio, most=10),
                 ],
             ),
             ma.Section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
             ma.Section("Moves", [moves_figure(reader, "Users")]),
-            ma.Section("Rates and times", [*trends, dwell_times(reader)]),
+            ma.Section("Rates and times", [*trends, _dwell_times(reader)]),
             ma.Section(
                 "Engagement",
                 [
                     ma.trend("Activated within 7 days", daily, activated),
                     ma.trend("Stickiness", daily, {overall.STICKINESS: "DAU / MAU"}),
-                    power(reader),
+                    _power(reader),
                 ],
             ),
         ],
@@ -85,8 +85,7 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
 
 
 @ma.item("Gained and lost users", "Users, New, Retained, Resurrected and Churned, Last 18 Months")
-def growth_figure(reader: ma.Reader) -> ma.Item:
-    """Chart growth accounting in adjacent windows of 1, 7 and 30 days, churned users below zero."""
+def _growth_figure(reader: ma.Reader) -> ma.Item:
     grains = {30: "Month", 7: "Week", 1: "Day"}
     metrics = [metric for metric, _ in _GROWTH.values()]
     found = reader.rows(
@@ -214,8 +213,7 @@ def moves_figure(reader: ma.Reader, entities: str) -> ma.Item:
 
 
 @ma.item("Days in a state before leaving it", "Users, Days in State Mean, Last 18 Months, by State")
-def dwell_times(reader: ma.Reader) -> ma.Item:
-    """Chart the mean number of days that users were in the state that they left."""
+def _dwell_times(reader: ma.Reader) -> ma.Item:
     made, days = moves.MOVES.column_name, moves.DAYS_IN_STATE.column_name
     found = reader.rows(
         f"SELECT from_state, sum({days} * {made}) / sum({made}), CAST(sum({made}) AS BIGINT)"
@@ -235,8 +233,7 @@ def dwell_times(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Days active", "Users, Active per Window, Last 28 Days, by Active Days")
-def power(reader: ma.Reader) -> ma.Item:
-    """Chart users by their number of active days, in steps of four."""
+def _power(reader: ma.Reader) -> ma.Item:
     metric = power_curve.USERS_BY_ACTIVE_DAYS
     rows = reader.rows(
         f"SELECT (active_days - 1) // 4 * 4 AS step, CAST(sum({metric.column_name}) AS BIGINT)"

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from html import escape
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from monstera_assets.dashboards.design import MAX_CHARTS, day_text
 from monstera_assets.gold.published_ids import TOTAL
@@ -88,7 +87,9 @@ class DataTable:
                 shown = f'<a href="{root}{link}">{escape(text)}</a>' if link else escape(text)
                 more = ' class="number"' if numeric else ""
                 more += f' data-order="{order}"' if sortable and order is not None else ""
-                made.append(f"<td{more}>{shown}</td>" if n else f"<th scope=row{more}>{shown}</th>")
+                made.append(
+                    f"<td{more}>{shown}</td>" if n else f'<th scope="row"{more}>{shown}</th>'
+                )
             made.append("</tr>\n")
         return Markup("".join(made))  # noqa: S704  # escaped
 
@@ -108,7 +109,7 @@ class Tile:
 
     label: str
     value: str
-    definition: Definition
+    definition: Definition | None
     source: str
     change: Change | None = None
     note: str = ""
@@ -271,7 +272,7 @@ class Listing:
     """A table shown in place of a chart.
 
     Attributes:
-        fields: the columns of `rows`.
+        fields: the columns of `rows`, which contain values or cells.
         links: the pages that the values of a field link to, by the field's name.
         footnote: text that explains marks or mentions omitted rows.
         searchable: whether readers can filter and sort the rows.
@@ -280,7 +281,7 @@ class Listing:
     finding: str
     fields: Sequence[Field]
     rows: Sequence[Sequence[Any]]
-    about: About
+    about: About | None
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     footnote: str = ""
     searchable: bool = True
@@ -365,8 +366,9 @@ def table(
     linked = [(links or {}).get(one.name, {}) for one in fields]
 
     def cell(one: Field, value: Any, pages: Mapping[str, str]) -> Cell:
-        number = value if one.is_number else day_number(value) if one.format == DAY else None
-        order = None if number is None else float(number)
+        if isinstance(value, Cell):
+            return value
+        order = value if one.is_number else day_number(value) if one.format == DAY else None
         return Cell(one.text(value), order, pages.get(value, "") if pages else "")
 
     body = tuple(tuple(map(cell, fields, row, linked)) for row in rows)

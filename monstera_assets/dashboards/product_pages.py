@@ -33,13 +33,13 @@ def product_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
         "Who uses the product, for what, and who stopped.",
         [*tiles, *_tiles_to_date(reader, product)],
         [
-            ma.Section("Users", [active, funnel(reader, product)]),
+            ma.Section("Users", [active, _funnel(reader, product)]),
             ma.Section(
                 "States",
-                [states_over_time(reader, product), states_now(reader, product)],
+                [_states_over_time(reader, product), _states_now(reader, product)],
                 "All users who ever accessed the product.",
             ),
-            ma.Section("Events", [events(totals), *kinds_of_events(reader, catalog, product)]),
+            ma.Section("Events", [_events(totals), *kinds_of_events(reader, catalog, product)]),
             ma.Section("Workflows", workflows(totals), "Runs whose first step is in the product."),
         ],
         up=[ma.Link("Products", "products.html")],
@@ -49,8 +49,7 @@ def product_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
 
 
 @ma.item("Adoption funnel", "Users, Eligible, Tried, Activated and in Use, to Date")
-def funnel(reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart a product's adoption funnel: users eligible, tried, activated and in use."""
+def _funnel(reader: ma.Reader, product: ma.Product) -> ma.Item:
     values = _adoption(reader, product, _FUNNEL.values())
     described = ma.about(adoption.TABLE, *_FUNNEL.values())
     made = ma.bars("users", zip(_FUNNEL, values, strict=True), described, name="Step")
@@ -60,8 +59,7 @@ def funnel(reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 
 @ma.item("States over time", "Users, in State Daily, Last 18 Months, by State")
-def states_over_time(reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Plot users by product state on the last day of each week."""
+def _states_over_time(reader: ma.Reader, product: ma.Product) -> ma.Item:
     # One query for all products.
     found = reader.rows(
         "SELECT segment_value, metric_date, state, members_in_state_daily FROM gold_state_distribution"
@@ -74,8 +72,7 @@ def states_over_time(reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 
 @ma.item("States now", "Users, in State to Date, Latest Day, by State")
-def states_now(reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart users by product state."""
+def _states_now(reader: ma.Reader, product: ma.Product) -> ma.Item:
     states = {state: adoption.USERS_IN_STATE[state] for state in ADOPTED_STATES}
     values = _adoption(reader, product, states.values())
     rows = zip(map(ma.words, states), values, strict=True)
@@ -84,8 +81,7 @@ def states_now(reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 
 @ma.item("Qualifying events", ma.title(activity.EVENTS_QUALIFYING))
-def events(totals: ma.Daily) -> ma.Item:
-    """Chart a product's qualifying events by complete week and by day."""
+def _events(totals: ma.Daily) -> ma.Item:
     metric, reader = activity.EVENTS_QUALIFYING, totals.reader
     days = reader.every(1)
     by_grain = {

@@ -40,16 +40,16 @@ _PRODUCT, _USERS = ma.Field("product", "Product"), ma.Field("users", "Users", ",
 
 def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     """Create the products page."""
-    breadths = [first_products(reader, catalog), breadth(reader), retention(reader)]
+    breadths = [_first_products(reader, catalog), _breadth(reader), _retention(reader)]
     return ma.Page(
         "products.html",
         "Products",
         "What people adopt, together with what, in which order, and what they may adopt next.",
         sections=[
-            ma.Section("Adoption", [products(reader, catalog), funnels(reader, catalog)]),
+            ma.Section("Adoption", [_all_products(reader, catalog), _funnels(reader, catalog)]),
             ma.Section(
                 "Together",
-                [affinity(reader, catalog)],
+                [_affinity(reader, catalog)],
                 "Each row is a product that users have, and each column is a product that they may have"
                 " too. Blue pairs have more users than chance, red ones fewer, and white ones as many:"
                 " there, lift is 1. * marks pairs with too few users for a reliable value. This is"
@@ -57,11 +57,11 @@ def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ),
             ma.Section(
                 "Order and breadth",
-                [next_products(reader, catalog), *breadths, paths(reader, catalog)],
+                [_next_products(reader, catalog), *breadths, _paths(reader, catalog)],
             ),
             ma.Section(
                 "Recommendations",
-                [recommended(reader, catalog), reasons(reader, catalog), accuracy(reader)],
+                [_recommended(reader, catalog), _reasons(reader, catalog), _accuracy(reader)],
                 "What each user may adopt next, and how often past recommendations came true.",
             ),
         ],
@@ -69,8 +69,7 @@ def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 
 @ma.item("All products", "Products, Adopted by Users, to Date, by Product")
-def products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the active products with their adoption metrics and links to their pages."""
+def _all_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = _by_use(reader)
     ma.require(catalog.products, "The product catalog has no active products.")
     pages = {product.id: product for product in catalog.products}
@@ -88,8 +87,7 @@ def products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("Adoption funnel", "Users, Eligible, Tried, Activated and in Use, to Date, by Product")
-def funnels(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart the adoption funnels of all products side by side."""
+def _funnels(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = _by_use(reader)
     shown = [own for own in found if own in catalog.names][:_PRODUCTS]
     tried = any(found[own][adoption.USERS_TRIED] for own in shown)
@@ -117,8 +115,7 @@ def funnels(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("Adopted together", "Products, Adopted Together, to Date, by Pair")
-def affinity(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw lift or the co-adoption rate of each pair of products, shaded by lift around 1."""
+def _affinity(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = reader.rows(
         f"""WITH most AS (
             SELECT first_product_id AS id,
@@ -171,8 +168,7 @@ def affinity(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 @ma.item(
     "From the first product to the next", "Users, Adopting a Second Product, to Date, by Product"
 )
-def next_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw the flow of users from their first product to the next one."""
+def _next_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = reader.rows(
         f"""WITH steps AS (
             SELECT first_product_id AS first, last_product_id AS next, users
@@ -210,8 +206,7 @@ def next_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("First product", "Users, Started, to Date, by Product")
-def first_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart users by the product that they adopted first."""
+def _first_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = {own: one[adoption.USERS_STARTED] or 0 for own, one in _by_use(reader).items()}
     counts = sorted(found.items(), key=lambda one: (-one[1], one[0]))
     users = [(catalog.name(own), count) for own, count in counts[:_PRODUCTS]]
@@ -221,8 +216,7 @@ def first_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("Products per user", "Users, with Products Tried and in Use, to Date, by Products")
-def breadth(reader: ma.Reader) -> ma.Item:
-    """Chart users by the number of products that they tried and that they use."""
+def _breadth(reader: ma.Reader) -> ma.Item:
     columns = {"Tried": "products_tried", "In use": "products_active"}
     selects = (
         f"SELECT '{label}', least({column}, {_BREADTHS}) AS products, count(*)"
@@ -251,8 +245,7 @@ def breadth(reader: ma.Reader) -> ma.Item:
 @ma.item(
     "Retention by number of products", "Users, Retained Share after Adoption, to Date, by Products"
 )
-def retention(reader: ma.Reader) -> ma.Item:
-    """Chart the share of users still active in later periods, by number of products adopted."""
+def _retention(reader: ma.Reader) -> ma.Item:
     starts, span = sequences.RETENTION_FROM, sequences.PERIOD_DAYS - 1
     labels = {n: f"Days {n} to {n + span}" for n in starts}
     # Unlike sums of shares, sums of user counts do not depend on row order.
@@ -280,8 +273,7 @@ def retention(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Most frequent paths", "Users, Adopting, to Date, by Path")
-def paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the most frequent adoption paths."""
+def _paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     previous = "no previous product"
     fields = {
         "path": ma.Field("path", "Path"),
@@ -321,8 +313,7 @@ def paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("Recommended products", "Users, with Recommendation, to Date, by Product")
-def recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart users by recommended product and by the basis of the recommendation."""
+def _recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     counts: Counter[tuple[str, str, str]] = Counter()
     sums: Counter[str] = Counter()
     for own, source, _, users, best in _recommendations(reader):
@@ -341,8 +332,7 @@ def recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("Why products are recommended", "Users, with Recommendation, to Date, by Reason")
-def reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw the number of recommendations by recommended product and reason."""
+def _reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     rows = [
         (_POPULAR if because is None else catalog.name(because), catalog.name(own), users)
         for own, _, because, users, _ in _recommendations(reader)
@@ -366,8 +356,7 @@ def reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
 
 @ma.item("How often they came true", "Users, Adopting a Predicted Product, to Date, by Order")
-def accuracy(reader: ma.Reader) -> ma.Item:
-    """Chart how accurately each order predicted the next product, over all evaluation dates."""
+def _accuracy(reader: ma.Reader) -> ma.Item:
     found = reader.rows(
         f"SELECT predictor, users_judged, is_published, {', '.join(_RATES.values())}"
         " FROM gold_recommendation_evaluation WHERE evaluation_date IS NULL AND users_judged > 0"

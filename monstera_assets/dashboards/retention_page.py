@@ -25,13 +25,12 @@ def retention_page(reader: ma.Reader) -> ma.Page:
         "Retention",
         "What share of the people who sign up together is active later. Period 0 starts with each"
         " person's signup. A period is shown once it has ended for the whole cohort.",
-        sections=[ma.Section("Cohorts", [triangle(reader), curve(reader), sizes(reader)])],
+        sections=[ma.Section("Cohorts", [_triangle(reader), _curve(reader), _sizes(reader)])],
     )
 
 
 @ma.item("Retention by cohort", "Users, Retained Share per Period, Last 18 Months, by Cohort")
-def triangle(reader: ma.Reader) -> ma.Item:
-    """Draw the share of each cohort that is retained in each period, with the average of all."""
+def _triangle(reader: ma.Reader) -> ma.Item:
     found = _shares(reader)
     rows = [
         (kind, counting, segment, _name(kind, start, users), period, share)
@@ -58,8 +57,7 @@ def triangle(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Retention curve", "Users, Retained Share per Period, Last 18 Months")
-def curve(reader: ma.Reader) -> ma.Item:
-    """Plot the share of all cohorts that is retained, by periods since signup."""
+def _curve(reader: ma.Reader) -> ma.Item:
     rows = [
         (kind, segment, period, counting, share)
         for kind, counting, segment, start, _, period, share in _shares(reader)
@@ -81,8 +79,7 @@ def curve(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Cohort sizes", "Users, in Cohort per Period, Last 18 Months, by Cohort")
-def sizes(reader: ma.Reader) -> ma.Item:
-    """Chart the number of users in each monthly cohort."""
+def _sizes(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
         f"SELECT cohort_start, {ma.SEGMENT_SQL}, 'Users', {cohorts.USERS_IN_COHORT.column_name}"
         " FROM gold_retention_cohorts WHERE cohort_type = 'month' AND period_number = 0"

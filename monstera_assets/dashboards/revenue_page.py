@@ -37,7 +37,7 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
     level = [
         ma.trend("MRR", daily, {revenue.REVENUE_CLOSING: "MRR"}, wide=True),
         ma.trend("ARR", daily, {revenue.REVENUE_ANNUALIZED: "ARR"}),
-        tiers(reader),
+        _tiers(reader),
         ma.trend("Retained revenue", daily, retained, what=what, most=2),
         ma.trend("Paying accounts", daily, {revenue.ACCOUNTS_PAYING: "Paying"}),
     ]
@@ -47,7 +47,7 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
         "Monthly recurring revenue (MRR), what it gained and lost, and the accounts at risk.",
         [*tiles, *at_risk(reader)],
         [
-            ma.Section("Changes", [waterfall(reader), movements(reader)]),
+            ma.Section("Changes", [_waterfall(reader), _movements(reader)]),
             ma.Section("Level", level),
             ma.Section("Needing attention", [needing_attention(reader, 200)]),
         ],
@@ -55,8 +55,7 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
 
 
 @ma.item("MRR in one month", "Revenue, Opening to Closing, Last 18 Months, by Movement")
-def waterfall(reader: ma.Reader) -> ma.Item:
-    """Draw how a month's movements lead from the opening to the closing MRR."""
+def _waterfall(reader: ma.Reader) -> ma.Item:
     months = {
         _month(*days): values
         for *days, values in reader.rows(
@@ -89,8 +88,7 @@ def waterfall(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("MRR won and lost", "Revenue, Won and Lost, Last 18 Months, by Movement")
-def movements(reader: ma.Reader) -> ma.Item:
-    """Chart MRR movements by month, week and day, losses below zero."""
+def _movements(reader: ma.Reader) -> ma.Item:
     grains = {
         "Month": "CAST(date_trunc('month', metric_date) AS DATE)",
         "Week": ma.WEEK_SQL,
@@ -124,8 +122,7 @@ def movements(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("MRR by tier", "Revenue, Closing Daily, Last 18 Months, by Tier")
-def tiers(reader: ma.Reader) -> ma.Item:
-    """Draw MRR by tier on the last day of each week."""
+def _tiers(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
         f"SELECT metric_date, account_tier, {_CLOSING} FROM gold_revenue_by_tier"
         f" WHERE {ma.WEEKLY_SQL} ORDER BY ALL"

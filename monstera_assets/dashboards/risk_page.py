@@ -36,8 +36,8 @@ _PER_USER, _EVENTS = "events per user", Measure.EVENTS_PER_USER
 def risk_page(reader: ma.Reader) -> ma.Page:
     """Create the risk page."""
     shares, events = (
-        anomaly_series(reader, "shares", ".1%"),
-        anomaly_series(reader, _PER_USER, ",.1f"),
+        _anomaly_series(reader, "shares", ".1%"),
+        _anomaly_series(reader, _PER_USER, ",.1f"),
     )
     unusual = [shares, events] if isinstance(events, ma.Figure) else [shares]
     return ma.Page(
@@ -45,17 +45,16 @@ def risk_page(reader: ma.Reader) -> ma.Page:
         "Risk",
         "Who may leave, how far the prediction can be trusted, and days that were unusual.",
         sections=[
-            ma.Section("Churn risk", [bands(reader, entities) for entities in _SCORES]),
-            ma.Section("At high risk", [at_high_risk(reader, entities) for entities in _SCORES]),
-            ma.Section("Accuracy on past dates", [calibration(reader), tenths(reader)]),
-            ma.Section("Anomalies", [*unusual, anomaly_list(reader)]),
+            ma.Section("Churn risk", [_bands(reader, entities) for entities in _SCORES]),
+            ma.Section("At high risk", [_at_high_risk(reader, entities) for entities in _SCORES]),
+            ma.Section("Accuracy on past dates", [_calibration(reader), _lift(reader)]),
+            ma.Section("Anomalies", [*unusual, _anomaly_list(reader)]),
         ],
     )
 
 
 @ma.item("{entities} by churn risk", "{entities}, Scored, Latest Day, by Risk Band")
-def bands(reader: ma.Reader, entities: str) -> ma.Item:
-    """Chart users or accounts by risk band."""
+def _bands(reader: ma.Reader, entities: str) -> ma.Item:
     table = _SCORES[entities]
     found = reader.counts(f"SELECT risk_band, count(*) FROM {table.name} GROUP BY ALL")
     ma.require(found.keys() - {None}, _no_predictions(f" for {entities.lower()}"))
@@ -68,8 +67,7 @@ def bands(reader: ma.Reader, entities: str) -> ma.Item:
     "{entities} at high risk",
     lambda entities, **_: f"{entities}, at High Risk, Latest Day, by {entities[:-1]}",
 )
-def at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
-    """List the users or accounts at high risk with the reasons, highest risk first."""
+def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     table, is_user, one = _SCORES[entities], entities == "Users", entities[:-1]
     key, command = ("user_id", "person") if is_user else ("account_id", "account")
     columns = {
@@ -102,8 +100,7 @@ def at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
 
 
 @ma.item("Predicted and actual churn", "Churn, Predicted and Observed, to Date, by Tenth")
-def calibration(reader: ma.Reader) -> ma.Item:
-    """Plot the predicted against the observed churn of each tenth of the scores."""
+def _calibration(reader: ma.Reader) -> ma.Item:
     population, rows = _tenths(reader)
     finding = "".join(
         f"{name}: the {published} is published. "
@@ -128,8 +125,7 @@ def calibration(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Churn by tenth of the risk", "Churn, Observed, to Date, by Tenth")
-def tenths(reader: ma.Reader) -> ma.Item:
-    """Plot the observed churn of each tenth of the scores and the lift over the average."""
+def _lift(reader: ma.Reader) -> ma.Item:
     population, found = _tenths(reader)
     finding = " ".join(
         f"{name}: in the tenth with the highest risk, the share who churned was"
@@ -153,11 +149,7 @@ def tenths(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Unusual {what}", "Anomalies, Observed and Expected, Last 18 Months, by Anomaly")
-def anomaly_series(reader: ma.Reader, what: str, form: str) -> ma.Item:
-    """Plot the series of the latest anomalies, with the expected range on unusual days.
-
-    `what` names shares or events per user, whose values have the format `form`.
-    """
+def _anomaly_series(reader: ma.Reader, what: str, form: str) -> ma.Item:
     found = f"WHERE measure {'=' if what == _PER_USER else '<>'} '{_EVENTS}'"
     only = _LATEST.format(f"{found} ORDER BY place LIMIT {_CHARTED}")
     latest = reader.rows(only)
@@ -216,8 +208,7 @@ def anomaly_series(reader: ma.Reader, what: str, form: str) -> ma.Item:
 
 
 @ma.item("Anomalies", "Anomalies, Found, to Date, by Day")
-def anomaly_list(reader: ma.Reader) -> ma.Item:
-    """List the anomalies, latest first."""
+def _anomaly_list(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(_LATEST.format(f"ORDER BY place LIMIT {LISTED}"))
     ma.require(rows, _NO_ANOMALIES)
     count, severe = rows[0][-1], sum(row[8] == anomalies.Severity.HIGH for row in rows)

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from monstera_assets.dashboards import entity_pages
 from monstera_assets.dashboards.accounts_page import accounts_page
@@ -25,9 +24,9 @@ from monstera_assets.dashboards.activity_page import activity_page
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
-from monstera_assets.dashboards.library import chart_library
+from monstera_assets.dashboards.library import ENVIRONMENT, chart_library, template_file
 from monstera_assets.dashboards.lifecycle_page import lifecycle_page
-from monstera_assets.dashboards.model import Figure, Listing, Page, day_number, json_text
+from monstera_assets.dashboards.model import Page, day_number
 from monstera_assets.dashboards.product_pages import product_page
 from monstera_assets.dashboards.products_page import products_page
 from monstera_assets.dashboards.reading import Reader
@@ -54,17 +53,6 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
     " form-action 'none'"
 )
-ENVIRONMENT = Environment(
-    loader=PackageLoader("monstera_assets.dashboards"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-)
-ENVIRONMENT.filters |= {"json": json_text, "day": lambda day: f"{day.day} {day:%B %Y}"}
-ENVIRONMENT.tests |= {
-    "figure": lambda item: isinstance(item, Figure),
-    "listing": lambda item: isinstance(item, Listing),
-}
 
 
 @dataclass(frozen=True)
@@ -138,8 +126,8 @@ def write_entity(
         with writer.transaction(connection):
             reader = _reader(connection, tables, settings)
             pages = [*entity_pages.PAGES[kind](reader, [entity])]
-            texts = map(_render(reader, f"../{CURRENT}/"), pages)
-            text = next(texts, "")
+            render = _render(reader, f"../{CURRENT}/")
+            text = render(page=pages[0]) if pages else ""
     if not text:
         raise SiteError(
             f"The warehouse contains no {kind} with the id {entity}. Check the id, which is"
@@ -210,19 +198,24 @@ def _reader(
     return reader
 
 
-def _render(reader: Reader, root: str = "") -> Callable[[Page], str]:
+def _render(reader: Reader, root: str = "") -> Callable[..., str]:
     """Return the function that renders a page with all data escaped."""
     first, last = reader.days or (None, None)
     values = {
         "policy": POLICY,
         "root": root,
-        "as_of": last,
-        "first_day": first,
+        "fresh": ("Data through", last, _long(last)) if last else ("No data yet", "", ""),
+        "first_day": _long(first) if first else "",
         "bounds": {"first": day_number(first), "last": day_number(last)},
         "main_pages": MAIN_PAGES,
+        "foot": (),
+        "inline": None,
     }
-    template = ENVIRONMENT.get_template("page.html", globals=values)
-    return lambda page: template.render(page=page)
+    return partial(ENVIRONMENT.get_template("page.html").render, values)
+
+
+def _long(day: date) -> str:
+    return f"{day.day} {day:%B} {day.year}"
 
 
 def render_site(
@@ -231,18 +224,13 @@ def render_site(
     """Yield the name and text of each file in the site."""
     render = _render(reader)
     for page in make_pages(reader, tables, status):
-        yield page.file, render(page)
+        yield page.file, render(page=page)
     for kind, ids in (("account", reader.accounts), ("person", reader.people)):
         for page in entity_pages.PAGES[kind](reader, [*ids]):
-            yield page.file, render(page)
+            yield page.file, render(page=page)
     for name in ("style.css", "charts.js", "site.js"):
         yield name, template_file(name)
     yield "vega.js", chart_library()
-
-
-def template_file(name: str) -> str:
-    """Return the text of a file of the site that does not depend on the data."""
-    return files("monstera_assets.dashboards").joinpath("templates", name).read_text("utf-8")
 
 
 def make_pages(
