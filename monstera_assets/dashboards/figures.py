@@ -13,20 +13,18 @@ from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec
 
-from monstera_assets.dashboards import design
-from monstera_assets.dashboards.design import SECONDARY, line_colors, words
+from monstera_assets.dashboards import model
 from monstera_assets.dashboards.findings import Point, ranking
 from monstera_assets.dashboards.model import (
     ON_DAY,
     SERIES,
     About,
     Chart,
-    Definition,
     Field,
     Figure,
     Item,
-    Tile,
-    Unavailable,
+    line_colors,
+    words,
 )
 from monstera_assets.dashboards.reading import DAYS_SQL, WEEK, WEEK_SQL, Daily
 from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
@@ -73,7 +71,7 @@ def item(
             try:
                 found = build(*args, **kwargs)
             except (MissingTableError, NothingToShowError) as error:
-                found = Unavailable(str(error))
+                found = model.Unavailable(str(error))
             return replace(found, name=texts[0], title=texts[1])
 
         return made
@@ -93,7 +91,7 @@ def require_any(metrics: Iterable[Metric], values: Iterable[Any]) -> None:
     require(any(values), f"There are no values to show for {named} in this period.")
 
 
-@item("{name}", lambda metrics, what, **_: design.title(next(iter(metrics)), what=what))
+@item("{name}", lambda metrics, what, **_: model.title(next(iter(metrics)), what=what))
 def trend(
     name: str,
     daily: Daily,
@@ -154,7 +152,7 @@ def bars(
     return Figure(finding, Chart("bars", tuple(fields), shown), described)
 
 
-@item("{name}", lambda metric, by, **_: design.title(metric, by))
+@item("{name}", lambda metric, by, **_: model.title(metric, by))
 def by_part(
     name: str,
     daily: Daily,
@@ -220,7 +218,7 @@ def by_part(
         values = dict(sorted(values.items(), key=lambda one: (one[0] == others, one[0])))
     colors = {} if ranked else line_colors(values)
     if others and colors:
-        colors[others] = SECONDARY
+        colors[others] = model.SECONDARY
     field = Field("part", by) if ranked else SERIES
     chart = Chart(
         "bars" if ranked else "columns",
@@ -246,7 +244,7 @@ def other(categories: int) -> str:
     return f"Other ({categories:,})"
 
 
-def tiles(daily: Daily, *metrics: Metric) -> list[Tile]:
+def tiles(daily: Daily, *metrics: Metric) -> list[model.Tile]:
     """Create tiles with metrics on the as-of date and their weekly changes, if there is data."""
     reader = daily.reader
     try:
@@ -254,7 +252,7 @@ def tiles(daily: Daily, *metrics: Metric) -> list[Tile]:
     except MissingTableError:
         return []
     return [
-        Tile(
+        model.Tile(
             metric.name,
             reader.wording.text(metric, now),
             definition(metric),
@@ -273,16 +271,16 @@ def metric_field(metric: Metric, currency: str = "", title: str = "") -> Field:
     return Field(metric.column_name, text, _FORMATS.get(metric.unit, ",.1f"))
 
 
-def definition(metric: Metric) -> Definition:
+def definition(metric: Metric) -> model.Definition:
     """Return a metric's declared definition."""
-    return Definition(metric.title, metric.definition, metric.formula, metric.caveats)
+    return model.Definition(metric.title, metric.definition, metric.formula, metric.caveats)
 
 
 def about(source: Table, *shown: Metric | str) -> About:
     """Return the definitions of metrics and columns, their source and its owners."""
     texts = {column.name: column.description for column in source.columns}
     definitions = tuple(
-        Definition(words(one), texts[one]) if isinstance(one, str) else definition(one)
+        model.Definition(words(one), texts[one]) if isinstance(one, str) else definition(one)
         for one in shown
     )
     owner = f"{', '.join(source.owners)} (computation)"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from monstera_assets.dashboards.design import count_text, day_text, plural
-from monstera_assets.dashboards.model import Change, Direction
+from monstera_assets.dashboards.model import Change, Direction, count_text, day_text, plural
 from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.settings import Settings

@@ -6,7 +6,9 @@ values are fetched.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +19,11 @@ from typing import Any
 
 import duckdb
 
-from monstera_assets.dashboards.design import PERIOD_DAYS
 from monstera_assets.dashboards.extract import extract
 from monstera_assets.dashboards.findings import Wording
+from monstera_assets.dashboards.model import PERIOD_DAYS, Link
 from monstera_assets.gold.metrics import Metric, MetricTable
-from monstera_assets.gold.published_ids import TOTAL
+from monstera_assets.gold.published_ids import NONE, TOTAL, own_id
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.writer import quote, require_table
 
@@ -191,3 +193,62 @@ class Daily:
     def latest(self, metrics: Iterable[Metric]) -> list[Any]:
         """Return metrics on the as-of date, or only None values if that date has no row."""
         return [value for [value] in self.on(metrics, [self.reader.last]).values()]
+
+
+HOME = "index.html"
+MAIN_PAGES = tuple(
+    Link(name, f"{name.lower()}.html")
+    for name in ("Lifecycle", "Retention", "Revenue", "Products", "Activity", "Risk", "Accounts")
+)
+"""The links in the navigation bar."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """An active product. `file` is the file name of its page."""
+
+    id: str
+    name: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The active products, and the unique names of all product catalog nodes by id."""
+
+    products: tuple[Product, ...]
+    names: dict[str, str]
+
+    def name(self, node: str) -> str:
+        """Return the name of a product, feature or sub-feature, or its id if the name is unknown."""
+        return self.names.get(node, node)
+
+    def published_name(self, node: str) -> str:
+        """Return the name for a published id, which can be `none`."""
+        return "None" if node == NONE else self.name(own_id(node))
+
+
+def read_catalog(reader: Reader) -> Catalog:
+    """Return the catalog, sorted by product name, or an empty catalog if it was never materialized.
+
+    Nodes with the same name are shown with their ids.
+    """
+    try:
+        nodes = reader.rows(
+            "SELECT product_id, product_name, tier = 'product' AND is_active"
+            " FROM bronze_product_catalog ORDER BY product_name, product_id"
+        )
+    except MissingTableError:
+        return Catalog((), {})
+    uses = Counter(name for _, name, _ in nodes)
+    names = {node: name if uses[name] == 1 else f"{name} ({node})" for node, name, _ in nodes}
+    active = (node for node, _, is_active in nodes if is_active)
+    made = (Product(node, names[node], page_file("product", node)) for node in active)
+    return Catalog(tuple(made), names)
+
+
+def page_file(kind: str, entity: str) -> str:
+    """Return the file name of a page, which depends on nothing but the id."""
+    plain = re.sub(r"[^a-z0-9_]+", "_", entity.lower())[:60]
+    digest = hashlib.sha256(entity.encode()).hexdigest()[:12]
+    return f"{kind}_{plain if plain == entity else f'{plain}-{digest}'}.html"

@@ -29,11 +29,10 @@ from monstera_assets.dashboards.lifecycle_page import lifecycle_page
 from monstera_assets.dashboards.model import Page, day_number
 from monstera_assets.dashboards.product_pages import product_page
 from monstera_assets.dashboards.products_page import products_page
-from monstera_assets.dashboards.reading import Reader
+from monstera_assets.dashboards.reading import HOME, MAIN_PAGES, Reader, read_catalog
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
 from monstera_assets.dashboards.risk_page import risk_page
-from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations import registered_folders
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
@@ -92,10 +91,7 @@ def build_site(
 
 
 def write_site(
-    settings: Settings,
-    output: Path,
-    tables: Sequence[MetricTable],
-    status: Status | None = None,
+    settings: Settings, output: Path, tables: Sequence[MetricTable], status: Status | None = None
 ) -> SiteReport:
     """Build the site from a warehouse that is opened in read-only mode.
 

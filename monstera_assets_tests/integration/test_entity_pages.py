@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from monstera_assets import cli
+from monstera_assets.dashboards.reading import page_file
 from monstera_assets.dashboards.site import write_site
-from monstera_assets.dashboards.structure import page_file
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun

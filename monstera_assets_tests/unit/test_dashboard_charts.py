@@ -15,9 +15,17 @@ import pytest
 import vl_convert
 
 from monstera_assets.dashboards import library
-from monstera_assets.dashboards.design import state_color, words
-from monstera_assets.dashboards.model import ON_DAY, SEGMENT, SERIES, Cell, Chart, Field, choice
-from monstera_assets.dashboards.structure import file_names
+from monstera_assets.dashboards.model import (
+    ON_DAY,
+    SEGMENT,
+    SERIES,
+    Cell,
+    Chart,
+    Field,
+    choice,
+    state_color,
+    words,
+)
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 
 NAME, USERS = Field("name", "Name"), Field("users", "Users", ",d")
@@ -81,12 +89,6 @@ def test_the_data_is_by_column_with_codes_for_texts() -> None:
 )
 def test_values_are_formatted(form: str, value: Any, text: str) -> None:
     assert Field("x", "X", form).text(value) == text
-
-
-def test_file_names_are_unique_and_safe() -> None:
-    names = file_names(["a b", "a_b", "../../x", "Ü", "a/b"])
-    assert len({*names.values()}) == len(names)
-    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names.values())
 
 
 # ---------------------------------------------------------------- library

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from monstera_assets.dashboards.design import title
 from monstera_assets.dashboards.findings import Point, Wording, ranking
-from monstera_assets.dashboards.model import Direction
+from monstera_assets.dashboards.model import Direction, title
 from monstera_assets.gold.gold_growth_accounting import QUICK_RATIO
 from monstera_assets.gold.gold_overall_metrics import CREATED, HEALTH, MONTHLY, STICKINESS
 from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING, REVENUE_RETAINED_NET
