@@ -14,10 +14,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from monstera_assets.dashboards.errors import SiteError
-from monstera_assets.dashboards.library import ENVIRONMENT, template_file
+from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, template_file
 from monstera_assets.dashboards.model import (
-    Cell,
     Field,
     Item,
     Listing,
@@ -26,7 +24,7 @@ from monstera_assets.dashboards.model import (
     Tile,
     Unavailable,
 )
-from monstera_assets.operations.costs import Costs, StepCost, cells, full_text, size_text, summary
+from monstera_assets.operations.costs import Costs, full_text, size_text, summary
 from monstera_assets.warehouse.files import replacing_file
 
 
@@ -89,26 +87,34 @@ def _tiles(costs: Costs) -> Iterator[Tile]:
 
 
 def _steps(costs: Costs) -> Item:
-    name, title = "Seconds, rows and bytes", "Steps, Seconds Rows and Bytes, Last Run, by Step"
+    name, title = "Seconds, rows and MB", "Steps, Seconds Rows and MB, Last Run, by Step"
     if not costs.steps:
         return Unavailable("No run has recorded any step yet.", name, title)
-    headings = (
-        *("Seconds", "Seconds of checks", "Seconds per day", "Rows", "Rows per day", "Bytes"),
-        "Bytes per day",
-    )
-    fields = [Field("step", "Step"), *(Field(text, text, ",d") for text in headings)]
+    seconds, counts = ("Seconds", "Seconds of checks", "Seconds per day"), ("Rows", "Rows per day")
+    fields = [
+        Field("step", "Step"),
+        *(Field(text, text, ",.2f", "-") for text in seconds),
+        *(Field(text, text, ",.0f", "-") for text in counts),
+        *(Field(text, text, ",.1f", "-") for text in ("MB", "MB per day")),
+    ]
     rows = [
-        [
-            # Names can be broken after their underscores.
-            Cell(Markup("_<wbr>").join(step.step.split("_"))),
-            *map(Cell, cells(step), _order(step)),
-        ]
-        for step in costs.steps
+        (
+            *(
+                one.step,
+                one.seconds,
+                one.check_seconds,
+                one.day_seconds,
+                one.rows,
+                one.rows_per_day,
+            ),
+            *(size and size / 1e6 for size in (one.bytes, one.bytes_per_day)),
+        )
+        for one in costs.steps
     ]
     finding = (
         "Seconds are those of the last run: of the step, and of the table's checks. Seconds per day are"
-        " means of the last daily runs, checks included. Bytes are those of the table's blocks in the"
-        " file; smaller tables share blocks and are not measured. The largest tables come first."
+        " means of the last daily runs, checks included. MB are those of the table's blocks in the file;"
+        " smaller tables share blocks and are not measured. The largest tables come first."
     )
     return Listing(finding, fields, rows, None, name=name, title=title)
 
@@ -120,14 +126,17 @@ def _runs(costs: Costs) -> Item:
     fields = [
         *(Field("at", "Finished (UTC)"), Field("days", "Days", ",d")),
         *(Field("seconds", "Seconds", ",.1f"), Field("last", "Data through")),
-        Field("size", "Database", ",d"),
+        Field("size", "Database (MB)", ",.1f"),
     ]
     rows = [
-        [
-            *(f"{run.at:%Y-%m-%d %H:%M}", run.days, run.seconds, str(run.last_day or "-")),
-            Cell(size_text(run.database_bytes)),
-        ]
-        for run in costs.runs
+        (
+            f"{one.at:%Y-%m-%d %H:%M}",
+            one.days,
+            one.seconds,
+            str(one.last_day or "-"),
+            one.database_bytes / 1e6,
+        )
+        for one in costs.runs
     ]
     finding = "The last successful runs of the whole graph."
     return Listing(finding, fields, rows, None, searchable=False, name=name, title=title)
@@ -135,11 +144,3 @@ def _runs(costs: Costs) -> Item:
 
 def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _order(step: StepCost) -> list[float | None]:
-    """Return the number by which each column is sorted, or None if it is unknown."""
-    return [
-        *(step.seconds, step.check_seconds, step.day_seconds),
-        *(step.rows, step.rows_per_day, step.bytes, step.bytes_per_day),
-    ]

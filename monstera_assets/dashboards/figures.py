@@ -51,11 +51,8 @@ def item(
 ) -> Callable[[Callable[_Arguments, Item]], Callable[_Arguments, Item]]:
     """Name the item that a function returns, and replace it by a note if it cannot be created.
 
-    Args:
-        name: the item's name in a few words.
-        title: the title by the convention, `[Entities], [Metric], [Timeframe], [by Segment]`.
-
-    Both can refer to the function's arguments in braces, or be functions of these arguments.
+    The title follows the convention `[Entities], [Metric], [Timeframe], [by Segment]`. Both texts can
+    refer to the function's arguments in braces, or be functions of these arguments.
     """
 
     def decorate(build: Callable[_Arguments, Item]) -> Callable[_Arguments, Item]:
@@ -168,18 +165,8 @@ def by_part(
 ) -> Item:
     """Create a chart of a count by complete week and by the value of a dimension that divides it.
 
-    Args:
-        name: the item's name.
-        daily: the rows.
-        metric: the count.
-        dimension: the dimension's column.
-        by: the dimension's name.
-        top: the maximum number of values. All others are added up.
-        without: values to leave out, such as totals.
-        named: returns a value's name.
-        ranked: whether to draw one bar per value, with its sum over the chosen weeks, in place of
-            stacked columns.
-        wide: whether the chart takes two columns of the page.
+    The values `without` are left out, and all but the `top` values are added up. If `ranked` is set, the
+    chart has one bar per value, with its sum over the chosen weeks, in place of stacked columns.
     """
     table, column, part = daily.table.name, quote(metric.column_name), quote(dimension)
     rows, given = daily.reader.rows, daily.where

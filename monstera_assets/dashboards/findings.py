@@ -39,12 +39,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Wording:
-    """How the pages of a site express amounts and changes.
+    """How the pages of a site express amounts and changes: with one currency for all money.
 
-    Attributes:
-        currency: the currency of all money.
-        minimum_base: the smallest earlier count or amount of money for which a relative change is
-            shown. A change from a smaller value is shown as the two values.
+    A change from less than `minimum_base` is shown as the two values, not as a percentage.
     """
 
     currency: str
@@ -157,13 +154,9 @@ def ranking(
 ) -> str:
     """List the categories with the highest and second-highest values.
 
-    Args:
-        what: plural noun for what is counted, such as `users`.
-        parts: each category's name and value.
-        whole: the count in all categories, including those that are not listed, if the categories are
-            parts of a whole. The highest value is then also shown as a share of the whole.
-        when: the start of the sentence, such as `on 30 Jun 2025`, if any.
-        text: formats a value.
+    `what` is counted, such as `users`. `whole` is the count in all categories, including those that are
+    not listed, if they are parts of a whole: the highest value is then also shown as a share of it. `when`
+    starts the sentence, such as `on 30 Jun 2025`.
     """
     when, values = f"{when}, " if when else "", [*parts]
     most = max((value for _, value in values), default=0)

@@ -12,12 +12,18 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from monstera_assets.dashboards.model import Figure, Listing, json_text
+from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.query_cache import (
     cache_folder,
     is_private,
     make_private,
     write_privately,
 )
+
+
+class SiteError(WarehouseError):
+    """The site could not be written. The previous site is unchanged."""
+
 
 _PACKAGE = "vl-convert-python"
 _LOADER = PackageLoader("monstera_assets.dashboards")

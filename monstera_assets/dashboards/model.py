@@ -36,11 +36,7 @@ PERIOD = "Last 18 Months"
 
 
 def title(metric: Metric, by: str = "", *, what: str = "") -> str:
-    """Return a chart's title: `[Entities], [Metric], [Timeframe], [by Segment]`.
-
-    The first two parts come from the metric. `what` replaces the second part if the chart shows
-    several metrics.
-    """
+    """Return a chart's title, in which `what` replaces the name of one of several metrics."""
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
     return ", ".join([entities, what or rest, PERIOD, *([f"by {by}"] if by else [])])
 
@@ -62,10 +58,7 @@ def line_colors(names: Iterable[str]) -> dict[str, str]:
 
 
 def state_color(state: str) -> str:
-    """Return the style sheet variable of a state, which has the same color on all pages.
-
-    States of users, product relationships and accounts that mean the same share a color.
-    """
+    """Return the style sheet variable of a state: states that mean the same share a color."""
     return f"state-{state.partition('_')[0]}"
 
 
@@ -183,15 +176,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a chart or table.
+    """A column of a chart or table: its name in downloads, its heading and its format.
 
-    Attributes:
-        name: the name that the chart's specification and downloads use.
-        title: the heading in tables and tooltips.
-        format: `DAY`, `TEXT`, or the format of a number, such as `,d`.
-        missing: the text for missing values.
-        options: the values of which the chart shows one that readers choose, if any.
-        default: the value that is chosen first.
+    Formats are `DAY`, `TEXT`, or that of a number, such as `,d`. Of a field with `options`, a chart shows
+    one value that readers choose, at first the `default`. `missing` replaces unknown numbers.
     """
 
     name: str
@@ -237,8 +225,7 @@ class Chart:
 
     Attributes:
         kind: the name of the function in `charts.js` that returns the specification.
-        fields: the columns of `rows`.
-        rows: the data, ordered for display in a table.
+        fields, rows: the columns, and the data in the order of the table.
         colors: the style sheet variable of each series, in display order.
         height: height in pixels, if the specification does not set it.
         total: whether the chart adds up the last field over the days.
@@ -275,10 +262,9 @@ class Chart:
         }
 
     def table(self) -> DataTable:
-        """Return the rows that the page shows first, with a column for each series.
+        """Return the rows shown first, with a column per series, and at most `few` of them.
 
-        If there are more than `few` rows, the table has the last ones of a chart over time, and the
-        first ones of all other charts.
+        These are the last rows of a chart over time, and the first ones of all other charts.
         """
         fixed = {SEGMENT.name: TOTAL} | {
             one.name: one.default for one in self.fields if one.options
@@ -334,13 +320,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table shown in place of a chart.
+    """A table of values or cells shown in place of a chart.
 
-    Attributes:
-        fields: the columns of `rows`, which contain values or cells.
-        links: the pages that the values of a field link to, by the field's name.
-        footnote: text that explains marks or mentions omitted rows.
-        searchable: whether readers can filter and sort the rows.
+    `links` contains the pages that a field's values link to, by the field's name. Readers can filter and
+    sort the rows of a `searchable` table.
     """
 
     finding: str
@@ -384,15 +367,8 @@ class Section:
 class Page:
     """A page on the site.
 
-    Attributes:
-        file: file name in the site's folder.
-        title: heading.
-        lead: a sentence about the content.
-        tiles: big numbers.
-        sections: all content below the big numbers.
-        up: breadcrumbs, from below the home page to the parent.
-        below: links to lower-level pages, shown under `below_heading`.
-        news: sentences about what changed, each with the page that shows it.
+    `tiles` are big numbers, `up` are breadcrumbs from below the home page to the parent, and `below` are
+    links to lower-level pages. `news` are sentences about what changed, each with a link.
 
     Raises:
         ValueError: If the page has more than `MAX_CHARTS` charts.

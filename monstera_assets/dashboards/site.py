@@ -19,15 +19,12 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from monstera_assets.dashboards import entity_pages
-from monstera_assets.dashboards.accounts_page import accounts_page
-from monstera_assets.dashboards.activity_page import activity_page
-from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.activity_page import activity_page, product_page
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
-from monstera_assets.dashboards.library import ENVIRONMENT, chart_library, template_file
-from monstera_assets.dashboards.lifecycle_page import lifecycle_page
+from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, chart_library, template_file
+from monstera_assets.dashboards.lifecycle_page import accounts_page, lifecycle_page
 from monstera_assets.dashboards.model import Page, day_number
-from monstera_assets.dashboards.product_pages import product_page
 from monstera_assets.dashboards.products_page import products_page
 from monstera_assets.dashboards.reading import HOME, MAIN_PAGES, Reader, read_catalog
 from monstera_assets.dashboards.retention_page import retention_page

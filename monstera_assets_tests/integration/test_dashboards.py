@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from monstera_assets import cli
 from monstera_assets.dashboards import site
 from monstera_assets.dashboards.asset import KEY
-from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.extract import extract
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
+from monstera_assets.dashboards.library import SiteError
 from monstera_assets.dashboards.model import MAX_CHARTS, Figure, Listing
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.site import SiteReport, make_pages, write_site

@@ -74,7 +74,7 @@ def charts(page: Element) -> dict[str, list[tuple[Any, ...]]]:
             else [column["texts"][code] for code in column["codes"]]
             if form == ""
             else column
-            for (_, _, form), column in zip(data["fields"], data["columns"], strict=True)
+            for (_, _, form, *_), column in zip(data["fields"], data["columns"], strict=True)
         ]
         found[figure.one("h3").text] = list(zip(*columns, strict=True))
     return found
