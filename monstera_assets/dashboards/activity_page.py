@@ -144,7 +144,7 @@ def _segments(reader: ma.Reader) -> ma.Item:
     fields = (
         ma.choice("dimension", "Dimension", [*values]),
         ma.choice("counted", "Users", [*_COUNTED]),
-        *(ma.ON_DAY, ma.SERIES, ma.Field("users", "Users", ",d")),
+        *(ma.ON_DAY, ma.SERIES, *ma.fields("users/Users/,d")),
     )
     first, active = next(iter(values)), next(iter(_COUNTED))
     shown = [row[3:] for row in rows if row[:3] == (first, active, reader.last)]
@@ -174,8 +174,7 @@ def _funnel(reader: ma.Reader) -> ma.Item:
     ]
     fields = (
         ma.choice("workflow", "Workflow", [*dict.fromkeys(row[0] for row in rows)]),
-        *(ma.Field("step", "Step"), ma.Field("runs", "Runs", ",d")),
-        ma.Field("share", "Share of started", ".1%"),
+        *ma.fields("step/Step", "runs/Runs/,d", "share/Share of started/.1%"),
     )
     shown = [(name, ma.words(step), reached, rate) for name, step, reached, rate, *_ in rows]
     return ma.Figure(

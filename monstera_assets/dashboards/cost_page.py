@@ -16,13 +16,13 @@ from markupsafe import Markup
 
 from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, template_file
 from monstera_assets.dashboards.model import (
-    Field,
     Item,
     Listing,
     Page,
     Section,
     Tile,
     Unavailable,
+    fields,
 )
 from monstera_assets.operations.costs import Costs, full_text, size_text, summary
 from monstera_assets.warehouse.files import replacing_file
@@ -90,13 +90,11 @@ def _steps(costs: Costs) -> Item:
     name, title = "Seconds, rows and MB", "Steps, Seconds Rows and MB, Last Run, by Step"
     if not costs.steps:
         return Unavailable("No run has recorded any step yet.", name, title)
-    seconds, counts = ("Seconds", "Seconds of checks", "Seconds per day"), ("Rows", "Rows per day")
-    fields = [
-        Field("step", "Step"),
-        *(Field(text, text, ",.2f", "-") for text in seconds),
-        *(Field(text, text, ",.0f", "-") for text in counts),
-        *(Field(text, text, ",.1f", "-") for text in ("MB", "MB per day")),
-    ]
+    columns = fields(
+        *("step/Step", "run/Seconds/,.2f/-", "checks/Seconds of checks/,.2f/-"),
+        *("day/Seconds per day/,.2f/-", "rows/Rows/,.0f/-", "more/Rows per day/,.0f/-"),
+        *("size/MB/,.1f/-", "growth/MB per day/,.1f/-"),
+    )
     rows = [
         (
             *(
@@ -113,21 +111,20 @@ def _steps(costs: Costs) -> Item:
     ]
     finding = (
         "Seconds are those of the last run: of the step, and of the table's checks. Seconds per day are"
-        " means of the last daily runs, checks included. MB are those of the table's blocks in the file;"
-        " smaller tables share blocks and are not measured. The largest tables come first."
+        " means of the last daily runs, checks included. MB are those of the table's blocks in the"
+        " file; smaller tables share blocks and are not measured. The largest tables come first."
     )
-    return Listing(finding, fields, rows, None, name=name, title=title)
+    return Listing(finding, columns, rows, None, name=name, title=title)
 
 
 def _runs(costs: Costs) -> Item:
     name, title = "Duration and size", "Runs, Duration and Database Size, Last Runs, by Run"
     if not costs.runs:
         return Unavailable("No run of the whole graph has succeeded yet.", name, title)
-    fields = [
-        *(Field("at", "Finished (UTC)"), Field("days", "Days", ",d")),
-        *(Field("seconds", "Seconds", ",.1f"), Field("last", "Data through")),
-        Field("size", "Database (MB)", ",.1f"),
-    ]
+    columns = fields(
+        *("at/Finished (UTC)", "days/Days/,d", "seconds/Seconds/,.1f", "last/Data through"),
+        "size/Database (MB)/,.1f",
+    )
     rows = [
         (
             f"{one.at:%Y-%m-%d %H:%M}",
@@ -139,7 +136,7 @@ def _runs(costs: Costs) -> Item:
         for one in costs.runs
     ]
     finding = "The last successful runs of the whole graph."
-    return Listing(finding, fields, rows, None, searchable=False, name=name, title=title)
+    return Listing(finding, columns, rows, None, searchable=False, name=name, title=title)
 
 
 def _digest(text: str) -> str:

@@ -25,26 +25,23 @@ from monstera_assets.silver.silver_user_segment_history import SEGMENT_COLUMNS
 from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
 from monstera_assets.warehouse.errors import MissingTableError
 
-_FACTS = (ma.Field("fact", "Fact"), ma.Field("value", "Value"))
-_EVENTS = (
-    *(ma.ON_DAY, ma.Field("event", "Event"), ma.Field("mrr", "MRR", ",.2f", "")),
-    *(ma.Field("currency", "Currency"), ma.Field("tier", "Tier")),
-    ma.Field("seats", "Seats", ",d", ""),
+_FACTS = ma.fields("fact/Fact", "value/Value")
+_EVENTS = ma.fields(
+    *(
+        "day/Day/day",
+        "event/Event",
+        "mrr/MRR/,.2f/",
+        "currency/Currency",
+        "tier/Tier",
+        "seats/Seats/,d/",
+    )
 )
-_AT_RISK = (
-    *(ma.Field("user", "User"), ma.Field("risk", "Churn risk", ".0%")),
-    ma.Field("reason", "Main reason"),
-)
-_REASONS = (ma.Field("reason", "Reason"), ma.Field("effect", "Effect on the risk", "+.0%", ""))
-_OFFERS = (ma.Field("product", "Product"), ma.Field("why", "Why"))
-_TIMELINE = (
-    *(ma.Field("lane", "What"), ma.Field("first", "From", ma.DAY)),
-    *(ma.Field("last", "Through", ma.DAY), ma.Field("value", "Value")),
-)
-_COURSE = (
-    *(ma.choice("measure", "Measure", ["Health", "MRR"]), ma.ON_DAY, ma.SERIES),
-    ma.Field("value", "Value", ",.2f"),
-)
+_AT_RISK = ma.fields("user/User", "risk/Churn risk/.0%", "reason/Main reason")
+_REASONS = ma.fields("reason/Reason", "effect/Effect on the risk/+.0%/")
+_OFFERS = ma.fields("product/Product", "why/Why")
+_TIMELINE = ma.fields("lane/What", "first/From/day", "last/Through/day", "value/Value")
+_MEASURE = ma.choice("measure", "Measure", ["Health", "MRR"])
+_COURSE = (_MEASURE, ma.ON_DAY, ma.SERIES, *ma.fields("value/Value/,.2f"))
 _OTHER_COLORS = ("seventh", "fifth", "sixth", "fourth", "eighth", *[ma.SECONDARY] * 20)
 """Colors of tiers and segments, which differ from the colors of states."""
 _INTERVALS, _ROWS, _FEW = 40, 8, 12

@@ -165,8 +165,8 @@ def by_part(
 ) -> Item:
     """Create a chart of a count by complete week and by the value of a dimension that divides it.
 
-    The values `without` are left out, and all but the `top` values are added up. If `ranked` is set, the
-    chart has one bar per value, with its sum over the chosen weeks, in place of stacked columns.
+    The values `without` are left out, and all but the `top` values are added up. If `ranked` is set,
+    there is one bar per value, with its sum over the chosen weeks, in place of stacked columns.
     """
     table, column, part = daily.table.name, quote(metric.column_name), quote(dimension)
     rows, given = daily.reader.rows, daily.where

@@ -154,9 +154,8 @@ def ranking(
 ) -> str:
     """List the categories with the highest and second-highest values.
 
-    `what` is counted, such as `users`. `whole` is the count in all categories, including those that are
-    not listed, if they are parts of a whole: the highest value is then also shown as a share of it. `when`
-    starts the sentence, such as `on 30 Jun 2025`.
+    `what` is counted, such as `users`. `whole` is the count in all categories, if they are parts of a
+    whole: the highest value is then also shown as a share of it. `when` starts the sentence.
     """
     when, values = f"{when}, " if when else "", [*parts]
     most = max((value for _, value in values), default=0)

@@ -115,7 +115,7 @@ def _growth_figure(reader: ma.Reader) -> ma.Item:
     weeks = [row[2:] for row in found if row[1] == ma.WEEK and row[2] is not None]
     new, retained, resurrected, churned = weeks[-1] if weeks else (0, 0, 0, 0)
     grain = ma.choice("grain", "Windows", [*grains.values()], "Week")
-    fields = (grain, ma.ON_DAY, ma.SERIES, ma.Field("users", "Users", ",d"))
+    fields = (grain, ma.ON_DAY, ma.SERIES, *ma.fields("users/Users/,d"))
     colors = {label: color for label, (_, color) in _GROWTH.items()}
     return ma.Figure(
         f"In the latest 7 days, {ma.plural(new, 'user')} joined, {resurrected:,} came back and"
@@ -142,7 +142,7 @@ def active_users(reader: ma.Reader) -> ma.Item:
         if (segment, series) == (ma.TOTAL, "Monthly")
     ]
     ma.require_any(_ACTIVE.values(), [monthly])
-    fields = (ma.ON_DAY, ma.SEGMENT, ma.SERIES, ma.Field("users", "Users", ",d"))
+    fields = (ma.ON_DAY, ma.SEGMENT, ma.SERIES, *ma.fields("users/Users/,d"))
     return ma.Figure(
         reader.wording.trend_summary(_ACTIVE["Monthly"], monthly),
         ma.Chart("lines", fields, rows, ma.line_colors(_ACTIVE)),
@@ -212,8 +212,7 @@ def moves_figure(reader: ma.Reader, entities: str) -> ma.Item:
     sums: Counter[str] = Counter()
     for _, left, to, count in rows:
         sums[f"{left} to {to.lower()}"] += count
-    source, target = ma.Field("from_state", "From"), ma.Field("to_state", "To")
-    fields = (ma.ON_DAY, source, target, ma.Field("moves", "Moves", ",d"))
+    fields = ma.fields("day/Day/day", "from_state/From", "to_state/To", "moves/Moves/,d")
     return ma.Figure(
         f"{ma.ranking('moves', sums.items(), whole=sums.total())} The widths are sums of daily moves,"
         " so somebody who moves twice counts twice.",
@@ -234,11 +233,11 @@ def _dwell_times(reader: ma.Reader) -> ma.Item:
     )
     ma.require(found, "No users changed their state in this period.")
     rows = [(ma.words(state), mean, count) for state, mean, count in found]
-    mean, count = ma.Field("days", "Mean days", ",.1f"), ma.Field("moves", "Moves", ",d")
+    fields = ma.fields("state/State", "days/Mean days/,.1f", "moves/Moves/,d")
     return ma.Figure(
         f"Users who left a state had been in it longest in {rows[0][0].lower()}: {rows[0][1]:,.1f} days"
         " on average.",
-        ma.Chart("bars", (ma.Field("state", "State"), mean, count), rows),
+        ma.Chart("bars", fields, rows),
         ma.about(moves.TABLE, moves.DAYS_IN_STATE, moves.MOVES),
     )
 
@@ -294,17 +293,18 @@ def _health(reader: ma.Reader) -> ma.Item:
 
 @ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")
 def _account_list(reader: ma.Reader) -> ma.Item:
-    fields = {
-        "account_id": ma.Field("account", "Account"),
-        "current_state": ma.Field("state", "State"),
-        "state_since": ma.Field("since", "Since", ma.DAY),
-        "health_score": ma.Field("health", "Health", ",.0f"),
-        "monthly_recurring_revenue": ma.Field("mrr", f"MRR ({reader.wording.currency})", ",.2f"),
-        "contract_renewal_date": ma.Field("renewal", "Renewal", ma.DAY),
-    }
+    fields = ma.fields(
+        *("account_id/Account", "current_state/State", "state_since/Since/day"),
+        *(
+            "health_score/Health/,.0f",
+            f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
+        ),
+        "contract_renewal_date/Renewal/day",
+    )
+    columns = [one.name for one in fields]
     [(count,)] = reader.ask("SELECT count(*) FROM silver_account_current_state")
     rows = reader.ask(
-        f"SELECT {', '.join(fields)} FROM silver_account_current_state"
+        f"SELECT {', '.join(columns)} FROM silver_account_current_state"
         " WHERE account_id IN (SELECT unnest($ids))"
         " ORDER BY monthly_recurring_revenue DESC, account_id",
         ids=[*reader.accounts],
@@ -315,10 +315,10 @@ def _account_list(reader: ma.Reader) -> ma.Item:
     )
     return ma.Listing(
         f"{ma.plural(count, 'account')}. Each id opens the account's page.",
-        [*fields.values()],
+        fields,
         [(account, ma.words(state), *row) for account, state, *row in rows],
-        ma.about(CURRENT, *[*fields][1:]),
-        {"account": reader.accounts},
+        ma.about(CURRENT, *columns[1:]),
+        {"account_id": reader.accounts},
         more if count > len(rows) else "",
     )
 
@@ -335,10 +335,7 @@ def _people_list(reader: ma.Reader) -> ma.Item:
     has = "person has" if len(rows) == 1 else "people have"
     return ma.Listing(
         f"{len(rows):,} {has} a page: those at high risk that pages list.",
-        [
-            *(ma.Field("person", "Person"), ma.Field("state", "State")),
-            *(ma.Field("since", "Since", ma.DAY), ma.Field("account", "Account")),
-        ],
+        ma.fields("person/Person", "state/State", "since/Since/day", "account/Account"),
         [(user, ma.words(state), *row) for user, state, *row in rows],
         ma.about(USERS, "platform_state"),
         {"person": reader.people, "account": reader.accounts},

@@ -178,8 +178,8 @@ class Tile:
 class Field:
     """A column of a chart or table: its name in downloads, its heading and its format.
 
-    Formats are `DAY`, `TEXT`, or that of a number, such as `,d`. Of a field with `options`, a chart shows
-    one value that readers choose, at first the `default`. `missing` replaces unknown numbers.
+    Formats are `DAY`, `TEXT`, or that of a number, such as `,d`. Of a field with `options`, a chart
+    shows one value that readers choose, at first the `default`. `missing` replaces unknown numbers.
     """
 
     name: str
@@ -203,6 +203,11 @@ class Field:
     def is_number(self) -> bool:
         """Whether the values are numbers."""
         return self.format not in (TEXT, DAY)
+
+
+def fields(*columns: str) -> tuple[Field, ...]:
+    """Return fields from their names, titles, formats and texts for missing values: `mrr/MRR/,.2f`."""
+    return tuple(Field(*column.split("/")) for column in columns)
 
 
 def choice(name: str, title: str, options: Sequence[str], default: str = "") -> Field:
@@ -322,8 +327,8 @@ class Figure:
 class Listing:
     """A table of values or cells shown in place of a chart.
 
-    `links` contains the pages that a field's values link to, by the field's name. Readers can filter and
-    sort the rows of a `searchable` table.
+    `links` contains the pages that a field's values link to, by the field's name. Readers can filter
+    and sort the rows of a `searchable` table.
     """
 
     finding: str
@@ -367,8 +372,8 @@ class Section:
 class Page:
     """A page on the site.
 
-    `tiles` are big numbers, `up` are breadcrumbs from below the home page to the parent, and `below` are
-    links to lower-level pages. `news` are sentences about what changed, each with a link.
+    `tiles` are big numbers, `up` are breadcrumbs from below the home page to the parent, and `below`
+    are links to lower-level pages. `news` are sentences about what changed, each with a link.
 
     Raises:
         ValueError: If the page has more than `MAX_CHARTS` charts.

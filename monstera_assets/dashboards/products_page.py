@@ -35,7 +35,7 @@ _RATES = {
     "Hit rate at 3": "hit_rate_at_3",
     "Mean reciprocal rank": "mean_reciprocal_rank",
 }
-_PRODUCT, _USERS = ma.Field("product", "Product"), ma.Field("users", "Users", ",d")
+_PRODUCT, _USERS = ma.fields("product/Product", "users/Users/,d")
 
 
 def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
@@ -156,9 +156,8 @@ def _affinity(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     }
     fields = (
         ma.choice("measure", "Measure", ["Lift", "Co-adoption rate"]),
-        *(ma.Field("given", "Has"), ma.Field("other", "Has too")),
-        *(ma.Field("value", "Value", ",.2f"), ma.Field("lift", "Lift", ",.2f")),
-        *(ma.Field("users_both", "Users with both", ",d"), ma.Field("support", "Support")),
+        *ma.fields("given/Has", "other/Has too", "value/Value/,.2f", "lift/Lift/,.2f"),
+        *ma.fields("users_both/Users with both/,d", "support/Support"),
     )
     described = ma.about(AFFINITY, "co_adoption_rate", "lift", "users_both", "is_low_support")
     chart = ma.Chart("heatmap", fields, rows, options=options)
@@ -200,7 +199,7 @@ def _next_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     went = sum(users for _, after, users in found if after is not None)
     finding = f"{went:,} of {everybody:,} users adopted a second product."
     finding += f" {ma.ranking('users', going, whole=went)}" if going else ""
-    fields = (ma.Field("first", "First product"), ma.Field("next", "Next product"), _USERS)
+    fields = ma.fields("first/First product", "next/Next product", "users/Users/,d")
     described = ma.about(sequences.TABLE, "path", "users", "users_ending")
     return ma.Figure(finding, ma.Chart("flows", fields, rows, colors, 340), described, wide=True)
 
@@ -233,7 +232,7 @@ def _breadth(reader: ma.Reader) -> ma.Item:
         for one in columns
     )
     colors = {label: _STEPS[label][1] for label in columns}
-    fields = (ma.Field("products", "Products"), ma.SERIES, _USERS)
+    fields = ma.fields("products/Products", "series/Series", "users/Users/,d")
     return ma.Figure(
         f"{tried:,} of {everybody:,} users tried more than one product, and {in_use:,} use more than"
         " one now.",
@@ -260,32 +259,26 @@ def _retention(reader: ma.Reader) -> ma.Item:
     rows = [(_products(products), labels[start], share) for products, start, share in found]
     first = [row for row in rows if row[1] == rows[0][1]]
     shares = ", ".join(f"{share:.1%} of users with {name}" for name, _, share in first)
-    fields = (ma.Field("products", "Products adopted"), ma.SERIES)
     columns = [f"{name}_{n}" for n in starts for name in ("retention", "users_mature")]
+    fields = ma.fields("products/Products adopted", "series/Series", "share/Retained/.1%")
     return ma.Figure(
         f"Active on {ma.lowered(first[0][1])} after the adoption: {shares}.",
-        ma.Chart(
-            *("grouped", (*fields, ma.Field("share", "Retained", ".1%")), rows),
-            ma.line_colors(labels.values()),
-        ),
+        ma.Chart("grouped", fields, rows, ma.line_colors(labels.values())),
         ma.about(sequences.TABLE, *columns),
     )
 
 
 @ma.item("Most frequent paths", "Users, Adopting, to Date, by Path")
 def _paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    previous = "no previous product"
-    fields = {
-        "path": ma.Field("path", "Path"),
-        "users": _USERS,
-        "share_of_adopters": ma.Field("share", "Share of adopters", ".1%"),
-        "median_days_since_previous": ma.Field("days", "Days since previous", ",.0f", previous),
-        "users_ending": ma.Field("ending", "Ending here", ",d"),
-        "retention_30": ma.Field("after_30", "Retained after 30 days", ".0%"),
-        "retention_90": ma.Field("after_90", "Retained after 90 days", ".0%"),
-    }
+    fields = ma.fields(
+        *("path/Path", "users/Users/,d", "share_of_adopters/Share of adopters/.1%"),
+        "median_days_since_previous/Days since previous/,.0f/no previous product",
+        *("users_ending/Ending here/,d", "retention_30/Retained after 30 days/.0%"),
+        "retention_90/Retained after 90 days/.0%",
+    )
+    columns = [one.name for one in fields]
     found = reader.rows(
-        f"SELECT count(*) OVER (), path_length, {', '.join(fields)}"
+        f"SELECT count(*) OVER (), path_length, {', '.join(columns)}"
         " FROM silver_product_adoption_sequences"
         f" ORDER BY users DESC, path_length, path LIMIT {_PATHS}"
     )
@@ -305,9 +298,9 @@ def _paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     most = f"The table shows the {_PATHS} most frequent of {every:,} paths."
     return ma.Listing(
         f"{finding}.",
-        [*fields.values()],
+        fields,
         rows,
-        ma.about(sequences.TABLE, *fields),
+        ma.about(sequences.TABLE, *columns),
         footnote=most if every > _PATHS else "",
     )
 
@@ -344,7 +337,7 @@ def _reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         for because, own, users in rows
         if because != _POPULAR
     ]
-    fields = (ma.Field("because", "Because of"), ma.Field("product", "Recommended"), _USERS)
+    fields = ma.fields("because/Because of", "product/Recommended", "users/Users/,d")
     return ma.Figure(
         ma.ranking("recommendations", known)
         if known
@@ -369,7 +362,7 @@ def _accuracy(reader: ma.Reader) -> ma.Item:
     at_1, at_3, _ = _RATES
     compared = ", ".join(f"{order} {rates[order][at_1]:.1%}" for order in _ORDERS)
     colors = {ma.words(order): color for order, color in _ORDERS.items()}
-    fields = (ma.Field("measure", "Measure"), ma.SERIES, ma.Field("rate", "Rate", ".2f"))
+    fields = ma.fields("measure/Measure", "series/Series", "rate/Rate/.2f")
     return ma.Figure(
         f"Share of {ma.plural(found[0][1], 'adoption')} whose product was ranked first: {compared}."
         f" Recommendations follow {published}, which ranked {rates[published][at_3]:.1%} in its first"

@@ -13,9 +13,9 @@ _COUNTED = {
 }
 _MONTHS, _BRACKET = _COHORTS["month"][1], "Active in the period"
 _KIND = ma.choice("kind", "Periods", [name for _, name in _COHORTS.values()])
-_COHORT = ma.Field("cohort", "Signed up in")
-_NUMBER = ma.Field("period", "Periods since signup", ",d")
-_SHARE = ma.Field("share", "Retained", ".1%")
+_COHORT, _NUMBER, _SHARE = ma.fields(
+    "cohort/Signed up in", "period/Periods since signup/,d", "share/Retained/.1%"
+)
 
 
 def retention_page(reader: ma.Reader) -> ma.Page:
@@ -88,7 +88,7 @@ def _sizes(reader: ma.Reader) -> ma.Item:
     )
     ma.require(rows, "No users have signed up.")
     totals = [(f"{day:%B %Y}", users) for day, segment, _, users in rows if segment == ma.TOTAL]
-    month, users = ma.Field("day", "Month of signup", ma.DAY), ma.Field("users", "Users", ",d")
+    month, users = ma.fields("day/Month of signup/day", "users/Users/,d")
     return ma.Figure(
         ma.ranking("users", totals),
         ma.Chart("columns", (month, ma.SEGMENT, ma.SERIES, users), rows, {"Users": ma.PRIMARY}),

@@ -79,8 +79,7 @@ def _waterfall(reader: ma.Reader) -> ma.Item:
         finding += f" The largest movement was {kind.lower()} ({money(largest)})."
     fields = (
         ma.choice("month", "Month", [*reversed(months)]),
-        ma.Field("step", "Movement"),
-        ma.Field("amount", reader.wording.currency, ",.2f"),
+        *ma.fields("step/Movement", f"amount/{reader.wording.currency}/,.2f"),
     )
     metrics = (revenue.REVENUE_OPENING, *_MOVED, revenue.REVENUE_CLOSING)
     chart = ma.Chart("waterfall", fields, rows, height=280)
@@ -145,29 +144,29 @@ def needing_attention(reader: ma.Reader, most: int) -> ma.Item:
     """List the accounts that need attention, highest revenue first."""
     count, total, nearest = _attention(reader)
     ma.require(count, "No accounts need attention.")
-    fields = {
-        "account_id": ma.Field("account_id", "Account"),
-        "why": ma.Field("why", "Why"),
-        "monthly_recurring_revenue": ma.Field("mrr", f"MRR ({reader.wording.currency})", ",.2f"),
-        "churn_probability": ma.Field("risk", "Churn risk", ".0%"),
-        "days_to_renewal": ma.Field("renewal", "Renewal in days", ",d", "not set"),
-        "health_score": ma.Field("health", "Health", ",.0f"),
-        "health_change_30": ma.Field("change", "in 30 days", "+,.0f"),
-        "active_seats": ma.Field("active", "Active", ",d"),
-        "total_seats": ma.Field("seats", "of seats", ",d"),
-        "state_since": ma.Field("since", "State since", ma.DAY),
-    }
+    fields = ma.fields(
+        *("account_id/Account", "why/Why"),
+        f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
+        *("churn_probability/Churn risk/.0%", "days_to_renewal/Renewal in days/,d/not set"),
+        *(
+            "health_score/Health/,.0f",
+            "health_change_30/in 30 days/+,.0f",
+            "active_seats/Active/,d",
+        ),
+        *("total_seats/of seats/,d", "state_since/State since/day"),
+    )
+    columns = [one.name for one in fields]
     rows = reader.rows(
-        f"SELECT {', '.join(fields)} FROM gold_accounts_needing_attention"
+        f"SELECT {', '.join(columns)} FROM gold_accounts_needing_attention"
         f" ORDER BY attention_rank LIMIT {most}"
     )
     renewal = "" if nearest is None else f" The next renewal is in {ma.plural(nearest, 'day')}."
     needs = "account needs" if count == 1 else "accounts need"
     return ma.Listing(
         f"{count:,} {needs} attention, with {reader.wording.money(total)} of MRR at risk.{renewal}",
-        [*fields.values()],
+        fields,
         rows,
-        ma.about(attention.TABLE, *[*fields][1:]),
+        ma.about(attention.TABLE, *columns[1:]),
         {"account_id": reader.accounts},
         f"The table shows the {most} accounts with the highest revenue out of {count:,}."
         if count > most

@@ -28,8 +28,7 @@ _SCORES = {"Users": user_scores.TABLE, "Accounts": account_scores.TABLE}
 _POPULATIONS = {"user": "Users", "account": "Accounts"}
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors(_LINES.values())
-_TENTH = ma.Field("tenth", "Tenth by risk, 10 is the highest", ",d")
-_OBSERVED = ma.Field("observed", "Churned", ".1%")
+_TENTH, _OBSERVED = ma.fields("tenth/Tenth by risk, 10 is the highest/,d", "observed/Churned/.1%")
 _PER_USER, _EVENTS = "events per user", Measure.EVENTS_PER_USER
 
 
@@ -70,14 +69,13 @@ def _bands(reader: ma.Reader, entities: str) -> ma.Item:
 def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     table, is_user, one = _SCORES[entities], entities == "Users", entities[:-1]
     key, command = ("user_id", "person") if is_user else ("account_id", "account")
-    columns = {
-        key: ma.Field("id", one),
-        "churn_probability": ma.Field("risk", "Churn risk", ".0%"),
-        **{f"reason_{n}": ma.Field(f"reason_{n}", f"Reason {n}") for n in (1, 2, 3)},
-        **({"account_id": ma.Field("account", "Account")} if is_user else {}),
-    }
+    fields = ma.fields(
+        *(f"{key}/{one}", "churn_probability/Churn risk/.0%", "reason_1/Reason 1"),
+        *("reason_2/Reason 2", "reason_3/Reason 3", *(["account_id/Account"] if is_user else [])),
+    )
+    columns = ", ".join(one.name for one in fields)
     rows = reader.rows(
-        f"SELECT count(*) OVER (), {', '.join(columns)} FROM {table.name} WHERE risk_band = '{HIGH}'"
+        f"SELECT count(*) OVER (), {columns} FROM {table.name} WHERE risk_band = '{HIGH}'"
         f" ORDER BY churn_probability DESC, {key} LIMIT {LISTED}"
     )
     if not rows:
@@ -88,10 +86,10 @@ def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     return ma.Listing(
         f"{ma.plural(count, one.lower())} {'is' if count == 1 else 'are'} at high risk. The highest"
         f" risk is {highest:.0%}.",
-        [*columns.values()],
+        fields,
         [row[1:] for row in rows],
         ma.about(table, "churn_probability", "reason_1", "reason_2", "reason_3"),
-        {"id": reader.people if is_user else reader.accounts, "account": reader.accounts},
+        {"user_id": reader.people, "account_id": reader.accounts},
         f"The table shows the {LISTED} with the highest risk out of {count:,}. The command monstera"
         f" {command} ID opens the page of each one."
         if count > LISTED
@@ -112,8 +110,8 @@ def _calibration(reader: ma.Reader) -> ma.Item:
         for name, (published, scores) in _overall(reader).items()
     )
     fields = (
-        *(population, ma.Field("model", "Series"), _TENTH, ma.Field("scored", "Scored", ",d")),
-        *(ma.Field("predicted", "Predicted", ".1%"), _OBSERVED),
+        *(population, *ma.fields("model/Series"), _TENTH),
+        *(*ma.fields("scored/Scored/,d", "predicted/Predicted/.1%"), _OBSERVED),
     )
     options = {"most": max(value for row in rows for value in row[4:])}
     columns = ("predicted_share", "observed_share", "auc", "brier_score", "is_published")
@@ -190,11 +188,10 @@ def _anomaly_series(reader: ma.Reader, what: str, form: str) -> ma.Item:
         ORDER BY l.place, r.metric_date"""
     )
     names = [f"{ma.day_text(row[1])}: {_what(row)}" for row in latest]
-    expected = {"expected": "Expected", "low": "Expected from", "high": "Expected to"}
     fields = (
         *(ma.choice("anomaly", "Anomaly", names), ma.ON_DAY),
-        *(ma.Field(name, title, form) for name, title in expected.items()),
-        ma.Field("observed", "Observed", form),
+        *ma.fields(f"expected/Expected/{form}", f"low/Expected from/{form}"),
+        *ma.fields(f"high/Expected to/{form}", f"observed/Observed/{form}"),
     )
     shown = [(names[place - 1], *row) for place, *row in rows]
     columns = ["measure", "observed", "expected", "expected_low", "expected_high", "span"]
@@ -212,13 +209,6 @@ def _anomaly_list(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(_LATEST.format(f"ORDER BY place LIMIT {LISTED}"))
     ma.require(rows, _NO_ANOMALIES)
     count, severe = rows[0][-1], sum(row[8] == anomalies.Severity.HIGH for row in rows)
-    titles = (
-        "What",
-        "Observed and expected",
-        "Expected range",
-        "Severity",
-        "Transitions behind it",
-    )
     shown = [
         (
             *(row[1], _what(row), _text(row).rstrip(".")),
@@ -233,7 +223,10 @@ def _anomaly_list(reader: ma.Reader) -> ma.Item:
         finding += f" {severe:,} of those shown {'has' if severe == 1 else 'have'} a high severity."
     return ma.Listing(
         finding,
-        [ma.ON_DAY, *(ma.Field(title, title) for title in titles)],
+        ma.fields(
+            *("day/Day/day", "what/What", "observed/Observed and expected", "range/Expected range"),
+            *("severity/Severity", "moves/Transitions behind it"),
+        ),
         shown,
         ma.about(anomalies.TABLE, "measure", "observed", "expected", "severity", "moves_behind"),
         footnote=f"The table shows the latest {LISTED} of {count:,}." if count > LISTED else "",
