@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Any
 
 from monstera_assets.bronze.bronze_subscription_events import TABLE as BILLING
@@ -25,23 +25,6 @@ from monstera_assets.silver.silver_user_segment_history import SEGMENT_COLUMNS
 from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
 from monstera_assets.warehouse.errors import MissingTableError
 
-_FACTS = ma.fields("fact/Fact", "value/Value")
-_EVENTS = ma.fields(
-    *(
-        "day/Day/day",
-        "event/Event",
-        "mrr/MRR/,.2f/",
-        "currency/Currency",
-        "tier/Tier",
-        "seats/Seats/,d/",
-    )
-)
-_AT_RISK = ma.fields("user/User", "risk/Churn risk/.0%", "reason/Main reason")
-_REASONS = ma.fields("reason/Reason", "effect/Effect on the risk/+.0%/")
-_OFFERS = ma.fields("product/Product", "why/Why")
-_TIMELINE = ma.fields("lane/What", "first/From/day", "last/Through/day", "value/Value")
-_MEASURE = ma.choice("measure", "Measure", ["Health", "MRR"])
-_COURSE = (_MEASURE, ma.ON_DAY, ma.SERIES, *ma.fields("value/Value/,.2f"))
 _OTHER_COLORS = ("seventh", "fifth", "sixth", "fourth", "eighth", *[ma.SECONDARY] * 20)
 """Colors of tiers and segments, which differ from the colors of states."""
 _INTERVALS, _ROWS, _FEW = 40, 8, 12
@@ -52,6 +35,70 @@ _PEOPLE_PER_ACCOUNT = 5
 _SEGMENTS = [one.name for one in SEGMENT_COLUMNS if one.name != "segment_version"]
 
 Found = Mapping[str, ma.Rows]
+
+
+def _listing(name: str, title: str, fields: tuple[ma.Field, ...], about: ma.About) -> ma.Listing:
+    return ma.Listing("", fields, (), about, searchable=False, name=name, title=title)
+
+
+def _figure(name: str, title: str, chart: ma.Chart, about: ma.About) -> ma.Figure:
+    return ma.Figure("", chart, about, chart.kind == "timeline", name, title)
+
+
+_FACTS = ma.fields("fact/Fact", "value/Value")
+_TIMELINE = ma.Chart(
+    "timeline",
+    ma.fields("lane/What", "first/From/day", "last/Through/day", "value/Value"),
+    (),
+    few=_FEW,
+)
+_MEASURE = ma.choice("measure", "Measure", ["Health", "MRR"])
+_COURSE = (_MEASURE, ma.ON_DAY, ma.SERIES, *ma.fields("value/Value/,.2f"))
+_ACCOUNT_FACTS, _ACCOUNT_HISTORY, _ACCOUNT_COURSE, _ACCOUNT_EVENTS, _ACCOUNT_PEOPLE = (
+    _listing(
+        *("Facts", "Accounts, Facts, Latest Day", _FACTS),
+        ma.about(ACCOUNT_INTERVALS, "current_state"),
+    ),
+    _figure(
+        *("State and tier", "Accounts, State and Tier, to Date, by Interval", _TIMELINE),
+        ma.about(ACCOUNT_INTERVALS, "current_state", "subscription_tier"),
+    ),
+    _figure(
+        *("Health and MRR", "Accounts, Health and MRR Biweekly, Last 18 Months"),
+        ma.Chart("lines", _COURSE, (), {"Value": ma.PRIMARY}, few=_FEW),
+        ma.about(ACCOUNT_INTERVALS, "health_score", "monthly_recurring_revenue"),
+    ),
+    _listing(
+        *("Billing events", "Accounts, Billing Events, to Date"),
+        ma.fields("day/Day/day", "event/Event", "mrr/MRR/,.2f/", "currency/Currency", "tier/Tier")
+        + ma.fields("seats/Seats/,d/"),
+        ma.about(BILLING, "event_type"),
+    ),
+    _listing(
+        *("Users at high risk", "Users, at High Risk, Latest Day"),
+        ma.fields("user/User", "risk/Churn risk/.0%", "reason/Main reason"),
+        ma.about(USER_SCORES, "churn_probability"),
+    ),
+)
+_PERSON_FACTS, _PERSON_HISTORY, _PERSON_RISK, _PERSON_OFFERS = (
+    _listing(
+        *("Facts", "Users, Facts, Latest Day", _FACTS), ma.about(USER_INTERVALS, "platform_state")
+    ),
+    _figure(
+        *("States and segment", "Users, States and Segment, to Date", _TIMELINE),
+        ma.about(USER_INTERVALS, "platform_state"),
+    ),
+    _listing(
+        *("Churn risk", "Users, Churn Reasons, Latest Day"),
+        ma.fields("reason/Reason", "effect/Effect on the risk/+.0%/"),
+        ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
+    ),
+    _listing(
+        *("Products to recommend", "Users, Recommendations, Latest Day"),
+        ma.fields("product/Product", "why/Why"),
+        ma.about(RECOMMENDATIONS, "why"),
+    ),
+)
 
 
 def name_entities(reader: ma.Reader, account_pages: int) -> None:
@@ -127,13 +174,6 @@ def account_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
         reader, "DISTINCT subscription_tier FROM silver_account_state_intervals ORDER BY 1"
     )
     colors = _colors(tiers, ma.state_colors(ma.AccountState))
-    about_history, about_now, about_course, about_events, about_risk = (
-        ma.about(ACCOUNT_INTERVALS, *lanes.values()),
-        ma.about(ACCOUNT_INTERVALS, "current_state"),
-        ma.about(ACCOUNT_INTERVALS, "health_score", "monthly_recurring_revenue"),
-        ma.about(BILLING, "event_type"),
-        ma.about(USER_SCORES, "churn_probability"),
-    )
     for account in filter(current.__contains__, ids):
         [(state, since, reason, tier, mrr, renewal, days, health, band, active, seats, breadth)] = (
             current[account]
@@ -172,40 +212,21 @@ def account_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
             for name, series in (("Health", scores_by_day), ("MRR", amounts))
             for on, value in zip(shown, series, strict=True)
         ]
-        now = _listing(
-            *("Facts", "Accounts, Facts, Latest Day"),
-            f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}.",
-            *(_FACTS, [*facts.items()], about_now),
-        )
-        timeline = _timeline(
-            *("State and tier", "Accounts, State and Tier, to Date, by Interval"),
-            *(history.get(account, []), [*lanes], colors, about_history),
-        )
-        line = ma.Figure(
-            went,
-            ma.Chart("lines", _COURSE, points, {"Value": ma.PRIMARY}, few=_FEW),
-            about_course,
-            name="Health and MRR",
-            title="Accounts, Health and MRR Biweekly, Last 18 Months",
-        )
-        billing = _listing(
-            *("Billing events", "Accounts, Billing Events, to Date"),
-            *(_events_found(events.get(account, [])), _EVENTS, billed, about_events),
-        )
-        at_high_risk = _listing(
-            *("Users at high risk", "Users, at High Risk, Latest Day"),
-            *(_people_found(at_risk, listed), _AT_RISK, listed, about_risk),
-            {"user": reader.people},
-        )
-        sections = [
-            ma.Section("Now", [now]),
-            ma.Section("History", [timeline, line]),
-            ma.Section("Billing and people", [billing, at_high_risk]),
-        ]
-        lead = (
-            f"Account, {ma.words(state).lower()} since {ma.day_text(since)}, {money(mrr)} of MRR."
-        )
-        yield _page("account", account, lead, sections)
+        present = f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}."
+        chart = replace(_ACCOUNT_COURSE.chart, rows=points)
+        past = _latest(_ACCOUNT_HISTORY, history.get(account, []), [*lanes], colors)
+        billing = _events_found(events.get(account, []))
+        risky = _people_found(at_risk, listed)
+        sections = {
+            "Now": [replace(_ACCOUNT_FACTS, finding=present, rows=[*facts.items()])],
+            "History": [past, replace(_ACCOUNT_COURSE, finding=went, chart=chart)],
+            "Billing and people": [
+                replace(_ACCOUNT_EVENTS, finding=billing, rows=billed),
+                replace(_ACCOUNT_PEOPLE, finding=risky, rows=listed, links={"user": reader.people}),
+            ],
+        }
+        since_text = f"{ma.words(state).lower()} since {ma.day_text(since)}"
+        yield _page("account", account, f"{since_text}, {money(mrr)} of MRR.", sections)
 
 
 def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
@@ -231,11 +252,6 @@ def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
     [combined] = [one.allowed or () for one in SEGMENT_COLUMNS if one.name == "composite_segment"]
     names = sorted({*ma.UserState, *ma.ProductState})
     colors = _colors(combined, {_state(name): ma.state_color(name) for name in names})
-    about_state, about_risk, about_offers = (
-        ma.about(USER_INTERVALS, "platform_state"),
-        ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
-        ma.about(RECOMMENDATIONS, "why"),
-    )
     for person in filter(current.__contains__, ids):
         [(account, state, since, last, events, age)] = current[person]
         facts = {
@@ -254,63 +270,32 @@ def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
             risk = f"{_chance(chance, band, 'no qualifying event for 30 days', 'user')}."
             why = [pair for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0]]
         suggested = [(catalog.name(node), text) for node, text in offers.get(person, ())]
-        facts_listing = _listing(
-            *("Facts", "Users, Facts, Latest Day"),
-            f"{ma.words(state)} since {ma.day_text(since)}.",
-            *(_FACTS, [*facts.items()], about_state, {"value": reader.accounts}),
-        )
-        timeline = _timeline(
-            *("States and segment", "Users, States and Segment, to Date"),
-            *(past, lanes, colors, about_state),
-        )
-        predictions = [
-            _listing(
-                *("Churn risk", "Users, Churn Reasons, Latest Day", risk),
-                *(_REASONS, why, about_risk),
-            ),
-            _listing(
-                *("Products to recommend", "Users, Recommendations, Latest Day"),
-                f"{ma.plural(len(suggested), 'product')} to recommend.",
-                *(_OFFERS, suggested, about_offers),
-            ),
-        ]
-        sections = [
-            ma.Section("Now", [facts_listing]),
-            ma.Section("History", [timeline]),
-            ma.Section("Predictions", predictions),
-        ]
-        lead = f"Person, {ma.words(state).lower()} since {ma.day_text(since)}."
-        yield _page("person", person, lead, sections)
+        offered = f"{ma.plural(len(suggested), 'product')} to recommend."
+        since_text = f"{ma.words(state)} since {ma.day_text(since)}"
+        now_shown = replace(_PERSON_FACTS, finding=f"{since_text}.", rows=[*facts.items()])
+        sections = {
+            "Now": [replace(now_shown, links={"value": reader.accounts})],
+            "History": [_latest(_PERSON_HISTORY, past, lanes, colors)],
+            "Predictions": [
+                replace(_PERSON_RISK, finding=risk, rows=why),
+                replace(_PERSON_OFFERS, finding=offered, rows=suggested),
+            ],
+        }
+        yield _page("person", person, f"{ma.lowered(since_text)}.", sections)
 
 
 PAGES = {"account": account_pages, "person": person_pages}
 """The function that creates the pages of each kind of entity."""
 
 
-def _page(kind: str, entity: str, lead: str, sections: Sequence[ma.Section]) -> ma.Page:
-    up = [ma.Link("Accounts", "accounts.html")]
-    return ma.Page(ma.page_file(kind, entity), entity, lead, sections=sections, up=up)
+def _page(kind: str, entity: str, lead: str, sections: Mapping[str, Sequence[ma.Item]]) -> ma.Page:
+    made = [ma.Section(heading, items) for heading, items in sections.items()]
+    up, lead = [ma.Link("Accounts", "accounts.html")], f"{kind.capitalize()}, {lead}"
+    return ma.Page(ma.page_file(kind, entity), entity, lead, sections=made, up=up)
 
 
-def _listing(
-    name: str,
-    title: str,
-    finding: str,
-    fields: Sequence[ma.Field],
-    rows: ma.Rows,
-    described: ma.About,
-    links: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
-) -> ma.Listing:
-    return ma.Listing(finding, fields, rows, described, links, "", False, name, title)
-
-
-def _timeline(
-    name: str,
-    title: str,
-    rows: ma.Rows,
-    lanes: Sequence[str],
-    colors: Mapping[str, str],
-    described: ma.About,
+def _latest(
+    figure: ma.Figure, rows: ma.Rows, lanes: Sequence[str], colors: Mapping[str, str]
 ) -> ma.Figure:
     """Draw the latest intervals, by lane and day."""
     finding = "There is no history."
@@ -324,8 +309,7 @@ def _timeline(
     shown = [(lane, first, last, _state(value)) for lane, first, last, value in latest]
     present = {value for *_, value in shown}
     used = {value: color for value, color in colors.items() if value in present}
-    chart = ma.Chart("timeline", _TIMELINE, shown, used, few=_FEW)
-    return ma.Figure(finding, chart, described, wide=True, name=name, title=title)
+    return replace(figure, finding=finding, chart=replace(figure.chart, rows=shown, colors=used))
 
 
 def _colors(others: Iterable[str], states: Mapping[str, str]) -> dict[str, str]:
