@@ -123,7 +123,7 @@ def _runs(costs: Costs) -> Item:
         return Unavailable("No run of the whole graph has succeeded yet.", name, title)
     columns = fields(
         *("at/Finished (UTC)", "days/Days/,d", "seconds/Seconds/,.1f", "last/Data through"),
-        "size/Database (MB)/,.1f",
+        "size/Database (MB)/,.1f/-",
     )
     rows = [
         (
@@ -131,7 +131,7 @@ def _runs(costs: Costs) -> Item:
             one.days,
             one.seconds,
             str(one.last_day or "-"),
-            one.database_bytes / 1e6,
+            one.database_bytes and one.database_bytes / 1e6,
         )
         for one in costs.runs
     ]

@@ -217,7 +217,7 @@ def account_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
         past = _latest(_ACCOUNT_HISTORY, history.get(account, []), [*lanes], colors)
         billing = _events_found(events.get(account, []))
         risky = _people_found(at_risk, listed)
-        sections = {
+        sections: dict[str, list[ma.Item]] = {
             "Now": [replace(_ACCOUNT_FACTS, finding=present, rows=[*facts.items()])],
             "History": [past, replace(_ACCOUNT_COURSE, finding=went, chart=chart)],
             "Billing and people": [
@@ -273,7 +273,7 @@ def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
         offered = f"{ma.plural(len(suggested), 'product')} to recommend."
         since_text = f"{ma.words(state)} since {ma.day_text(since)}"
         now_shown = replace(_PERSON_FACTS, finding=f"{since_text}.", rows=[*facts.items()])
-        sections = {
+        sections: dict[str, list[ma.Item]] = {
             "Now": [replace(now_shown, links={"value": reader.accounts})],
             "History": [_latest(_PERSON_HISTORY, past, lanes, colors)],
             "Predictions": [

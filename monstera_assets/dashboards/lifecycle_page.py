@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_engagement_power_curve as power_curve
@@ -31,7 +32,7 @@ _ACTIVE = {
     "Daily": daily_users.USERS_ACTIVE,
 }
 _SCOPES = {"Users": moves.PLATFORM, "Accounts": moves.ACCOUNT}
-_IN_STATE: dict[str, Mapping[str, Metric]] = {
+_IN_STATE: dict[str, Mapping[Any, Metric]] = {
     "Users": overall.USERS_IN_STATE,
     "Accounts": overall.ACCOUNTS_IN_STATE,
 }

@@ -207,7 +207,8 @@ class Field:
 
 def fields(*columns: str) -> tuple[Field, ...]:
     """Return fields from their names, titles, formats and texts for missing values: `mrr/MRR/,.2f`."""
-    return tuple(Field(*column.split("/")) for column in columns)
+    parts: Any = (column.split("/") for column in columns)
+    return tuple(Field(*one) for one in parts)
 
 
 def choice(name: str, title: str, options: Sequence[str], default: str = "") -> Field:

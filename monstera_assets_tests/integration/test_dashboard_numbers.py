@@ -170,6 +170,7 @@ def test_items_show_the_results_of_queries(site: Site) -> None:
                 assert not numbers_in(item.reason), where
                 unavailable += 1
                 continue
+            assert item.about
             assert any(item.about.source in query for query in site.company.queries), where
             assert_rows(item, expected, where)
             assert_says(item.finding, expected.finding, where)

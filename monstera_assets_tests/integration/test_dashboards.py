@@ -101,6 +101,7 @@ def test_design_rules(database: Path) -> None:
             assert item.name, item.title
             if isinstance(item, Figure | Listing):
                 assert item.finding.endswith("."), item.title
+                assert item.about
                 assert item.about.definitions, item.title
                 assert item.about.source, item.title
                 assert item.about.owner.startswith("team:"), item.title
