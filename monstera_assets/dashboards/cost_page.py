@@ -15,15 +15,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, template_file
-from monstera_assets.dashboards.model import (
-    Item,
-    Listing,
-    Page,
-    Section,
-    Tile,
-    Unavailable,
-    fields,
-)
+from monstera_assets.dashboards.model import Item, Listing, Page, Section, Tile, Unavailable, fields
 from monstera_assets.operations.costs import Costs, full_text, size_text, summary
 from monstera_assets.warehouse.files import replacing_file
 
@@ -93,7 +85,7 @@ def _steps(costs: Costs) -> Item:
     columns = fields(
         *("step/Step", "run/Seconds/,.2f/-", "checks/Seconds of checks/,.2f/-"),
         *("day/Seconds per day/,.2f/-", "rows/Rows/,.0f/-", "more/Rows per day/,.0f/-"),
-        *("size/MB/,.1f/-", "growth/MB per day/,.1f/-"),
+        *("size/MB/,.1f/-", "growth/kB per day/,.1f/-"),
     )
     rows = [
         (
@@ -105,7 +97,7 @@ def _steps(costs: Costs) -> Item:
                 one.rows,
                 one.rows_per_day,
             ),
-            *(size and size / 1e6 for size in (one.bytes, one.bytes_per_day)),
+            *(one.bytes and one.bytes / 1e6, one.bytes_per_day and one.bytes_per_day / 1e3),
         )
         for one in costs.steps
     ]

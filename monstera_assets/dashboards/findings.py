@@ -66,10 +66,7 @@ class Wording:
         return money_text(amount, self.currency)
 
     def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-        """Describe a metric's change from its first to its last known value, and its highest value.
-
-        If `brief` is set, the highest value is omitted.
-        """
+        """Describe the change from first to last known value, and the highest unless `brief`."""
         known = [point for point in points if point.value is not None]
         if not known:
             return f"{metric.name} has no known values in this period."
@@ -105,20 +102,12 @@ class Wording:
         if not added:
             return f"{sentence}."
         highest = max(known, key=lambda point: point.value)
-        when = (
-            f"in the week ending {day_text(highest.day)}"
-            if period == "week"
-            else f"on {day_text(highest.day)}"
-        )
+        when = "in the week ending" if period == "week" else "on"
         most = self.text(metric, highest.value)
-        return f"{sentence}. The highest value was {most} {when}."
+        return f"{sentence}. The highest value was {most} {when} {day_text(highest.day)}."
 
     def week_on_week(self, metric: Metric, now: Any, then: Any) -> Change:
-        """Return the change from a week earlier.
-
-        Shares change by points, scores and ratios by their difference, and all other metrics by a
-        percentage, unless the earlier value is too small or the change is too large.
-        """
+        """Return the change from a week earlier, as both values if a percentage would mislead."""
         if now is None or then is None:
             return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
         old, new = self.text(metric, then), self.text(metric, now)

@@ -1,7 +1,6 @@
 """Dashboard queries over days and weeks through the as-of date.
 
-Tables that grow with the number of users or events are aggregated in DuckDB. Only the displayed
-values are fetched.
+DuckDB aggregates tables that grow with users or events, and only displayed values are fetched.
 """
 
 from __future__ import annotations
@@ -46,9 +45,7 @@ Rows = list[tuple[Any, ...]]
 class Reader:
     """Run page queries and cache the results.
 
-    Attributes:
-        wording: how pages express amounts.
-        accounts, people: the file of the page of each account and person that has one, by id.
+    `accounts` and `people` contain the file of the page of each account and person that has one, by id.
     """
 
     def __init__(
@@ -57,10 +54,7 @@ class Reader:
         metric_tables: Sequence[MetricTable],
         wording: Wording,
     ) -> None:
-        """Read the tables in the extract from a connection.
-
-        The as-of date is the latest day in the daily metric tables.
-        """
+        """Read the tables in the extract. The as-of date is the latest day of the daily metrics."""
         self.wording = wording
         self.accounts: Mapping[str, str] = {}
         self.people: Mapping[str, str] = {}
@@ -114,11 +108,7 @@ class Reader:
 
     @property
     def last(self) -> date:
-        """The as-of date, which is the latest day of the daily metrics.
-
-        Raises:
-            MissingTableError: If there are no daily metrics.
-        """
+        """The latest day of the daily metrics. Raises MissingTableError if there are none."""
         if self.days is None:
             raise MissingTableError("No daily metrics exist. Run `monstera run` to compute them.")
         return self.days[1]
@@ -178,10 +168,7 @@ class Daily:
         return {metric: [row.get(metric) for row in found] for metric in metrics}
 
     def by_week(self, metrics: Iterable[Metric]) -> dict[Metric, list[Any]]:
-        """Return sums of daily metrics over complete weeks.
-
-        A week's sum is None if any of the week's days has no row.
-        """
+        """Return sums of daily metrics over weeks, with None if any of a week's days has no row."""
         sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
         for last, metric in product(self.reader.weeks, sums):
             days = [last - timedelta(days=n) for n in range(WEEK)]
@@ -229,9 +216,9 @@ class Catalog:
 
 
 def read_catalog(reader: Reader) -> Catalog:
-    """Return the catalog, sorted by product name, or an empty catalog if it was never materialized.
+    """Return the catalog by product name, with the ids of nodes that share a name.
 
-    Nodes with the same name are shown with their ids.
+    The catalog is empty if it was never materialized.
     """
     try:
         nodes = reader.rows(
