@@ -261,7 +261,10 @@ def test_tables_show_the_numbers_of_the_file(browser: Browser) -> None:
                 if not page.startswith(("account_", "person_")):
                     data = payload(browser, page, card)
                     by_day = day_field(data) and not data.get("total")
-                    assert rows == (expected.rows[::-1] if by_day else expected.rows), page
+                    # Without scripts, a table has at most 100 rows.
+                    assert len(rows) == len(expected.rows) or len(expected.rows) == 100, page
+                    first = rows[: len(expected.rows)]
+                    assert first == (expected.rows[::-1] if by_day else expected.rows), page
 
 
 def test_pages_without_scripts_show_tables(browser: Browser) -> None:
