@@ -1,20 +1,26 @@
-"""The activity page: events by product, place and kind, created content, segments and workflows."""
+"""The activity page, and the page of each product, which shows its activity, users and adoption."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from monstera_assets.bronze.event_rules import LOCATIONS
 from monstera_assets.dashboards import authoring as ma
+from monstera_assets.dashboards.lifecycle_page import states_figure
 from monstera_assets.gold import gold_activity_metrics as activity
+from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold import gold_segment_metrics as segment_metrics
+from monstera_assets.gold.gold_state_transition_metrics import PRODUCT
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
-from monstera_assets.gold.metrics import MetricTable
-from monstera_assets.gold.published_ids import NONE, published_id
+from monstera_assets.gold.metrics import Metric, MetricTable
+from monstera_assets.gold.published_ids import published_id
+from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 from monstera_assets.silver.silver_workflow_funnel import TABLE as FUNNEL
+from monstera_assets.warehouse.errors import MissingTableError
 
-_PERIOD = ma.LAST_18_MONTHS
 _EVENTS = activity.EVENTS_QUALIFYING
 _PRODUCTS, _KINDS, _CREATED = 8, 10, 6
 """Maximum numbers of products, of features or event types, and of tables of created entities."""
@@ -25,6 +31,9 @@ _COUNTED = {
     "Active in 30 days": segment_metrics.SEGMENT_ACTIVE_MONTHLY,
     "All users": segment_metrics.USERS_IN_SEGMENT,
 }
+_RUNS = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
+
+_FUNNEL = dict(zip(("Eligible", "Tried", "Activated", "In use"), adoption.FUNNEL, strict=True))
 
 
 def activity_page(
@@ -32,31 +41,24 @@ def activity_page(
 ) -> ma.Page:
     """Create the activity page. `created` are the tables of created entities."""
     totals = product_totals(reader)
-    shown = (_EVENTS, USERS_ACTIVE, activity.USERS_PRESENT, *_RUNS)
     by_product = ma.by_part(
-        "Events by product",
-        reader.daily(activity.TABLE, **_TOTALS),
-        _EVENTS,
-        _PERIOD,
+        *("Events by product", reader.daily(activity.TABLE, **_TOTALS), _EVENTS, "product_id"),
         by="Product",
-        dimension="product_id",
         top=_PRODUCTS,
-        without=[ma.TOTAL],
         named=catalog.published_name,
         wide=True,
     )
     return ma.Page(
-        file=ma.ACTIVITY,
-        title="Activity",
-        lead="What people do, where, and in which products.",
-        up=(ma.HOME_LINK,),
-        tiles=ma.tiles(totals, shown),
-        sections=(
-            ma.section("Events", [by_product, *kinds_of_events(reader, catalog)]),
-            ma.section("Created", [created_by_week(reader, table) for table in created[:_CREATED]]),
-            ma.section("Segments", [segments(reader)]),
-            ma.section("Workflows", [funnel(reader), *workflows(totals)]),
-        ),
+        "activity.html",
+        "Activity",
+        "What people do, where, and in which products.",
+        ma.tiles(totals, _EVENTS, USERS_ACTIVE, activity.USERS_PRESENT, *_RUNS),
+        [
+            ma.Section("Events", [by_product, *kinds_of_events(reader, catalog)]),
+            ma.Section("Created", [_created_by_week(reader, one) for one in created[:_CREATED]]),
+            ma.Section("Segments", [_segments(reader)]),
+            ma.Section("Workflows", [_funnel(reader), *workflows(totals)]),
+        ],
     )
 
 
@@ -69,167 +71,219 @@ def product_totals(reader: ma.Reader, product: ma.Product | None = None) -> ma.D
 def kinds_of_events(
     reader: ma.Reader, catalog: ma.Catalog, product: ma.Product | None = None
 ) -> list[ma.Item]:
-    """Return figures for events by location, event type and feature, in one product or in all."""
+    """Return charts of events by location, event type and feature, in one product or in all."""
     where = {"product_id": published_id(product.id)} if product else {}
-    daily = reader.daily(activity.TABLE, **where)
+    daily, named = reader.daily(activity.TABLE, **where), catalog.published_name
+    kinds = partial(ma.by_part, daily=daily, metric=_EVENTS, top=_KINDS, ranked=True)
+    places = partial(ma.by_part, daily=daily, metric=_EVENTS, top=len(LOCATIONS))
+    without = [ma.TOTAL, ma.NONE]
     return [
-        ma.by_part(
-            name,
-            daily,
-            _EVENTS,
-            _PERIOD,
-            by=by,
-            dimension=dimension,
-            top=len(LOCATIONS) if dimension == "location" else _KINDS,
-            without=[ma.TOTAL, NONE] if dimension == "feature_id" else [ma.TOTAL],
-            named=catalog.published_name if dimension == "feature_id" else ma.words,
-            ranked=dimension != "location",
-        )
-        for name, dimension, by in (
-            ("Events by location", "location", "Location"),
-            ("Event types", "event_type", "Event Type"),
-            ("Features", "feature_id", "Feature"),
-        )
+        places("Events by location", dimension="location", by="Location"),
+        kinds("Event types", dimension="event_type", by="Event Type"),
+        kinds("Features", dimension="feature_id", by="Feature", without=without, named=named),
     ]
-
-
-_RUNS = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
 
 
 def workflows(totals: ma.Daily) -> list[ma.Item]:
-    """Return figures for workflow runs: started and completed runs, completion rate and duration."""
+    """Return charts of workflow runs: started and completed runs, completion rate and duration."""
     rate, hours = {activity.COMPLETION_RATE: "Completed"}, {activity.HOURS_TO_COMPLETE: "Hours"}
     what = "Started and Completed Weekly"
-    runs = ma.trend("Started and completed runs", totals, _RUNS, _PERIOD, what=what, added_up=True)
+    runs = ma.trend("Started and completed runs", totals, _RUNS, what=what, added_up=True)
     if not isinstance(runs, ma.Figure):
         return [runs]
     return [
-        runs,
-        ma.trend("Completion rate", totals, rate, _PERIOD),
-        ma.trend("Hours to complete", totals, hours, _PERIOD),
+        *(runs, ma.trend("Completion rate", totals, rate)),
+        ma.trend("Hours to complete", totals, hours),
     ]
-
-
-@ma.item(lambda table: ma.head(_created_name(table), *_parts(table), _PERIOD.name, by="Week"))
-def created_by_week(heading: ma.Head, reader: ma.Reader, table: MetricTable) -> ma.Item:
-    """Chart the number of created entities by complete week, in total and by segment."""
-    [metric], frame = table.metrics, reader.frame(_PERIOD)
-    weeks = frame.whole_weeks
-    rows = reader.rows(
-        [table],
-        f"SELECT metric_date + CAST(($last - metric_date) % {ma.WEEK} AS INTEGER) AS week,"
-        f" {ma.SEGMENT_SQL} AS segment, '{metric.unit.value.title()}' AS series,"
-        f" CAST(sum({metric.column_name}) AS BIGINT) FROM {table.qualified_name}"
-        " WHERE metric_date BETWEEN $first AND $last GROUP BY ALL ORDER BY week, segment",
-        {
-            "first": weeks[0] - timedelta(days=ma.WEEK - 1) if weeks else frame.last,
-            "last": frame.last,
-        },
-    )
-    totals = [ma.Point(week, count) for week, segment, _, count in rows if segment == ma.TOTAL]
-    if not weeks or not any(point.value for point in totals):
-        return ma.Unavailable(*heading, ma.nothing_known([metric]))
-    value, colors = ma.metric_field(metric), ma.line_colors([metric.unit.value.title()])
-    chart = ma.Chart(
-        (ma.ON_DAY, ma.SEGMENT, ma.SERIES, value),
-        rows,
-        ma.charts.columns(ma.ON_DAY, value, colors),
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=colors,
-        segment=ma.SEGMENT.name,
-    )
-    finding = reader.wording.total(metric, totals, "week")
-    return ma.Figure(*heading, finding, chart, ma.about([metric], table))
 
 
 @ma.item(
-    ma.head("Users by segment", "Users", "in Segment Active Monthly", _PERIOD.name, by="Segment")
+    lambda table, **_: " ".join(table.metrics[0].name.split()[:2]).capitalize(),
+    lambda table, **_: ma.title(table.metrics[0], "Week"),
 )
-def segments(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Plot users by the values of a behavioral dimension on the last day of each week."""
-    frame, source = reader.frame(_PERIOD), segment_metrics.TABLE
+def _created_by_week(reader: ma.Reader, table: MetricTable) -> ma.Item:
+    [metric], unit = table.metrics, table.metrics[0].unit.value.title()
+    ma.require_any([metric], reader.weeks)
+    rows = reader.rows(
+        f"SELECT {ma.WEEK_SQL} AS week, {ma.SEGMENT_SQL} AS segment, '{unit}' AS series,"
+        f" CAST(sum({metric.column_name}) AS BIGINT) FROM {table.name}"
+        f" WHERE {ma.DAYS_SQL} AND {ma.WEEK_SQL} >= $start GROUP BY ALL ORDER BY week, segment",
+        start=reader.weeks[0],
+    )
+    totals = [ma.Point(week, count) for week, part, _, count in rows if part == ma.TOTAL]
+    ma.require_any([metric], (point.value for point in totals))
+    fields = (ma.ON_DAY, ma.SEGMENT, ma.SERIES, ma.metric_field(metric))
+    return ma.Figure(
+        reader.wording.total(metric, totals, "week"),
+        ma.Chart("columns", fields, rows, ma.line_colors([unit])),
+        ma.about(table, metric),
+    )
+
+
+@ma.item("Users by segment", "Users, in Segment Active Monthly, Last 18 Months, by Segment")
+def _segments(reader: ma.Reader) -> ma.Item:
     columns = ", ".join(metric.column_name for metric in _COUNTED.values())
     found = reader.rows(
-        [source],
-        f"SELECT segment_dimension, metric_date, segment_value, {columns} FROM {source.qualified_name}"
-        f" WHERE metric_date BETWEEN ? AND ? AND (? - metric_date) % {ma.WEEK} = 0"
-        " AND segment_dimension NOT IN (?, ?) ORDER BY ALL",
-        [frame.first, frame.last, frame.last, *_STATES],
+        f"SELECT segment_dimension, metric_date, segment_value, {columns} FROM gold_segment_metrics"
+        f" WHERE {ma.WEEKLY_SQL} AND segment_dimension NOT IN {_STATES!r} ORDER BY ALL"
     )
-    if not any(value for *_, active, everybody in found for value in (active, everybody)):
-        return ma.Unavailable(*heading, ma.nothing_known(_COUNTED.values()))
-    chosen = [name for name in segment_metrics.SEGMENT_VALUES if name not in _STATES]
-    dimension, counted = ma.Field("dimension", "Dimension"), ma.Field("counted", "Users")
-    users = ma.Field("users", "Users", ",d")
+    ma.require_any(_COUNTED.values(), (value for row in found for value in row[3:]))
     rows = [
-        (ma.words(name), label, day, ma.words(value), count)
-        for name, day, value, *counts in found
+        (ma.words(dimension), label, day, ma.words(value), count)
+        for dimension, day, value, *counts in found
         for label, count in zip(_COUNTED, counts, strict=True)
     ]
-    colors: dict[str, str] = {}
-    for name in chosen:
-        values = [
-            ma.words(value) for value in segment_metrics.SEGMENT_VALUES[name] if value != NONE
-        ]
-        colors |= ma.line_colors(values)
-    colors[ma.words(NONE)] = ma.SECONDARY
-    chart = ma.Chart(
-        (dimension, counted, ma.ON_DAY, ma.SERIES, users),
-        rows,
-        ma.charts.areas(ma.ON_DAY, users, colors),
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=colors,
-        choices=(ma.Choice.of(dimension, map(ma.words, chosen)), ma.Choice.of(counted, _COUNTED)),
-        height=260,
+    values = {
+        ma.words(name): [ma.words(one) for one in ones if one != ma.NONE]
+        for name, ones in segment_metrics.SEGMENT_VALUES.items()
+        if name not in _STATES
+    }
+    colors = {
+        name: color for ones in values.values() for name, color in ma.line_colors(ones).items()
+    }
+    fields = (
+        ma.choice("dimension", "Dimension", [*values]),
+        ma.choice("counted", "Users", [*_COUNTED]),
+        *(ma.ON_DAY, ma.SERIES, *ma.fields("users/Users/,d")),
     )
-    latest = [
-        (ma.words(value), active, ma.count_text(active))
-        for name, day, value, active, _ in found
-        if day == frame.last and name == chosen[0]
-    ]
-    whole = sum(count for _, count, _ in latest)
-    ranked = ma.ranking("active users", latest, whole=whole, when=f"on {ma.day_text(frame.last)}")
-    finding = f"{ma.words(chosen[0])}: {ranked[0].lower()}{ranked[1:]}"
-    return ma.Figure(*heading, finding, chart, ma.about(_COUNTED.values(), source), wide=True)
+    first, active = next(iter(values)), next(iter(_COUNTED))
+    shown = [row[3:] for row in rows if row[:3] == (first, active, reader.last)]
+    whole, on = sum(count for _, count in shown), f"on {ma.day_text(reader.last)}"
+    ranked = ma.ranking("active users", shown, whole=whole, when=on)
+    return ma.Figure(
+        f"{first}: {ma.lowered(ranked)}",
+        ma.Chart("areas", fields, rows, {**colors, ma.words(ma.NONE): ma.SECONDARY}, 260),
+        ma.about(segment_metrics.TABLE, *_COUNTED.values()),
+        wide=True,
+    )
 
 
-@ma.item(ma.head("How far runs come", "Workflows", "Runs Reaching a Step", "to Date", by="Step"))
-def funnel(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart the runs of a workflow that reached each step."""
+@ma.item("How far runs come", "Workflows, Runs Reaching a Step, to Date, by Step")
+def _funnel(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
-        [FUNNEL],
         "SELECT CASE WHEN count(DISTINCT workflow_id) OVER (PARTITION BY workflow_name) > 1"
         " THEN workflow_name || ' (' || workflow_id || ')' ELSE workflow_name END AS workflow,"
         " position || '. ' || event_type AS step, runs_reached, reach_rate, runs_started, is_last_step"
-        f" FROM {FUNNEL.qualified_name} ORDER BY runs_started DESC, workflow_id, position",
+        " FROM silver_workflow_funnel ORDER BY runs_started DESC, workflow_id, position"
     )
-    if not any(row[2] for row in rows):
-        return ma.Unavailable(*heading, "No workflow runs were started.")
-    workflow, step = ma.Field("workflow", "Workflow"), ma.Field("step", "Step")
-    runs, share = ma.Field("runs", "Runs", ",d"), ma.Field("share", "Share of started", ".1%")
-    chart = ma.Chart(
-        (workflow, step, runs, share),
-        [(name, ma.words(text), reached, rate) for name, text, reached, rate, _, _ in rows],
-        ma.charts.bars(step, runs),
-        choices=(ma.Choice.of(workflow, dict.fromkeys(name for name, *_ in rows)),),
-    )
+    ma.require(any(row[2] for row in rows), "No workflow runs were started.")
     found = [
         f"{name}: {reached:,} of {started:,} runs ({rate:.1%}) reached the last step"
         for name, _, reached, rate, started, is_last in rows
         if is_last and started
     ]
-    names = ["workflow_name", "runs_reached", "reach_rate"]
-    finding = f"{'; '.join(found[:3])}."
-    return ma.Figure(*heading, finding, chart, ma.about_columns(FUNNEL, names))
+    fields = (
+        ma.choice("workflow", "Workflow", [*dict.fromkeys(row[0] for row in rows)]),
+        *ma.fields("step/Step", "runs/Runs/,d", "share/Share of started/.1%"),
+    )
+    shown = [(name, ma.words(step), reached, rate) for name, step, reached, rate, *_ in rows]
+    return ma.Figure(
+        f"{'; '.join(found[:3])}.",
+        ma.Chart("bars", fields, shown),
+        ma.about(FUNNEL, "workflow_name", "runs_reached", "reach_rate"),
+    )
 
 
-def _created_name(table: MetricTable) -> str:
-    entities, what = _parts(table)
-    return f"{entities} {what.partition(' ')[0].lower()}"
+def product_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
+    """Create a product's page."""
+    totals = product_totals(reader, product)
+    users = {USERS_ACTIVE: "Active", activity.USERS_PRESENT: "Present"}
+    what = "Active and Present Daily"
+    active = ma.trend("Active and present users", totals, users, what=what, wide=True)
+    tiles = ma.tiles(totals, USERS_ACTIVE, activity.EVENTS_QUALIFYING, activity.WORKFLOWS_COMPLETED)
+    return ma.Page(
+        product.file,
+        product.name,
+        "Who uses the product, for what, and who stopped.",
+        [*tiles, *_tiles_to_date(reader, product)],
+        [
+            ma.Section("Users", [active, _adoption_funnel(reader, product)]),
+            ma.Section(
+                "States",
+                [_product_states(reader, product), _product_states_now(reader, product)],
+                "All users who ever accessed the product.",
+            ),
+            ma.Section("Events", [_events(totals), *kinds_of_events(reader, catalog, product)]),
+            ma.Section("Workflows", workflows(totals), "Runs whose first step is in the product."),
+        ],
+        up=[ma.Link("Products", "products.html")],
+        below=[ma.Link(one.name, one.file) for one in catalog.products if one != product],
+        below_heading="Other products",
+    )
 
 
-def _parts(table: MetricTable) -> tuple[str, str]:
-    entities, _, what = table.metrics[0].name.partition(" ")
-    return entities, what
+@ma.item("Adoption funnel", "Users, Eligible, Tried, Activated and in Use, to Date")
+def _adoption_funnel(reader: ma.Reader, product: ma.Product) -> ma.Item:
+    values = _adoption(reader, product, _FUNNEL.values())
+    described = ma.about(adoption.TABLE, *_FUNNEL.values())
+    made = ma.bars("users", zip(_FUNNEL, values, strict=True), described, name="Step")
+    eligible, tried, _, in_use = map(ma.count_text, values)
+    finding = f"{tried} of {eligible} users tried the product, and {in_use} use it now."
+    return replace(made, finding=finding)
+
+
+@ma.item("States over time", "Users, in State Daily, Last 18 Months, by State")
+def _product_states(reader: ma.Reader, product: ma.Product) -> ma.Item:
+    # One query for all products.
+    found = reader.rows(
+        "SELECT segment_value, metric_date, state, members_in_state_daily FROM gold_state_distribution"
+        f" WHERE {ma.WEEKLY_SQL} AND scope = $scope ORDER BY ALL",
+        scope=PRODUCT,
+    )
+    rows = [row[1:] for row in found if row[0] == product.id]
+    ma.require(any(users for *_, users in rows), "No users have accessed the product.")
+    return states_figure(reader, "Users", (ma.ON_DAY,), rows, ADOPTED_STATES)
+
+
+@ma.item("States now", "Users, in State to Date, Latest Day, by State")
+def _product_states_now(reader: ma.Reader, product: ma.Product) -> ma.Item:
+    states = {state: adoption.USERS_IN_STATE[state] for state in ADOPTED_STATES}
+    values = _adoption(reader, product, states.values())
+    rows = zip(map(ma.words, states), values, strict=True)
+    described = ma.about(adoption.TABLE, *states.values())
+    return ma.bars("users", rows, described, name="State", whole=True)
+
+
+@ma.item("Qualifying events", ma.title(activity.EVENTS_QUALIFYING))
+def _events(totals: ma.Daily) -> ma.Item:
+    metric, reader = activity.EVENTS_QUALIFYING, totals.reader
+    days = reader.every(1)
+    by_grain = {
+        "Week": (reader.weeks, totals.by_week([metric])[metric]),
+        "Day": (days, totals.on([metric], days)[metric]),
+    }
+    values = by_grain["Day"][1]
+    ma.require_any([metric], values)
+    rows = [
+        (grain, day, "Events", value)
+        for grain, (ends, counts) in by_grain.items()
+        for day, value in zip(ends, counts, strict=True)
+    ]
+    grain = ma.choice("grain", "Grain", [*by_grain])
+    fields = (grain, ma.ON_DAY, ma.SERIES, ma.metric_field(metric))
+    return ma.Figure(
+        reader.wording.total(metric, ma.points(days, values), "day"),
+        ma.Chart("columns", fields, rows, ma.line_colors(["Events"])),
+        ma.about(totals.table, metric),
+        wide=True,
+    )
+
+
+def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
+    metrics = (adoption.USERS_IN_USE, adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
+    source, text = adoption.TABLE.qualified_name, reader.wording.text
+    try:
+        values = zip(metrics, _adoption(reader, product, metrics), strict=True)
+    except (MissingTableError, ma.NothingToShowError):
+        return []
+    return [
+        ma.Tile(one.name, text(one, value), ma.definition(one), source, note="all time")
+        for one, value in values
+    ]
+
+
+def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:
+    """Return adoption metrics for a product."""
+    found = reader.by_key(adoption.TABLE, "product_id").get(product.id, {})
+    ma.require(found, "The adoption table has no row for this product.")
+    return [found[metric] for metric in metrics]

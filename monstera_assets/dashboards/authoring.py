@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from monstera_assets.dashboards import charts
-from monstera_assets.dashboards.design import *
 from monstera_assets.dashboards.figures import *
-from monstera_assets.dashboards.findings import Point, anomaly_name, anomaly_text, ranking
+from monstera_assets.dashboards.findings import *
 from monstera_assets.dashboards.model import *
-from monstera_assets.dashboards.reading import SEGMENT_SQL, WEEK, Daily, Frame, Reader, Rest
-from monstera_assets.dashboards.structure import *
-from monstera_assets.gold.published_ids import TOTAL
+from monstera_assets.dashboards.reading import *
+from monstera_assets.gold.published_ids import NONE, TOTAL
 from monstera_assets.lifecycle.states import AccountState, HealthBand, ProductState, UserState

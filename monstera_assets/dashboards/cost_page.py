@@ -1,20 +1,22 @@
 """The page that `monstera status --cost --output FILE` writes: what runs cost.
 
-The page is not part of the site, whose pages depend only on the tables. It uses the site's style.
+The page is not part of the site, whose pages depend only on the tables. It uses the site's template,
+style and script, and is one file.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monstera_assets.dashboards.errors import SiteError
-from monstera_assets.operations.costs import Costs, StepCost, cells, full_text, size_text, summary
+from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, template_file
+from monstera_assets.dashboards.model import Item, Listing, Page, Section, Tile, Unavailable, fields
+from monstera_assets.operations.costs import Costs, full_text, size_text, summary
 from monstera_assets.warehouse.files import replacing_file
 
 
@@ -36,39 +38,98 @@ def write_page(path: Path, costs: Costs, now: datetime) -> None:
 
 def render_page(costs: Costs, now: datetime) -> str:
     """Return the page's HTML, with all text escaped."""
-    loader = PackageLoader("monstera_assets.dashboards")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    files = {"style": template_file("style.css"), "script": template_file("site.js")}
+    policy = (
+        f"default-src 'none'; style-src '{_digest(files['style'])}'; script-src"
+        f" '{_digest(files['script'])}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    environment.filters["size"] = size_text
-    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "site.js"))
-    return environment.get_template("costs.html").render(
-        style=Markup(style),  # noqa: S704  # files in this package
-        script=Markup(script),  # noqa: S704
-        policy=_content_policy(style, script),
-        costs=costs,
-        full=full_text(costs.disk),
-        summary=list(summary(costs)),
-        steps=[(step, zip(cells(step), _order(step), strict=True)) for step in costs.steps],
-        now=now,
+    page = Page(
+        "",
+        "Costs",
+        "What a day costs, which tables grow, and when the disk is full.",
+        [*_tiles(costs)],
+        [Section("Steps and tables", [_steps(costs)]), Section("Runs", [_runs(costs)])],
+    )
+    return ENVIRONMENT.get_template("page.html").render(
+        page=page,
+        policy=policy,
+        root="",
+        fresh=("As of", now.isoformat(timespec="minutes"), f"{now:%Y-%m-%d %H:%M} UTC"),
+        foot=[*summary(costs)],
+        inline={name: Markup(text) for name, text in files.items()},  # noqa: S704  # own files
     )
 
 
-def _content_policy(style: str, script: str) -> str:
-    """Return a content security policy that allows only the page's own style and script."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
-        " img-src data:; base-uri 'none'; form-action 'none'"
+def _tiles(costs: Costs) -> Iterator[Tile]:
+    disk, count = costs.disk, costs.daily_runs
+    day = "not known" if costs.day_seconds is None else f"{costs.day_seconds:.1f} s"
+    runs = (
+        ("no daily run yet", "1 daily run")[count] if count < 2 else f"mean of {count} daily runs"
     )
+    growth = "not known" if disk.bytes_per_day is None else size_text(disk.bytes_per_day)
+    copy = f"published copy {size_text(disk.published_bytes)}"
+    for label, value, note in (
+        ("Seconds per Day", day, runs),
+        ("Database", size_text(disk.database_bytes), copy),
+        ("Dagster's State", size_text(disk.dagster_bytes), "on the database's disk"),
+        ("Growth per Day", growth, f"since {disk.growth_since}" if disk.growth_since else ""),
+        ("Free Disk Space", size_text(disk.free_bytes), full_text(disk)),
+    ):
+        yield Tile(label, value, None, "", note=note)
+
+
+def _steps(costs: Costs) -> Item:
+    name, title = "Seconds, rows and MB", "Steps, Seconds Rows and MB, Last Run, by Step"
+    if not costs.steps:
+        return Unavailable("No run has recorded any step yet.", name, title)
+    columns = fields(
+        *("step/Step", "run/Seconds/,.2f/-", "checks/Seconds of checks/,.2f/-"),
+        *("day/Seconds per day/,.2f/-", "rows/Rows/,.0f/-", "more/Rows per day/,.0f/-"),
+        *("size/MB/,.1f/-", "growth/kB per day/,.1f/-"),
+    )
+    rows = [
+        (
+            *(
+                one.step,
+                one.seconds,
+                one.check_seconds,
+                one.day_seconds,
+                one.rows,
+                one.rows_per_day,
+            ),
+            *(one.bytes and one.bytes / 1e6, one.bytes_per_day and one.bytes_per_day / 1e3),
+        )
+        for one in costs.steps
+    ]
+    finding = (
+        "Seconds are those of the last run: of the step, and of the table's checks. Seconds per day are"
+        " means of the last daily runs, checks included. MB are those of the table's blocks in the"
+        " file; smaller tables share blocks and are not measured. The largest tables come first."
+    )
+    return Listing(finding, columns, rows, None, name=name, title=title)
+
+
+def _runs(costs: Costs) -> Item:
+    name, title = "Duration and size", "Runs, Duration and Database Size, Last Runs, by Run"
+    if not costs.runs:
+        return Unavailable("No run of the whole graph has succeeded yet.", name, title)
+    columns = fields(
+        *("at/Finished (UTC)", "days/Days/,d", "seconds/Seconds/,.1f", "last/Data through"),
+        "size/Database (MB)/,.1f/-",
+    )
+    rows = [
+        (
+            f"{one.at:%Y-%m-%d %H:%M}",
+            one.days,
+            one.seconds,
+            str(one.last_day or "-"),
+            one.database_bytes and one.database_bytes / 1e6,
+        )
+        for one in costs.runs
+    ]
+    finding = "The last successful runs of the whole graph."
+    return Listing(finding, columns, rows, None, searchable=False, name=name, title=title)
 
 
 def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _order(step: StepCost) -> list[float | None]:
-    """Return the number by which each column is sorted, or None if it is unknown."""
-    return [
-        *(step.seconds, step.check_seconds, step.day_seconds),
-        *(step.rows, step.rows_per_day, step.bytes, step.bytes_per_day),
-    ]

@@ -6,13 +6,12 @@ declaration determines the number format.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from monstera_assets.dashboards.design import count_text, day_text, plural
-from monstera_assets.dashboards.model import Change, Direction
+from monstera_assets.dashboards.model import Change, Direction, count_text, day_text, plural
 from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.settings import Settings
@@ -40,12 +39,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Wording:
-    """How the pages of a site express amounts and changes.
+    """How the pages of a site express amounts and changes: with one currency for all money.
 
-    Attributes:
-        currency: the currency of all money.
-        minimum_base: the smallest earlier count or amount of money for which a relative change is
-            shown. A change from a smaller value is shown as the two values.
+    A change from less than `minimum_base` is shown as the two values, not as a percentage.
     """
 
     currency: str
@@ -70,10 +66,7 @@ class Wording:
         return money_text(amount, self.currency)
 
     def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-        """Describe a metric's change from its first to its last known value, and its highest value.
-
-        If `brief` is set, the highest value is omitted.
-        """
+        """Describe the change from first to last known value, and the highest unless `brief`."""
         known = [point for point in points if point.value is not None]
         if not known:
             return f"{metric.name} has no known values in this period."
@@ -109,20 +102,12 @@ class Wording:
         if not added:
             return f"{sentence}."
         highest = max(known, key=lambda point: point.value)
-        when = (
-            f"in the week ending {day_text(highest.day)}"
-            if period == "week"
-            else f"on {day_text(highest.day)}"
-        )
+        when = "in the week ending" if period == "week" else "on"
         most = self.text(metric, highest.value)
-        return f"{sentence}. The highest value was {most} {when}."
+        return f"{sentence}. The highest value was {most} {when} {day_text(highest.day)}."
 
     def week_on_week(self, metric: Metric, now: Any, then: Any) -> Change:
-        """Return the change from a week earlier.
-
-        Shares change by points, scores and ratios by their difference, and all other metrics by a
-        percentage, unless the earlier value is too small or the change is too large.
-        """
+        """Return the change from a week earlier, as both values if a percentage would mislead."""
         if now is None or then is None:
             return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
         old, new = self.text(metric, then), self.text(metric, now)
@@ -150,38 +135,32 @@ class Wording:
 
 def ranking(
     what: str,
-    bars: Sequence[tuple[str, float, str]],
+    parts: Iterable[tuple[str, Any]],
     *,
     whole: float | None = None,
     when: str = "",
+    text: Callable[[Any], str] = count_text,
 ) -> str:
     """List the categories with the highest and second-highest values.
 
-    Args:
-        what: plural noun for what is counted, such as `users`.
-        bars: each bar's name, value and displayed value.
-        whole: the count in all categories, including those without a bar, if the categories are parts
-            of a whole. The highest value is then also shown as a share of the whole.
-        when: the start of the sentence, such as `on 2025-06-30`, if any.
+    `what` is counted, such as `users`. `whole` is the count in all categories, if they are parts of a
+    whole: the highest value is then also shown as a share of it. `when` starts the sentence.
     """
-    when = f"{when}, " if when else ""
-    most = max((value for _, value, _ in bars), default=0)
+    when, values = f"{when}, " if when else "", [*parts]
+    most = max((value for _, value in values), default=0)
     if not most:
         return _capital(f"{when}there are no {what}.")
-    first = [(name, shown) for name, value, shown in bars if value == most]
+    first = [name for name, value in values if value == most]
     part = f" ({most / whole:.1%} of {count_text(int(whole))})" if whole else ""
     if len(first) > 1:
-        names = ", ".join(name for name, _ in first[:_NAMED])
         more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
-        return _capital(f"{when}most {what}: {names}{more}, with {first[0][1]}{part} each.")
-    [(name, shown)] = first
-    rest = sorted(
-        ((value, other, text) for other, value, text in bars if 0 < value < most), reverse=True
-    )
-    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else ""
+        names = f"{', '.join(first[:_NAMED])}{more}"
+        return _capital(f"{when}most {what}: {names}, with {text(most)}{part} each.")
+    rest = sorted(((value, other) for other, value in values if 0 < value < most), reverse=True)
+    second = f", followed by {rest[0][1]} with {text(rest[0][0])}" if rest else ""
     if not rest and whole in (None, most):
         second = " and none elsewhere"
-    return _capital(f"{when}most {what}: {name} with {shown}{part}{second}.")
+    return _capital(f"{when}most {what}: {first[0]} with {text(most)}{part}{second}.")
 
 
 def _capital(sentence: str) -> str:

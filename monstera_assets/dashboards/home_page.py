@@ -12,7 +12,6 @@ from monstera_assets.dashboards.revenue_page import at_risk, needing_attention
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
-from monstera_assets.gold import gold_state_distribution_anomalies as anomalies
 from monstera_assets.gold import gold_state_transition_metrics as moves
 from monstera_assets.warehouse.errors import MissingTableError
 
@@ -23,10 +22,9 @@ _TILES = (
     *(overall.MONTHLY, overall.DAILY, overall.STICKINESS, overall.ACCOUNTS_ACTIVE),
     *(revenue.REVENUE_CLOSING, revenue.REVENUE_RETAINED_NET, overall.HEALTH),
 )
-_LISTED = 5
-_ANOMALIES = 3
 _CHECKS_NAMED = 3
 _LATE_DAYS = 30
+_LATEST_WEEK = f"metric_date > $last - {ma.WEEK} AND {ma.DAYS_SQL}"
 
 
 def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
@@ -36,17 +34,17 @@ def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
         with suppress(MissingTableError):
             news += find(reader)
     return ma.Page(
-        file=ma.HOME,
-        title="The Company at a Glance",
-        lead="What changed since last week, the key figures, and what needs attention.",
-        news=tuple(news),
-        tiles=(*ma.tiles(reader.daily(overall.TABLE), _TILES), *at_risk(reader)),
-        sections=(
-            ma.section("Needing attention", [needing_attention(reader, _LISTED)]),
-            ma.section("Users", [active_users(reader), states_over_time(reader, "Users")]),
-        ),
+        ma.HOME,
+        "The Company at a Glance",
+        "What changed since last week, the key figures, and what needs attention.",
+        [*ma.tiles(reader.daily(overall.TABLE), *_TILES), *at_risk(reader)],
+        [
+            ma.Section("Needing attention", [needing_attention(reader, 5)]),
+            ma.Section("Users", [active_users(reader), states_over_time(reader, "Users")]),
+        ],
         below=ma.MAIN_PAGES,
         below_heading="All pages",
+        news=news,
     )
 
 
@@ -72,72 +70,57 @@ def _operations(status: Status) -> list[ma.Link]:
 def _growth(reader: ma.Reader) -> list[ma.Link]:
     """Compare the users gained and lost in the latest week with those of the week before."""
     columns = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
-    values = reader.daily(growth.TABLE, window_days=ma.WEEK).by_day(columns, _two_weeks(reader))
-    (new_before, new), (back_before, back), (lost_before, lost) = values.values()
+    days = [reader.last - timedelta(days=ma.WEEK), reader.last]
+    values = reader.daily(growth.TABLE, window_days=ma.WEEK).on(columns, days)
+    earlier, (new, back, lost) = zip(*values.values(), strict=True)
     if new is None:
         return []
-    before = (
-        f" The week before: {new_before:,}, {back_before:,} and {lost_before:,}."
-        if new_before is not None
-        else ""
-    )
-    source = "new" if new > back else "returning"
-    verdict = (
-        "More users left than came."
-        if lost > new + back
-        else f"Growth came mostly from {source} users."
-        if new + back > lost and new != back
-        else "Gains and losses were equal."
-        if new + back == lost
-        else "Growth came equally from new and returning users."
-    )
+    before = ""
+    if None not in earlier:
+        before = " The week before: {:,}, {:,} and {:,}.".format(*earlier)
+    if lost > new + back:
+        verdict = "More users left than came."
+    elif new + back == lost:
+        verdict = "Gains and losses were equal."
+    elif new == back:
+        verdict = "Growth came equally from new and returning users."
+    else:
+        verdict = f"Growth came mostly from {'new' if new > back else 'returning'} users."
     text = f"New: {new:,}, back: {back:,}, left: {lost:,}.{before}"
-    return [ma.Link(text, ma.LIFECYCLE, verdict)]
+    return [ma.Link(text, "lifecycle.html", verdict)]
 
 
 def _revenue(reader: ma.Reader) -> list[ma.Link]:
     """Sum the MRR movements of the latest week."""
-    frame = reader.frame(ma.Timeframe(ma.WEEK, ""))
     sums = ", ".join(f"sum({metric.column_name})" for metric in revenue.MOVEMENTS.values())
-    [moved] = reader.rows(
-        [revenue.TABLE],
-        f"SELECT {sums} FROM {revenue.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ?",
-        [frame.first, frame.last],
-    )
-    known = [
-        (kind, amount) for kind, amount in zip(revenue.MOVEMENTS, moved, strict=True) if amount
-    ]
+    [moved] = reader.rows(f"SELECT {sums} FROM gold_revenue_metrics WHERE {_LATEST_WEEK}")
+    known = {kind: amount for kind, amount in zip(revenue.MOVEMENTS, moved, strict=True) if amount}
     if not known:
-        return [ma.Link("No account changed its revenue.", ma.REVENUE, "MRR is unchanged.")]
-    money, total = reader.wording.money, sum(amount for _, amount in known)
-    parts = ", ".join(f"{money(amount)} {kind}" for kind, amount in known)
+        return [ma.Link("No account changed its revenue.", "revenue.html", "MRR is unchanged.")]
+    money, total = reader.wording.money, sum(known.values())
+    parts = ", ".join(f"{money(amount)} {kind}" for kind, amount in known.items())
     verb = "rose by" if total > 0 else "fell by" if total < 0 else "ended where it began:"
-    return [ma.Link(f"{parts}.", ma.REVENUE, f"MRR {verb} {money(abs(total))}.")]
+    return [ma.Link(f"{parts}.", "revenue.html", f"MRR {verb} {money(abs(total))}.")]
 
 
 def _moves(reader: ma.Reader) -> list[ma.Link]:
     """Name the move between states whose number changed most from the week before."""
-    last = reader.as_of
-    made = moves.MOVES.column_name
-    recent = f"sum({made}) FILTER (metric_date > $middle)"
-    earlier = f"sum({made}) FILTER (metric_date <= $middle)"
+    made, week = moves.MOVES.column_name, ma.WEEK
+    counts = (
+        f"CAST(coalesce(sum({made}) FILTER (metric_date {sign} $last - {week}), 0) AS BIGINT)"
+        for sign in (">", "<=")
+    )
     rows = reader.rows(
-        [moves.TABLE],
-        f"SELECT from_state, to_state, CAST(coalesce({recent}, 0) AS BIGINT) AS recent,"
-        f" CAST(coalesce({earlier}, 0) AS BIGINT) AS earlier FROM {moves.TABLE.qualified_name}"
-        f" WHERE metric_date BETWEEN $first AND $last AND scope = $scope AND from_state <> '{ma.TOTAL}'"
+        f"SELECT from_state, to_state, {' AS recent, '.join(counts)} AS earlier"
+        f" FROM gold_state_transition_metrics WHERE scope = $scope AND from_state <> '{ma.TOTAL}'"
+        f" AND metric_date > $last - {2 * week} AND metric_date <= $last"
         " GROUP BY ALL HAVING recent <> earlier ORDER BY abs(recent - earlier) DESC, 1, 2 LIMIT 1",
-        {
-            "first": last - timedelta(days=2 * ma.WEEK - 1),
-            "middle": last - timedelta(days=ma.WEEK),
-            "last": last,
-            "scope": moves.PLATFORM,
-        },
+        scope=moves.PLATFORM,
     )
     return [
         ma.Link(
             f"{ma.plural(recent, 'user')} this week, {earlier:,} the week before.",
-            ma.LIFECYCLE,
+            "lifecycle.html",
             f"{'More' if recent > earlier else 'Fewer'} moves from {ma.words(left).lower()} to"
             f" {ma.words(to).lower()}.",
         )
@@ -147,25 +130,18 @@ def _moves(reader: ma.Reader) -> list[ma.Link]:
 
 def _anomalies(reader: ma.Reader) -> list[ma.Link]:
     """Describe the latest week's most severe anomalies."""
-    frame = reader.frame(ma.Timeframe(ma.WEEK, ""))
     rows = reader.rows(
-        [anomalies.TABLE],
         "SELECT metric_date, measure, segment_dimension, segment_value, state, direction, observed,"
-        f" expected FROM {anomalies.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ?"
+        f" expected FROM gold_state_distribution_anomalies WHERE {_LATEST_WEEK}"
         " ORDER BY CASE severity WHEN 'high' THEN 0 WHEN 'medium' THEN 1 ELSE 2 END,"
-        " abs(score) DESC, metric_date DESC, segment_dimension, segment_value, state LIMIT ?",
-        [frame.first, frame.last, _ANOMALIES],
+        " abs(score) DESC, metric_date DESC, segment_dimension, segment_value, state LIMIT 3"
     )
     return [
         ma.Link(
             ma.anomaly_text(measure, observed, expected),
-            ma.RISK,
+            "risk.html",
             f"{ma.anomaly_name(measure, dimension, value, state)} was unusually"
             f" {'high' if direction == 'up' else 'low'} on {ma.day_text(day)}.",
         )
         for day, measure, dimension, value, state, direction, observed, expected in rows
     ]
-
-
-def _two_weeks(reader: ma.Reader) -> ma.Frame:
-    return ma.Frame(reader.as_of - timedelta(days=ma.WEEK), reader.as_of, ma.WEEK)

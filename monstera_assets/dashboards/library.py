@@ -1,6 +1,7 @@
-"""The chart library: Vega, Vega-Lite and Vega-Embed as one script, from the package vl-convert-python.
+"""The templates, and the chart library: Vega, Vega-Lite and Vega-Embed as one script.
 
-Making the script takes seconds, so it is cached in the user's cache folder, one file per version.
+The script is made from the package vl-convert-python. This takes seconds, so it is cached in the user's
+cache folder, one file per version.
 """
 
 from __future__ import annotations
@@ -8,6 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib.metadata import version
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from monstera_assets.dashboards.model import Figure, Listing, json_text
+from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.query_cache import (
     cache_folder,
     is_private,
@@ -15,7 +20,26 @@ from monstera_assets.warehouse.query_cache import (
     write_privately,
 )
 
+
+class SiteError(WarehouseError):
+    """The site could not be written. The previous site is unchanged."""
+
+
 _PACKAGE = "vl-convert-python"
+_LOADER = PackageLoader("monstera_assets.dashboards")
+ENVIRONMENT = Environment(
+    loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+ENVIRONMENT.filters["json"] = json_text
+ENVIRONMENT.tests |= {
+    "figure": lambda item: isinstance(item, Figure),
+    "listing": lambda item: isinstance(item, Listing),
+}
+
+
+def template_file(name: str) -> str:
+    """Return the text of a file of the site that does not depend on the data."""
+    return _LOADER.get_source(ENVIRONMENT, name)[0]
 
 
 def chart_library() -> str:

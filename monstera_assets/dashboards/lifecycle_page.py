@@ -1,36 +1,48 @@
-"""The lifecycle page: growth, states, transitions between states, and their rates."""
+"""The lifecycle page, and the accounts page, which shows the same for accounts and lists them."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_engagement_power_curve as power_curve
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
+from monstera_assets.gold import gold_revenue_metrics as revenue
 from monstera_assets.gold import gold_state_distribution as distribution
 from monstera_assets.gold import gold_state_transition_metrics as moves
-from monstera_assets.gold import (
-    gold_users_active_daily,
-    gold_users_active_monthly,
-    gold_users_active_weekly,
-)
+from monstera_assets.gold import gold_users_active_daily as daily_users
+from monstera_assets.gold import gold_users_active_monthly as monthly_users
+from monstera_assets.gold import gold_users_active_weekly as weekly_users
+from monstera_assets.gold.metrics import Metric
+from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
+from monstera_assets.silver.silver_user_current_state import TABLE as USERS
 
-_PERIOD = ma.LAST_18_MONTHS
 _GROWTH = {
-    "New": (growth.USERS_NEW, 1, "state-new"),
-    "Retained": (growth.USERS_RETAINED, 1, "state-active"),
-    "Resurrected": (growth.USERS_RESURRECTED, 1, "state-reactivated"),
-    "Churned": (growth.USERS_CHURNED, -1, "state-churned"),
+    "New": (growth.USERS_NEW, "state-new"),
+    "Retained": (growth.USERS_RETAINED, "state-active"),
+    "Resurrected": (growth.USERS_RESURRECTED, "state-reactivated"),
+    "Churned": (growth.USERS_CHURNED, "state-churned"),
 }
 _ACTIVE = {
-    "Monthly": gold_users_active_monthly,
-    "Weekly": gold_users_active_weekly,
-    "Daily": gold_users_active_daily,
+    "Monthly": monthly_users.USERS_ACTIVE,
+    "Weekly": weekly_users.USERS_ACTIVE,
+    "Daily": daily_users.USERS_ACTIVE,
 }
 _SCOPES = {"Users": moves.PLATFORM, "Accounts": moves.ACCOUNT}
-_POWER_WINDOW, _POWER_STEP = 28, 4
-STATES: dict[str, list[str]] = {
-    "Users": [*overall.USERS_IN_STATE],
-    "Accounts": [*overall.ACCOUNTS_IN_STATE],
+_IN_STATE: dict[str, Mapping[Any, Metric]] = {
+    "Users": overall.USERS_IN_STATE,
+    "Accounts": overall.ACCOUNTS_IN_STATE,
+}
+
+_HEALTH = {
+    ma.HealthBand.EXCELLENT: "90 or more",
+    ma.HealthBand.GOOD: "70 to 90",
+    ma.HealthBand.FAIR: "50 to 70",
+    ma.HealthBand.POOR: "30 to 50",
+    ma.HealthBand.CRITICAL: "below 30",
 }
 
 
@@ -38,284 +50,295 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
     """Create the lifecycle page."""
     daily = reader.daily(overall.TABLE)
     rates = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
+    by_month = reader.daily(growth.TABLE, window_days=30)
+    ratio, activated = {growth.QUICK_RATIO: "Quick ratio"}, {overall.ACTIVATION.share: "Activated"}
+    shares = {
+        "Leaving": {moves.CHURN: "Churned", moves.DORMANCY: "Dormant"},
+        "Coming back": {moves.WIN_BACK: "Won Back", moves.REACTIVATION: "Reactivated"},
+        "Never activated": {moves.NEVER_ACTIVATED: "Never Activated"},
+    }
+    trends = [
+        ma.trend(
+            name,
+            rates,
+            {rate.share: label for rate, label in shown.items()},
+            what=f"{' and '.join(shown.values())} Share Weekly",
+        )
+        for name, shown in shares.items()
+    ]
+    tiles = (overall.MONTHLY, overall.WEEKLY, overall.DAILY, overall.STICKINESS, overall.CREATED)
     return ma.Page(
-        file=ma.LIFECYCLE,
-        title="Lifecycle",
-        lead="Who joins, stays, leaves and comes back.",
-        up=(ma.HOME_LINK,),
-        tiles=ma.tiles(
-            daily,
-            (overall.MONTHLY, overall.WEEKLY, overall.DAILY, overall.STICKINESS, overall.CREATED),
-        ),
-        sections=(
-            ma.section(
-                "Growth", [growth_figure(reader), active_users(reader), quick_ratio(reader)]
-            ),
-            ma.section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
-            ma.section("Moves", [moves_figure(reader, "Users")]),
-            ma.section(
-                "Rates and times",
+        "lifecycle.html",
+        "Lifecycle",
+        "Who joins, stays, leaves and comes back.",
+        ma.tiles(daily, *tiles),
+        [
+            ma.Section(
+                "Growth",
                 [
-                    *(
-                        ma.trend(
-                            name,
-                            rates,
-                            {rate.share: label for rate, label in shown.items()},
-                            _PERIOD,
-                            what=f"{' and '.join(shown.values())} Share Weekly",
-                        )
-                        for name, shown in (
-                            ("Leaving", {moves.CHURN: "Churned", moves.DORMANCY: "Dormant"}),
-                            (
-                                "Coming back",
-                                {moves.WIN_BACK: "Won Back", moves.REACTIVATION: "Reactivated"},
-                            ),
-                            ("Never activated", {moves.NEVER_ACTIVATED: "Never Activated"}),
-                        )
-                    ),
-                    dwell_times(reader),
+                    _growth_figure(reader),
+                    active_users(reader),
+                    ma.trend("Gained per lost user", by_month, ratio, most=10),
                 ],
             ),
-            ma.section(
+            ma.Section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
+            ma.Section("Moves", [moves_figure(reader, "Users")]),
+            ma.Section("Rates and times", [*trends, _dwell_times(reader)]),
+            ma.Section(
                 "Engagement",
                 [
-                    ma.trend(
-                        "Activated within 7 days",
-                        daily,
-                        {overall.ACTIVATION.share: "Activated"},
-                        _PERIOD,
-                    ),
-                    ma.trend("Stickiness", daily, {overall.STICKINESS: "DAU / MAU"}, _PERIOD),
-                    power(reader),
+                    ma.trend("Activated within 7 days", daily, activated),
+                    ma.trend("Stickiness", daily, {overall.STICKINESS: "DAU / MAU"}),
+                    _power(reader),
                 ],
             ),
-        ),
+        ],
     )
 
 
-@ma.item(
-    ma.head(
-        "Gained and lost users", "Users", "New, Retained, Resurrected and Churned", _PERIOD.name
-    )
-)
-def growth_figure(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart growth accounting in adjacent windows of 1, 7 and 30 days, churned users below zero."""
-    frame = reader.frame(_PERIOD)
-    columns = ", ".join(metric.column_name for metric, _, _ in _GROWTH.values())
-    found = reader.rows(
-        [growth.TABLE],
-        f"SELECT metric_date, window_days, {columns} FROM {growth.TABLE.qualified_name}"
-        " WHERE metric_date BETWEEN ? AND ? AND (? - metric_date) % window_days = 0 ORDER BY 1",
-        [frame.first, frame.last, frame.last],
-    )
-    if not any(value for row in found for value in row[2:]):
-        return ma.Unavailable(*heading, "No users were gained or lost in this period.")
+@ma.item("Gained and lost users", "Users, New, Retained, Resurrected and Churned, Last 18 Months")
+def _growth_figure(reader: ma.Reader) -> ma.Item:
     grains = {30: "Month", 7: "Week", 1: "Day"}
+    metrics = [metric for metric, _ in _GROWTH.values()]
+    found = reader.rows(
+        f"SELECT metric_date, window_days, {', '.join(one.column_name for one in metrics)}"
+        f" FROM gold_growth_accounting WHERE {ma.DAYS_SQL}"
+        " AND ($last - metric_date) % window_days = 0 ORDER BY window_days DESC, metric_date"
+    )
+    known = any(value for row in found for value in row[2:])
+    ma.require(known, "No users were gained or lost in this period.")
     rows = [
-        (grains[window], day, label, None if value is None else sign * value)
-        for window in grains
+        (grains[days], day, label, -value if label == "Churned" and value else value)
         for day, days, *values in found
-        if days == window
-        for (label, (_, sign, _)), value in zip(_GROWTH.items(), values, strict=True)
+        if days in grains
+        for label, value in zip(_GROWTH, values, strict=True)
     ]
     weeks = [row[2:] for row in found if row[1] == ma.WEEK and row[2] is not None]
     new, retained, resurrected, churned = weeks[-1] if weeks else (0, 0, 0, 0)
-    grain, users = ma.Field("grain", "Windows"), ma.Field("users", "Users", ",d")
-    colors = {label: color for label, (_, _, color) in _GROWTH.items()}
-    chart = ma.Chart(
-        (grain, ma.ON_DAY, ma.SERIES, users),
-        rows,
-        ma.charts.columns(ma.ON_DAY, users, colors),
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=colors,
-        choices=(ma.Choice.of(grain, grains.values(), "Week"),),
-        height=280,
+    grain = ma.choice("grain", "Windows", [*grains.values()], "Week")
+    fields = (grain, ma.ON_DAY, ma.SERIES, *ma.fields("users/Users/,d"))
+    colors = {label: color for label, (_, color) in _GROWTH.items()}
+    return ma.Figure(
+        f"In the latest 7 days, {ma.plural(new, 'user')} joined, {resurrected:,} came back and"
+        f" {churned:,} of the week before were not active. {retained:,} were active in both weeks.",
+        ma.Chart("columns", fields, rows, colors, 280),
+        ma.about(growth.TABLE, *metrics),
+        wide=True,
     )
-    finding = (
-        f"In the latest 7 days, {ma.plural(new, 'user')} joined, {resurrected:,} came back"
-        f" and {churned:,} of the week before were not active. {retained:,} were active in both weeks."
-    )
-    described = ma.about([metric for metric, _, _ in _GROWTH.values()], growth.TABLE)
-    return ma.Figure(*heading, finding, chart, described, wide=True)
 
 
-@ma.item(ma.head("Active users", "Users", "Active Monthly, Weekly and Daily", _PERIOD.name))
-def active_users(heading: ma.Head, reader: ma.Reader) -> ma.Item:
+@ma.item("Active users", "Users, Active Monthly, Weekly and Daily, Last 18 Months")
+def active_users(reader: ma.Reader) -> ma.Item:
     """Plot monthly, weekly and daily active users, in total by day and by segment by week."""
-    frame = reader.frame(_PERIOD)
-    metrics = {label: module.USERS_ACTIVE for label, module in _ACTIVE.items()}
-    rows = reader.rows(
-        [module.TABLE for module in _ACTIVE.values()],
-        " UNION ALL ".join(
-            f"SELECT metric_date AS day, {ma.SEGMENT_SQL} AS segment, '{label}' AS series,"
-            f" {metrics[label].column_name} AS users FROM {module.TABLE.qualified_name}"
-            " WHERE metric_date BETWEEN $first AND $last"
-            f" AND (segment_dimension = '{ma.TOTAL}' OR ($last - metric_date) % {ma.WEEK} = 0)"
-            for label, module in _ACTIVE.items()
-        )
-        + " ORDER BY day, segment, series",
-        {"first": frame.first, "last": frame.last},
+    selects = (
+        f"SELECT metric_date AS day, {ma.SEGMENT_SQL} AS segment, '{label}' AS series,"
+        f" {metric.column_name} AS users FROM gold_users_active_{label.lower()} WHERE {ma.DAYS_SQL}"
+        f" AND (segment_dimension = '{ma.TOTAL}' OR {ma.WEEKLY_SQL})"
+        for label, metric in _ACTIVE.items()
     )
-    totals = [row for row in rows if row[1] == ma.TOTAL]
-    monthly = [ma.Point(day, users) for day, _, series, users in totals if series == "Monthly"]
-    if not monthly:
-        return ma.Unavailable(*heading, ma.nothing_known(metrics.values()))
-    users, colors = ma.Field("users", "Users", ",d"), ma.line_colors([*_ACTIVE])
-    chart = ma.Chart(
-        (ma.ON_DAY, ma.SEGMENT, ma.SERIES, users),
-        rows,
-        ma.charts.lines(ma.ON_DAY, users, colors),
-        day=ma.ON_DAY.name,
-        series=ma.SERIES.name,
-        colors=colors,
-        segment=ma.SEGMENT.name,
-    )
-    finding = reader.wording.trend_summary(metrics["Monthly"], monthly)
-    described = ma.about(metrics.values(), gold_users_active_monthly.TABLE)
-    return ma.Figure(*heading, finding, chart, described, wide=True)
-
-
-def quick_ratio(reader: ma.Reader) -> ma.Item:
-    """Plot users gained per user lost over 30 days."""
-    daily = reader.daily(growth.TABLE, window_days=30)
-    return ma.trend(
-        "Gained per lost user", daily, {growth.QUICK_RATIO: "Quick ratio"}, _PERIOD, most=10
+    rows = reader.rows(f"{' UNION ALL '.join(selects)} ORDER BY day, segment, series")
+    monthly = [
+        ma.Point(day, users)
+        for day, segment, series, users in rows
+        if (segment, series) == (ma.TOTAL, "Monthly")
+    ]
+    ma.require_any(_ACTIVE.values(), [monthly])
+    fields = (ma.ON_DAY, ma.SEGMENT, ma.SERIES, *ma.fields("users/Users/,d"))
+    return ma.Figure(
+        reader.wording.trend_summary(_ACTIVE["Monthly"], monthly),
+        ma.Chart("lines", fields, rows, ma.line_colors(_ACTIVE)),
+        ma.about(monthly_users.TABLE, *_ACTIVE.values()),
+        wide=True,
     )
 
 
-@ma.item(
-    lambda entities: ma.head(
-        "States over time", entities, "in State Daily", _PERIOD.name, by="State"
-    )
-)
-def states_over_time(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
+@ma.item("States over time", "{entities}, in State Daily, Last 18 Months, by State")
+def states_over_time(reader: ma.Reader, entities: str) -> ma.Item:
     """Plot users or accounts by state, in total and by segment, on the last day of each week."""
-    frame = reader.frame(_PERIOD)
-    members = ma.Field("members", entities, ",d")
     found = reader.rows(
-        [distribution.TABLE],
         f"SELECT metric_date, {ma.SEGMENT_SQL}, state, {distribution.MEMBERS.column_name}"
-        f" FROM {distribution.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ? AND scope = ?"
-        f" AND (? - metric_date) % {ma.WEEK} = 0 ORDER BY ALL",
-        [frame.first, frame.last, _SCOPES[entities], frame.last],
+        f" FROM gold_state_distribution WHERE {ma.WEEKLY_SQL} AND scope = $scope ORDER BY ALL",
+        scope=_SCOPES[entities],
     )
-    rows = [(day, segment, ma.words(state), users) for day, segment, state, users in found]
-    latest = {row[2]: row[3] for row in rows if row[0] == frame.last and row[1] == ma.TOTAL}
-    known = [(name, users, ma.count_text(users)) for name, users in latest.items()]
-    finding = ma.ranking(
-        entities.lower(), known, whole=sum(latest.values()), when=f"on {ma.day_text(frame.last)}"
-    )
-    described = ma.about([distribution.MEMBERS], distribution.TABLE)
-    states = STATES[entities]
-    return ma.stacked_areas(heading, rows, members, states, finding, described, segment=True)
+    ma.require(found, f"There are no {entities.lower()} to show.")
+    return states_figure(reader, entities, (ma.ON_DAY, ma.SEGMENT), found, _IN_STATE[entities])
 
 
-@ma.item(
-    lambda entities: ma.head(
-        "States now", entities, "in State Daily", ma.LATEST_DAY.name, by="State"
+def states_figure(
+    reader: ma.Reader,
+    entities: str,
+    fields: tuple[ma.Field, ...],
+    found: ma.Rows,
+    states: Iterable[str],
+) -> ma.Figure:
+    """Draw the members of states from rows of `fields`, state and number of members."""
+    rows = [(*row, ma.words(state), members) for *row, state, members in found]
+    latest = [
+        (state, members)
+        for day, *segment, state, members in rows
+        if day == reader.last and segment in ([], [ma.TOTAL])
+    ]
+    whole, on = sum(members for _, members in latest), ma.day_text(reader.last)
+    fields = (*fields, ma.SERIES, ma.Field("members", entities, ",d"))
+    return ma.Figure(
+        ma.ranking(entities.lower(), latest, whole=whole, when=f"on {on}"),
+        ma.Chart("areas", fields, rows, ma.state_colors(states), 260),
+        ma.about(distribution.TABLE, distribution.MEMBERS),
+        wide=True,
     )
-)
-def states_now(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
+
+
+@ma.item("States now", "{entities}, in State Daily, Latest Day, by State")
+def states_now(reader: ma.Reader, entities: str) -> ma.Item:
     """Chart users or accounts by state on the as-of date."""
-    metrics = overall.USERS_IN_STATE if entities == "Users" else overall.ACCOUNTS_IN_STATE
+    metrics = _IN_STATE[entities]
     values = reader.daily(overall.TABLE).latest(metrics.values())
     rows = zip(map(ma.words, metrics), values, strict=True)
-    described = ma.about(metrics.values(), overall.TABLE)
-    return ma.bars(heading, entities.lower(), rows, described, name="State", whole=True)
+    described = ma.about(overall.TABLE, *metrics.values())
+    return ma.bars(entities.lower(), rows, described, name="State", whole=True)
 
 
-@ma.item(
-    lambda entities: ma.head(
-        "Transitions between states", entities, "Moves Daily", _PERIOD.name, by="Transition"
-    )
-)
-def moves_figure(heading: ma.Head, reader: ma.Reader, entities: str) -> ma.Item:
+@ma.item("Transitions between states", "{entities}, Moves Daily, Last 18 Months, by Transition")
+def moves_figure(reader: ma.Reader, entities: str) -> ma.Item:
     """Draw the sums of transitions over the chosen days as a Sankey diagram."""
-    frame = reader.frame(_PERIOD)
+    made = moves.MOVES.column_name
     found = reader.rows(
-        [moves.TABLE],
-        f"SELECT metric_date, from_state, to_state, {moves.MOVES.column_name}"
-        f" FROM {moves.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ? AND scope = ?"
-        f" AND from_state <> '{ma.TOTAL}' AND {moves.MOVES.column_name} > 0 ORDER BY ALL",
-        [frame.first, frame.last, _SCOPES[entities]],
+        f"SELECT metric_date, from_state, to_state, {made} FROM gold_state_transition_metrics"
+        f" WHERE {ma.DAYS_SQL} AND scope = $scope AND from_state <> '{ma.TOTAL}' AND {made} > 0"
+        " ORDER BY ALL",
+        scope=_SCOPES[entities],
     )
-    if not found:
-        return ma.Unavailable(
-            *heading, f"No {entities.lower()} changed their state in this period."
-        )
+    ma.require(found, f"No {entities.lower()} changed their state in this period.")
     rows = [(day, ma.words(left), ma.words(to), count) for day, left, to, count in found]
-    sums: dict[str, int] = {}
+    sums: Counter[str] = Counter()
     for _, left, to, count in rows:
-        sums[f"{left} to {to.lower()}"] = sums.get(f"{left} to {to.lower()}", 0) + count
-    known = [(name, count, ma.count_text(count)) for name, count in sums.items()]
-    source, target = ma.Field("from_state", "From"), ma.Field("to_state", "To")
-    count = ma.Field("moves", "Moves", ",d")
-    colors = {ma.words(state): ma.state_color(state) for state in STATES[entities]}
-    chart = ma.Chart(
-        (ma.ON_DAY, source, target, count),
-        rows,
-        ma.charts.flows(source, target, count, colors),
-        day=ma.ON_DAY.name,
-        height=380,
-    )
-    finding = (
-        f"{ma.ranking('moves', known, whole=sum(sums.values()))} The widths are sums of daily moves, so"
-        " somebody who moves twice counts twice."
-    )
-    return ma.Figure(*heading, finding, chart, ma.about([moves.MOVES], moves.TABLE), wide=True)
-
-
-@ma.item(
-    ma.head(
-        "Days in a state before leaving it", "Users", "Days in State Mean", _PERIOD.name, by="State"
-    )
-)
-def dwell_times(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart the mean number of days that users were in the state that they left."""
-    frame = reader.frame(_PERIOD)
-    made, days = moves.MOVES.column_name, moves.DAYS_IN_STATE.column_name
-    rows = reader.rows(
-        [moves.TABLE],
-        f"SELECT from_state, sum({days} * {made}) / sum({made}), CAST(sum({made}) AS BIGINT)"
-        f" FROM {moves.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ? AND scope = ?"
-        f" AND from_state <> '{ma.TOTAL}' AND {days} IS NOT NULL GROUP BY from_state"
-        " ORDER BY 2 DESC, 1",
-        [frame.first, frame.last, moves.PLATFORM],
-    )
-    if not rows:
-        return ma.Unavailable(*heading, "No users changed their state in this period.")
-    fields = (
-        ma.Field("state", "State"),
-        ma.Field("days", "Mean days", ",.1f"),
-        ma.Field("moves", "Moves", ",d"),
-    )
-    shown = [(ma.words(state), mean, count) for state, mean, count in rows]
-    finding = (
-        f"Users who left a state had been in it longest in {shown[0][0].lower()}:"
-        f" {shown[0][1]:,.1f} days on average."
-    )
-    chart = ma.Chart(fields, shown, ma.charts.bars(*fields[:2]))
+        sums[f"{left} to {to.lower()}"] += count
+    fields = ma.fields("day/Day/day", "from_state/From", "to_state/To", "moves/Moves/,d")
     return ma.Figure(
-        *heading, finding, chart, ma.about([moves.DAYS_IN_STATE, moves.MOVES], moves.TABLE)
+        f"{ma.ranking('moves', sums.items(), whole=sums.total())} The widths are sums of daily moves,"
+        " so somebody who moves twice counts twice.",
+        ma.Chart("flows", fields, rows, ma.state_colors(_IN_STATE[entities]), 380),
+        ma.about(moves.TABLE, moves.MOVES),
+        wide=True,
     )
 
 
-@ma.item(
-    ma.head(
-        "Days active", "Users", "Active per Window", f"Last {_POWER_WINDOW} Days", by="Active Days"
+@ma.item("Days in a state before leaving it", "Users, Days in State Mean, Last 18 Months, by State")
+def _dwell_times(reader: ma.Reader) -> ma.Item:
+    made, days = moves.MOVES.column_name, moves.DAYS_IN_STATE.column_name
+    found = reader.rows(
+        f"SELECT from_state, sum({days} * {made}) / sum({made}), CAST(sum({made}) AS BIGINT)"
+        f" FROM gold_state_transition_metrics WHERE {ma.DAYS_SQL} AND scope = $scope"
+        f" AND from_state <> '{ma.TOTAL}' AND {days} IS NOT NULL GROUP BY ALL ORDER BY 2 DESC, 1",
+        scope=moves.PLATFORM,
     )
-)
-def power(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart users by their number of active days, in steps of four."""
-    metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE
+    ma.require(found, "No users changed their state in this period.")
+    rows = [(ma.words(state), mean, count) for state, mean, count in found]
+    fields = ma.fields("state/State", "days/Mean days/,.1f", "moves/Moves/,d")
+    return ma.Figure(
+        f"Users who left a state had been in it longest in {rows[0][0].lower()}: {rows[0][1]:,.1f} days"
+        " on average.",
+        ma.Chart("bars", fields, rows),
+        ma.about(moves.TABLE, moves.DAYS_IN_STATE, moves.MOVES),
+    )
+
+
+@ma.item("Days active", "Users, Active per Window, Last 28 Days, by Active Days")
+def _power(reader: ma.Reader) -> ma.Item:
+    metric = power_curve.USERS_BY_ACTIVE_DAYS
     rows = reader.rows(
-        [source],
-        f"SELECT (active_days - 1) // {_POWER_STEP} * {_POWER_STEP} AS step,"
-        f" CAST(sum({metric.column_name}) AS BIGINT) FROM {source.qualified_name}"
-        " WHERE metric_date = ? AND window_days = ? GROUP BY step ORDER BY step",
-        [reader.as_of, _POWER_WINDOW],
+        f"SELECT (active_days - 1) // 4 * 4 AS step, CAST(sum({metric.column_name}) AS BIGINT)"
+        " FROM gold_engagement_power_curve WHERE metric_date = $last AND window_days = 28"
+        " GROUP BY step ORDER BY step"
     )
-    steps = [(f"{step + 1} to {step + _POWER_STEP} days", users) for step, users in rows]
-    described = ma.about([metric], source)
-    return ma.bars(heading, "users", steps, described, name="Active days", whole=True)
+    steps = [(f"{step + 1} to {step + 4} days", users) for step, users in rows]
+    described = ma.about(power_curve.TABLE, metric)
+    return ma.bars("users", steps, described, name="Active days", whole=True)
+
+
+def accounts_page(reader: ma.Reader) -> ma.Page:
+    """Create the accounts page."""
+    daily, money = reader.daily(overall.TABLE), reader.daily(revenue.TABLE)
+    over_time = [
+        states_over_time(reader, "Accounts"),
+        ma.trend("Health", daily, {overall.HEALTH: "Health"}),
+        moves_figure(reader, "Accounts"),
+    ]
+    return ma.Page(
+        "accounts.html",
+        "Accounts",
+        "Each account's state, health and revenue. Filter the lists to find anyone by id.",
+        [
+            *ma.tiles(daily, overall.ACCOUNTS_ACTIVE, overall.HEALTH),
+            *ma.tiles(money, revenue.ACCOUNTS_PAYING, revenue.REVENUE_CLOSING),
+        ],
+        [
+            ma.Section(
+                "Find an account or a person", [_account_list(reader), _people_list(reader)]
+            ),
+            ma.Section("Now", [_health(reader), states_now(reader, "Accounts")]),
+            ma.Section("Over time", over_time),
+        ],
+    )
+
+
+@ma.item("Accounts by health", "Accounts, Health, Latest Day, by Band")
+def _health(reader: ma.Reader) -> ma.Item:
+    select = "SELECT health_band, count(*) FROM silver_account_current_state GROUP BY ALL"
+    found = reader.counts(select)
+    bands = [(f"{ma.words(band)}, {score}", found.get(band, 0)) for band, score in _HEALTH.items()]
+    parts = ("seat_utilization", "product_breadth", "recent_activity", "contract_status")
+    shown = ["health_band", "health_score", *(f"{part}_score" for part in parts)]
+    return ma.bars("accounts", bands, ma.about(CURRENT, *shown), name="Health", whole=True)
+
+
+@ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")
+def _account_list(reader: ma.Reader) -> ma.Item:
+    fields = ma.fields(
+        *("account_id/Account", "current_state/State", "state_since/Since/day"),
+        *(
+            "health_score/Health/,.0f",
+            f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
+        ),
+        "contract_renewal_date/Renewal/day",
+    )
+    columns = [one.name for one in fields]
+    [(count,)] = reader.ask("SELECT count(*) FROM silver_account_current_state")
+    rows = reader.ask(
+        f"SELECT {', '.join(columns)} FROM silver_account_current_state"
+        " WHERE account_id IN (SELECT unnest($ids))"
+        " ORDER BY monthly_recurring_revenue DESC, account_id",
+        ids=[*reader.accounts],
+    )
+    ma.require(rows, "There are no accounts with a page.")
+    more = (
+        f"{len(rows):,} have a page. The command monstera account ID opens the page of any other."
+    )
+    return ma.Listing(
+        f"{ma.plural(count, 'account')}. Each id opens the account's page.",
+        fields,
+        [(account, ma.words(state), *row) for account, state, *row in rows],
+        ma.about(CURRENT, *columns[1:]),
+        {"account_id": reader.accounts},
+        more if count > len(rows) else "",
+    )
+
+
+@ma.item("People", "Users, at High Risk, Latest Day, by User")
+def _people_list(reader: ma.Reader) -> ma.Item:
+    rows = reader.ask(
+        "SELECT user_id, platform_state, platform_state_since, account_id"
+        " FROM silver_user_current_state WHERE user_id IN (SELECT unnest($ids)) ORDER BY user_id",
+        ids=[*reader.people],
+    )
+    command = "The command monstera person ID opens the page of any"
+    ma.require(rows, f"No one has a page. {command} person.")
+    has = "person has" if len(rows) == 1 else "people have"
+    return ma.Listing(
+        f"{len(rows):,} {has} a page: those at high risk that pages list.",
+        ma.fields("person/Person", "state/State", "since/Since/day", "account/Account"),
+        [(user, ma.words(state), *row) for user, state, *row in rows],
+        ma.about(USERS, "platform_state"),
+        {"person": reader.people, "account": reader.accounts},
+        f"{command} other person.",
+    )

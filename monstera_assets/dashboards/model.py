@@ -1,27 +1,85 @@
-"""Page parts (tiles, figures and tables in sections) as plain data.
+"""Page parts (tiles, charts and tables in sections) as plain data, and the design rules.
 
-Text is not escaped here because the templates escape all text.
+The templates escape all text, except that this module escapes the rows of tables.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from monstera_assets.dashboards.design import MAX_CHARTS, day_text
+from monstera_assets.gold.metrics import Metric
 from monstera_assets.gold.published_ids import TOTAL
 
 DAY, TEXT = "day", ""
 """Formats of fields that contain days and text. All other formats are format specifications for
 numbers, which have the same meaning in Python and in d3-format."""
 _EPOCH = date(1970, 1, 1)
+
+
+PRIMARY, SECONDARY, MUTED = "primary", "secondary", "muted"
+"""Style sheet variables, which let charts work in light mode, dark mode and print."""
+LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+"""Style sheet variables for series that have no color of their own. All later series are gray."""
+MAX_CHARTS = 20
+"""Maximum number of charts per page."""
+PERIOD_DAYS = 548
+"""Number of days in charts over time, ending on the as-of date."""
+PERIOD = "Last 18 Months"
+
+
+def title(metric: Metric, by: str = "", *, what: str = "") -> str:
+    """Return a chart's title, in which `what` replaces the name of one of several metrics."""
+    entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
+    return ", ".join([entities, what or rest, PERIOD, *([f"by {by}"] if by else [])])
+
+
+def words(name: str) -> str:
+    """Format a value for display, such as `At risk` for `at_risk`."""
+    text = name.replace("_", " ").strip()
+    return "API" if text == "api" else text[:1].upper() + text[1:]
+
+
+def lowered(sentence: str) -> str:
+    """Return a sentence that starts in lower case."""
+    return sentence[:1].lower() + sentence[1:]
+
+
+def line_colors(names: Iterable[str]) -> dict[str, str]:
+    """Return a style sheet variable for each series."""
+    return {name: LINES[n] if n < len(LINES) else SECONDARY for n, name in enumerate(names)}
+
+
+def state_color(state: str) -> str:
+    """Return the style sheet variable of a state: states that mean the same share a color."""
+    return f"state-{state.partition('_')[0]}"
+
+
+def state_colors(states: Iterable[str]) -> dict[str, str]:
+    """Return the style sheet variables of states by their displayed names."""
+    return {words(state): state_color(state) for state in states}
+
+
+def count_text(value: Any) -> str:
+    """Format a count for display."""
+    return "not known" if value is None else f"{value:,}"
+
+
+def day_text(day: date) -> str:
+    """Format a day for display, such as 30 Jun 2025."""
+    return f"{day.day} {day:%b %Y}"
+
+
+def plural(count: int, thing: str) -> str:
+    """Format a count with its noun, such as 1 day or 1,200 days."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 class Direction(StrEnum):
@@ -62,13 +120,7 @@ class Link:
 
 
 class Cell(NamedTuple):
-    """A table cell.
-
-    Attributes:
-        text: the displayed text.
-        order: the sort key, or None to sort by the text.
-        link: the page that the text links to.
-    """
+    """A table cell: the displayed text, the sort key (None to sort by the text), and a page's file."""
 
     text: str
     order: float | None = None
@@ -82,6 +134,22 @@ class DataTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+    omitted: int = 0
+
+    def html(self, sortable: bool = False, root: str = "") -> Markup:
+        """Return the rows as HTML. `root` is the path to the folder of all other pages."""
+        made = []
+        for row in self.rows:
+            made.append("<tr>")
+            for n, ((text, order, link), numeric) in enumerate(zip(row, self.numeric, strict=True)):
+                shown = f'<a href="{root}{link}">{escape(text)}</a>' if link else escape(text)
+                more = ' class="number"' if numeric else ""
+                more += f' data-order="{order}"' if sortable and order is not None else ""
+                made.append(
+                    f"<td{more}>{shown}</td>" if n else f'<th scope="row"{more}>{shown}</th>'
+                )
+            made.append("</tr>\n")
+        return Markup("".join(made))  # noqa: S704  # escaped
 
 
 @dataclass(frozen=True)
@@ -99,7 +167,7 @@ class Tile:
 
     label: str
     value: str
-    definition: Definition
+    definition: Definition | None
     source: str
     change: Change | None = None
     note: str = ""
@@ -108,142 +176,126 @@ class Tile:
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a chart's data.
+    """A column of a chart or table: its name in downloads, its heading and its format.
 
-    Attributes:
-        name: the name that the chart's specification uses.
-        title: the heading in tables, tooltips and downloads.
-        format: `DAY`, `TEXT`, or the format of a number, such as `,d`.
-        missing: the text for missing values.
+    Formats are `DAY`, `TEXT`, or that of a number, such as `,d`. Of a field with `options`, a chart
+    shows one value that readers choose, at first the `default`. `missing` replaces unknown numbers.
     """
 
     name: str
     title: str
     format: str = TEXT
     missing: str = "not known"
+    options: tuple[str, ...] = ()
+    default: str = ""
 
     def text(self, value: Any) -> str:
         """Format a value for display."""
         if value is None:
-            return self.missing
+            return self.missing if self.is_number else ""
         if self.format == DAY:
             return day_text(value)
         # Browsers round the shortest decimal text of a number, not its binary value.
         exact = Decimal(repr(value)) if isinstance(value, float) else value
         return format(exact, self.format) if self.format else str(value)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers."""
+        return self.format not in (TEXT, DAY)
 
-@dataclass(frozen=True)
-class Choice:
-    """A field of which a chart shows the rows with one value, which readers choose.
 
-    Attributes:
-        field: the field's name.
-        title: the control's label.
-        options: the values in display order.
-        default: the value that is chosen first.
-    """
+def fields(*columns: str) -> tuple[Field, ...]:
+    """Return fields from their names, titles, formats and texts for missing values: `mrr/MRR/,.2f`."""
+    parts: Any = (column.split("/") for column in columns)
+    return tuple(Field(*one) for one in parts)
 
-    field: str
-    title: str
-    options: tuple[str, ...]
-    default: str
 
-    @classmethod
-    def of(cls, chosen: Field, options: Iterable[str], default: str = "") -> Choice:
-        """Return the choice of a field's value, with the first option as the default."""
-        listed = tuple(options)
-        return cls(chosen.name, chosen.title, listed, default or listed[0])
+def choice(name: str, title: str, options: Sequence[str], default: str = "") -> Field:
+    """Return a field of which a chart shows one value. The first option is the default."""
+    return Field(name, title, options=tuple(options), default=default or options[0])
+
+
+ON_DAY = Field("day", "Day", DAY)
+"""The field that the page's date range filters."""
+SERIES = Field("series", "Series")
+"""The field whose values readers can hide. The last field of the chart then contains the value."""
+SEGMENT = Field("segment", "Segment")
+"""The field that the page's segment filter applies to. The rows for everybody have the value `TOTAL`,
+and others have values such as `country:US`."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart's data and its Vega-Lite or Vega specification without data.
+    """A chart's data, from which the page's script draws it.
 
     Attributes:
-        fields: the columns of `rows`.
-        rows: the data, ordered for display in a table.
-        spec: the specification. It reads the data set `rows`, and colors can be style sheet variables,
-            such as `var(--primary)`.
-        day: the field that the page's date range filters, if any.
-        series: the field whose values readers can hide, if any. The last field then contains the value.
-        colors: the style sheet variable of each value of `series`, in display order.
-        segment: the field that the page's segment filter applies to, if any. The rows for everybody
-            have the value `TOTAL`, and others have values such as `country:US`.
-        choices: the fields of which one value is shown.
+        kind: the name of the function in `charts.js` that returns the specification.
+        fields, rows: the columns, and the data in the order of the table.
+        colors: the style sheet variable of each series, in display order.
+        height: height in pixels, if the specification does not set it.
         total: whether the chart adds up the last field over the days.
-        height: height in pixels, or 0 if the specification sets it.
-        below: whether the table shows the rows in the reverse order: the latest day first.
+        options: arguments of the function in `charts.js`.
+        few: maximum number of rows in the table that replaces the chart without scripts.
     """
 
+    kind: str
     fields: tuple[Field, ...]
     rows: Sequence[Sequence[Any]]
-    spec: Mapping[str, Any]
-    day: str = ""
-    series: str = ""
     colors: Mapping[str, str] = field(default_factory=dict)
-    segment: str = ""
-    choices: tuple[Choice, ...] = ()
-    total: bool = False
     height: int = 220
+    total: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    few: int = 100
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs, with the rows by column and days since 1970-01-01."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.fields)
         return {
-            "fields": [[one.name, one.title, one.format] for one in self.fields],
+            "kind": self.kind,
+            "fields": [
+                [one.name, one.title, one.format, *([one.options, one.default] * bool(one.options))]
+                for one in self.fields
+            ],
             "columns": [
                 _packed(one.format, list(values))
                 for one, values in zip(self.fields, columns, strict=True)
             ],
-            "spec": self.spec,
-            "day": self.day,
-            "series": self.series,
             "colors": self.colors,
-            "segment": self.segment,
-            "choices": [[one.field, one.title, one.options, one.default] for one in self.choices],
-            "total": self.total,
             "height": self.height,
+            **({"total": True} if self.total else {}),
+            **self.options,
         }
 
     def table(self) -> DataTable:
-        """Return the rows that the page shows first, with a column for each series."""
-        names = [one.name for one in self.fields]
-        fixed = {one.field: one.default for one in self.choices}
-        if self.segment:
-            fixed[self.segment] = TOTAL
-        wanted = [(names.index(name), value) for name, value in fixed.items()]
+        """Return the rows shown first, with a column per series, and at most `few` of them.
+
+        These are the last rows of a chart over time, and the first ones of all other charts.
+        """
+        fixed = {SEGMENT.name: TOTAL} | {
+            one.name: one.default for one in self.fields if one.options
+        }
+        keys = [n for n, one in enumerate(self.fields) if one.name not in fixed]
+        wanted = [(n, fixed[one.name]) for n, one in enumerate(self.fields) if one.name in fixed]
         rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
-        keys = [n for n, name in enumerate(names) if name not in {*fixed, self.series}]
-        if self.total:
-            keys = [n for n in keys if names[n] != self.day]
-            sums: dict[tuple[Any, ...], Any] = {}
-            for row in rows:
-                key = tuple(row[n] for n in keys[:-1])
-                sums[key] = sums.get(key, 0) + row[-1]
-            shown = [self.fields[n] for n in keys]
-            body = [[*key, total] for key, total in sums.items()]
-        elif not self.series:
-            shown = [self.fields[n] for n in keys]
-            body = [[row[n] for n in keys] for row in rows]
-        else:
-            series, value = names.index(self.series), self.fields[-1]
+        value, series = self.fields[-1], [n for n in keys if self.fields[n].name == SERIES.name]
+        names: list[str] = []
+        if series or self.total:
+            keys = [n for n in keys[:-1] if n not in series and not (self.total and n == 0)]
             found: dict[tuple[Any, ...], dict[str, Any]] = {}
             for row in rows:
-                found.setdefault(tuple(row[n] for n in keys[:-1]), {})[row[series]] = row[-1]
-            shown = [self.fields[n] for n in keys[:-1]]
-            present = {one for row in found.values() for one in row} or {*self.colors}
-            parts = [one for one in self.colors if one in present]
-            shown += [Field(one, one, value.format) for one in parts]
-            body = [[*key, *map(row.get, parts)] for key, row in found.items()]
-        cells = (
-            [
-                Cell(one.text(value), _number(value, one.format))
-                for one, value in zip(shown, row, strict=True)
-            ]
-            for row in body
-        )
-        return table(shown, cells)
+                parts = found.setdefault(tuple(row[n] for n in keys), {})
+                name = row[series[0]] if series else value.title
+                parts[name] = parts.get(name, 0) + row[-1] if self.total else row[-1]
+            present = {name for parts in found.values() for name in parts} or {*self.colors}
+            names = [one for one in self.colors or [value.title] if one in present]
+            body = [[*key, *map(parts.get, names)] for key, parts in found.items()]
+        else:
+            body = [[row[n] for n in keys] for row in rows]
+        shown = [self.fields[n] for n in keys] + [Field(one, one, value.format) for one in names]
+        over_time = any(one.format == DAY for one in shown)
+        few = body[-self.few :] if over_time else body[: self.few]
+        return replace(table(shown, few), omitted=len(body) - len(few))
 
 
 def day_number(day: date | None) -> int | None:
@@ -255,55 +307,54 @@ def _packed(form: str, values: list[Any]) -> Any:
     if form == DAY:
         return [day_number(value) for value in values]
     if form == TEXT:
-        texts = list(dict.fromkeys(values))
-        codes = {text: code for code, text in enumerate(texts)}
-        return {"texts": texts, "codes": [codes[value] for value in values]}
+        codes = {text: code for code, text in enumerate(dict.fromkeys(values))}
+        return {"texts": [*codes], "codes": [codes[value] for value in values]}
     return [float(value) if isinstance(value, Decimal) else value for value in values]
-
-
-def _number(value: Any, form: str) -> float | None:
-    if value is None or form == TEXT:
-        return None
-    return float((value - _EPOCH).days if form == DAY else value)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its name, its title by the convention, its finding and its definitions."""
+    """A chart with its finding, its definitions, its name and its title by the convention."""
 
-    name: str
-    title: str
     finding: str
     chart: Chart
     about: About
     wide: bool = False
+    name: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A table shown in place of a chart.
+    """A table of values or cells shown in place of a chart.
 
-    Attributes:
-        searchable: whether readers can filter the rows.
-        footnote: text that explains marks or mentions omitted rows.
+    `links` contains the pages that a field's values link to, by the field's name. Readers can filter
+    and sort the rows of a `searchable` table.
     """
 
-    name: str
-    title: str
     finding: str
-    table: DataTable
-    about: About
-    searchable: bool = False
+    fields: Sequence[Field]
+    rows: Sequence[Sequence[Any]]
+    about: About | None
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     footnote: str = ""
+    searchable: bool = True
+    name: str = ""
+    title: str = ""
+
+    @property
+    def table(self) -> DataTable:
+        """The rows as displayed."""
+        return table(self.fields, self.rows, self.links)
 
 
 @dataclass(frozen=True)
 class Unavailable:
     """A note shown in place of an unavailable item, with the reason and what to do."""
 
-    name: str
-    title: str
     reason: str
+    name: str = ""
+    title: str = ""
 
 
 Item = Figure | Listing | Unavailable
@@ -314,7 +365,7 @@ class Section:
     """Items under a heading."""
 
     heading: str
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     lead: str = ""
 
 
@@ -322,15 +373,8 @@ class Section:
 class Page:
     """A page on the site.
 
-    Attributes:
-        file: file name in the site's folder.
-        title: heading.
-        lead: a sentence about the content.
-        up: breadcrumbs, from the home page to the parent.
-        below: links to lower-level pages, shown under `below_heading`.
-        news: sentences about what changed, each with the page that shows it.
-        tiles: big numbers.
-        sections: all content below the big numbers.
+    `tiles` are big numbers, `up` are breadcrumbs from below the home page to the parent, and `below`
+    are links to lower-level pages. `news` are sentences about what changed, each with a link.
 
     Raises:
         ValueError: If the page has more than `MAX_CHARTS` charts.
@@ -339,12 +383,12 @@ class Page:
     file: str
     title: str
     lead: str
-    up: tuple[Link, ...] = ()
-    tiles: tuple[Tile, ...] = ()
-    sections: tuple[Section, ...] = ()
-    below: tuple[Link, ...] = ()
+    tiles: Sequence[Tile] = ()
+    sections: Sequence[Section] = ()
+    up: Sequence[Link] = ()
+    below: Sequence[Link] = ()
     below_heading: str = ""
-    news: tuple[Link, ...] = ()
+    news: Sequence[Link] = ()
 
     def __post_init__(self) -> None:
         charts = len(self.figures())
@@ -360,15 +404,22 @@ class Page:
         return [item for item in self.items() if isinstance(item, Figure)]
 
 
-def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Section:
-    """Create a section from the items that are not None."""
-    return Section(heading, tuple(item for item in items if item is not None), lead)
-
-
-def table(fields: Sequence[Field], rows: Iterable[Sequence[Cell]]) -> DataTable:
+def table(
+    fields: Sequence[Field], rows: Any, links: Mapping[str, Mapping[str, str]] | None = None
+) -> DataTable:
     """Create a table with a column for each field."""
-    numeric = tuple(one.format not in (TEXT, DAY) for one in fields)
-    return DataTable(tuple(one.title for one in fields), tuple(map(tuple, rows)), numeric)
+    linked = [(links or {}).get(one.name, {}) for one in fields]
+
+    def cell(one: Field, value: Any, pages: Mapping[str, str]) -> Cell:
+        if isinstance(value, Cell):
+            return value
+        order = value if one.is_number else day_number(value) if one.format == DAY else None
+        return Cell(one.text(value), order, pages.get(value, "") if pages else "")
+
+    body = tuple(tuple(map(cell, fields, row, linked)) for row in rows)
+    return DataTable(
+        tuple(one.title for one in fields), body, tuple(one.is_number for one in fields)
+    )
 
 
 def json_text(value: Any) -> Markup:

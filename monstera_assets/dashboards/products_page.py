@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
@@ -11,14 +11,8 @@ from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold.gold_product_recommendations import TABLE as RECOMMENDATIONS
 from monstera_assets.gold.gold_recommendation_evaluation import TABLE as EVALUATION
 from monstera_assets.gold.metrics import Metric
+from monstera_assets.silver import silver_product_adoption_sequences as sequences
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
-from monstera_assets.silver.silver_product_adoption_sequences import (
-    ARROW,
-    PERIOD_DAYS,
-    RETENTION_FROM,
-    products_in,
-)
-from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
 from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
 
 _PRODUCTS, _NODES, _PATHS, _BREADTHS = 14, 8, 25, 8
@@ -33,459 +27,350 @@ _COLUMNS = (
     *(adoption.USERS_IN_USE, adoption.USERS_TRIED, adoption.ADOPTION_RATE),
     *(adoption.ACTIVATION_RATE, adoption.DAYS_TO_ACTIVATION, adoption.USERS_STARTED),
 )
-_LIFT, _RATE = "Lift", "Co-adoption rate"
 _NOBODY, _OTHERS, _POPULAR = "None yet", "Other products", "Popular with all"
 _ANY, _BEST = "Any of three", "Best only"
-_NOTHING = "There is no user to whom a product could be recommended."
 _ORDERS = {"affinity": ma.PRIMARY, "popularity": "second", "chance": ma.SECONDARY}
 _RATES = {
     "Hit rate at 1": "hit_rate_at_1",
     "Hit rate at 3": "hit_rate_at_3",
     "Mean reciprocal rank": "mean_reciprocal_rank",
 }
-_PRODUCT, _USERS = ma.Field("product", "Product"), ma.Field("users", "Users", ",d")
+_PRODUCT, _USERS = ma.fields("product/Product", "users/Users/,d")
 
 
 def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     """Create the products page."""
-    breadths = [first_products(reader, catalog), breadth(reader), retention(reader)]
+    breadths = [_first_products(reader, catalog), _breadth(reader), _retention(reader)]
     return ma.Page(
-        file=ma.PRODUCTS,
-        title="Products",
-        lead="What people adopt, together with what, in which order, and what they may adopt next.",
-        up=(ma.HOME_LINK,),
-        sections=(
-            ma.section("Adoption", [products(reader, catalog), funnels(reader, catalog)]),
-            ma.section(
+        "products.html",
+        "Products",
+        "What people adopt, together with what, in which order, and what they may adopt next.",
+        sections=[
+            ma.Section("Adoption", [_all_products(reader, catalog), _funnels(reader, catalog)]),
+            ma.Section(
                 "Together",
-                [affinity(reader, catalog)],
+                [_affinity(reader, catalog)],
                 "Each row is a product that users have, and each column is a product that they may have"
                 " too. Blue pairs have more users than chance, red ones fewer, and white ones as many:"
                 " there, lift is 1. * marks pairs with too few users for a reliable value. This is"
                 " correlation, not causation.",
             ),
-            ma.section(
+            ma.Section(
                 "Order and breadth",
-                [next_products(reader, catalog), *breadths, paths(reader, catalog)],
+                [_next_products(reader, catalog), *breadths, _paths(reader, catalog)],
             ),
-            ma.section(
+            ma.Section(
                 "Recommendations",
-                [recommended(reader, catalog), reasons(reader, catalog), accuracy(reader)],
+                [_recommended(reader, catalog), _reasons(reader, catalog), _accuracy(reader)],
                 "What each user may adopt next, and how often past recommendations came true.",
             ),
-        ),
+        ],
     )
 
 
-@ma.item(ma.head("All products", "Products", "Adopted by Users", "to Date", by="Product"))
-def products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the active products with their adoption metrics and links to their pages."""
+@ma.item("All products", "Products, Adopted by Users, to Date, by Product")
+def _all_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = _by_use(reader)
-    if not catalog.products:
-        return ma.Unavailable(*heading, "The product catalog has no active products.")
+    ma.require(catalog.products, "The product catalog has no active products.")
     pages = {product.id: product for product in catalog.products}
     order = [*filter(pages.get, found), *(own for own in pages if own not in found)]
-    fields = {
-        metric: ma.metric_field(metric, title=metric.name.removesuffix(" to Date"))
-        for metric in _COLUMNS
-    }
-    rows = [
-        [
-            ma.Cell(pages[own].name, link=pages[own].file),
-            *(ma.cell(found.get(own, {}).get(metric), field) for metric, field in fields.items()),
-        ]
-        for own in order
-    ]
-    in_use = ma.count_text(found.get(order[0], {}).get(adoption.USERS_IN_USE))
+    titles = {metric: metric.name.removesuffix(" to Date") for metric in _COLUMNS}
+    fields = [_PRODUCT, *(ma.metric_field(one, title=text) for one, text in titles.items())]
+    rows = [(pages[own].name, *map(found.get(own, {}).get, _COLUMNS)) for own in order]
     return ma.Listing(
-        *heading,
-        f"Most used product: {pages[order[0]].name}, with {in_use} users.",
-        ma.table([_PRODUCT, *fields.values()], rows),
-        ma.about(_COLUMNS, adoption.TABLE),
-        searchable=True,
+        f"Most used product: {rows[0][0]}, with {ma.count_text(rows[0][1])} users.",
+        fields,
+        rows,
+        ma.about(adoption.TABLE, *_COLUMNS),
+        {"product": {product.name: product.file for product in catalog.products}},
     )
 
 
-@ma.item(
-    ma.head(
-        "Adoption funnel", "Users", "Eligible, Tried, Activated and in Use", "to Date", by="Product"
-    )
-)
-def funnels(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart the adoption funnels of all products side by side."""
+@ma.item("Adoption funnel", "Users, Eligible, Tried, Activated and in Use, to Date, by Product")
+def _funnels(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = _by_use(reader)
     shown = [own for own in found if own in catalog.names][:_PRODUCTS]
-    if not any(found[own][adoption.USERS_TRIED] for own in shown):
-        return ma.Unavailable(*heading, "No users have accessed a product.")
+    tried = any(found[own][adoption.USERS_TRIED] for own in shown)
+    ma.require(tried, "No users have accessed a product.")
     rows = [
         (catalog.name(own), step, found[own][metric])
         for own in shown
         for step, (metric, _) in _STEPS.items()
     ]
-    kept = {
-        own: found[own][adoption.USERS_IN_USE] / tried
-        for own in found
-        if (tried := found[own][adoption.USERS_TRIED])
-    }
-    best, worst = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
-    finding = f"{catalog.name(best)} keeps most of those who tried it ({kept[best]:.1%} use it now)"
-    if kept[worst] < kept[best]:
-        finding += f", {catalog.name(worst)} least ({kept[worst]:.1%})"
+    kept = [
+        (one[adoption.USERS_IN_USE] / one[adoption.USERS_TRIED], own)
+        for own, one in found.items()
+        if one[adoption.USERS_TRIED]
+    ]
+    best, worst = max(kept, key=lambda one: one[0]), min(kept, key=lambda one: one[0])
+    finding = f"{catalog.name(best[1])} keeps most of those who tried it ({best[0]:.1%} use it now)"
+    if worst[0] < best[0]:
+        finding += f", {catalog.name(worst[1])} least ({worst[0]:.1%})"
     if len(found) > len(shown):
         finding += f". The chart shows {len(shown)} of {len(found)} products, most used first"
     colors = {step: color for step, (_, color) in _STEPS.items()}
-    described = ma.about([metric for metric, _ in _STEPS.values()], adoption.TABLE)
-    return ma.grouped_bars(
-        heading, rows, _PRODUCT, _USERS, colors, f"{finding}.", described, wide=True
-    )
+    described = ma.about(adoption.TABLE, *(metric for metric, _ in _STEPS.values()))
+    chart = ma.Chart("grouped", (_PRODUCT, ma.SERIES, _USERS), rows, colors)
+    return ma.Figure(f"{finding}.", chart, described, wide=True)
 
 
-@ma.item(ma.head("Adopted together", "Products", "Adopted Together", "to Date", by="Pair"))
-def affinity(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw lift or the co-adoption rate of each pair of products, shaded by lift around 1."""
-    columns = ("co_adoption_rate", "lift", "users_both", "is_low_support")
+@ma.item("Adopted together", "Products, Adopted Together, to Date, by Pair")
+def _affinity(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     found = reader.rows(
-        [AFFINITY],
-        f"WITH most AS (SELECT first_product_id AS id, row_number() OVER (ORDER BY max(users_first)"
-        f" DESC, first_product_id) AS place FROM {AFFINITY.qualified_name} GROUP BY id LIMIT ?)"
-        f" SELECT first_product_id, second_product_id, {', '.join(columns)}"
-        f" FROM {AFFINITY.qualified_name} JOIN most AS a ON first_product_id = a.id"
-        " JOIN most AS b ON second_product_id = b.id WHERE lift IS NOT NULL ORDER BY a.place, b.place",
-        [_PRODUCTS],
+        f"""WITH most AS (
+            SELECT first_product_id AS id,
+                row_number() OVER (ORDER BY max(users_first) DESC, first_product_id) AS place
+            FROM silver_product_affinity GROUP BY id LIMIT {_PRODUCTS}
+        )
+        SELECT first_product_id, second_product_id, co_adoption_rate, lift, users_both, is_low_support
+        FROM silver_product_affinity JOIN most AS a ON first_product_id = a.id
+        JOIN most AS b ON second_product_id = b.id WHERE lift IS NOT NULL ORDER BY a.place, b.place"""
     )
-    if not found:
-        return ma.Unavailable(*heading, "There are no two products that users adopted.")
-    measure, value = ma.Field("measure", "Measure"), ma.Field("value", "Value", ",.2f")
-    given, other = ma.Field("given", "Has"), ma.Field("other", "Has too")
-    lift, both = ma.Field("lift", "Lift", ",.2f"), ma.Field("users_both", "Users with both", ",d")
-    support = ma.Field("support", "Support")
-    names = list(dict.fromkeys(first for first, *_ in found))
+    ma.require(found, "There are no two products that users adopted.")
     rows = [
         (
-            *(name, catalog.name(first), catalog.name(second), number, chance, users),
+            *(measure, catalog.name(first), catalog.name(second)),
+            *(lift if measure == "Lift" else rate, lift, users),
             "few users" if few else "enough users",
         )
-        for name in (_LIFT, _RATE)
-        for first, second, rate, chance, users, few in found
-        for number in [chance if name == _LIFT else rate]
+        for measure in ("Lift", "Co-adoption rate")
+        for first, second, rate, lift, users, few in found
     ]
     known = [(one[3], *one[:2]) for one in found if not one[5] and one[0] < one[1]]
     finding = "No pair of products has enough users for a reliable value."
     if known:
         pairs = [
-            f"{catalog.name(first)} with {catalog.name(second)} ({chance:.2f} times chance)"
-            for chance, first, second in (max(known), min(known))
+            f"{catalog.name(first)} with {catalog.name(second)} ({lift:.2f} times chance)"
+            for lift, first, second in (max(known), min(known))
         ]
         finding = f"Highest lift: {pairs[0]}."
         finding += f" Lowest: {pairs[1]}." if len(known) > 1 else ""
-    few = f"datum.{support.name} === 'few users'"
-    form = f"format(datum.value, datum.{measure.name} === '{_LIFT}' ? '.2f' : '.0%')"
-    chart = ma.Chart(
-        (measure, given, other, value, lift, both, support),
-        rows,
-        ma.charts.heatmap(
-            *(other, given, value),
-            middle=1,
-            most=max(2.0, *(one[3] for one in found)),
-            shade=lift,
-            label=f"{form} + ({few} ? ' *' : '')",
-            faint=few,
-            order=[catalog.name(own) for own in names],
-        ),
-        choices=(ma.Choice.of(measure, (_LIFT, _RATE)),),
-    )
-    return ma.Figure(
-        *heading, finding, chart, ma.about_columns(AFFINITY, columns), wide=len(names) > 4
-    )
-
-
-@ma.item(
-    ma.head(
-        "From the first product to the next",
-        "Users",
-        "Adopting a Second Product",
-        "to Date",
-        by="Product",
-    )
-)
-def next_products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw the flow of users from their first product to the next one."""
-    found = reader.rows(
-        [PATHS],
-        "WITH steps AS (SELECT first_product_id AS first, last_product_id AS next, users"
-        f" FROM {PATHS.qualified_name} WHERE path_length = 2 UNION ALL"
-        f" SELECT first_product_id, NULL, users_ending FROM {PATHS.qualified_name}"
-        " WHERE path_length = 1),"
-        " most AS (SELECT id FROM (SELECT first AS id, users FROM steps UNION ALL"
-        " SELECT next, users FROM steps WHERE next IS NOT NULL)"
-        " GROUP BY id ORDER BY sum(users) DESC, id LIMIT ?)"
-        " SELECT CASE WHEN first IN (FROM most) THEN first ELSE '' END AS first,"
-        " CASE WHEN next IS NULL OR next IN (FROM most) THEN next ELSE '' END AS next,"
-        " CAST(sum(users) AS BIGINT) FROM steps WHERE users > 0 GROUP BY ALL ORDER BY ALL",
-        [_NODES],
-    )
-    if not found:
-        return ma.Unavailable(*heading, "No users have adopted a product.")
-
-    def named(own: str | None) -> str:
-        return _NOBODY if own is None else catalog.name(own) if own else _OTHERS
-
-    rows = [(named(first), named(after), users) for first, after, users in found]
-    owns = {own for row in found for own in row[:2] if own}
-    colors = ma.line_colors(sorted(map(catalog.name, owns)))
-    colors |= {_OTHERS: ma.MUTED, _NOBODY: ma.SECONDARY}
-    source, target = ma.Field("first", "First product"), ma.Field("next", "Next product")
-    chart = ma.Chart(
-        (source, target, _USERS), rows, ma.charts.flows(source, target, _USERS, colors), height=340
-    )
-    everybody = sum(users for *_, users in rows)
-    went = sum(users for _, after, users in rows if after != _NOBODY)
-    finding = f"{went:,} of {everybody:,} users adopted a second product."
-    going = [
-        (f"{first} to {after}", users, ma.count_text(users))
-        for first, after, users in rows
-        if not {first, after} & {_OTHERS, _NOBODY}
-    ]
-    if going:
-        finding += f" {ma.ranking('users', going, whole=went)}"
-    described = ma.about_columns(PATHS, ["path", "users", "users_ending"])
-    return ma.Figure(*heading, finding, chart, described, wide=True)
-
-
-@ma.item(ma.head("First product", "Users", "Started", "to Date", by="Product"))
-def first_products(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart users by the product that they adopted first."""
-    counts = sorted(
-        ((found[adoption.USERS_STARTED] or 0, own) for own, found in _by_use(reader).items()),
-        key=lambda one: (-one[0], one[1]),
-    )
-    users = [(catalog.name(own), count) for count, own in counts[:_PRODUCTS]]
-    hidden = [count for count, _ in counts[_PRODUCTS:]]
-    described = ma.about([adoption.USERS_STARTED], adoption.TABLE)
-    rest = ma.Rest(len(hidden), sum(hidden))
-    return ma.bars(heading, "users", users, described, name="Product", whole=True, rest=rest)
-
-
-@ma.item(
-    ma.head(
-        "Products per user", "Users", "with Products Tried and in Use", "to Date", by="Products"
-    )
-)
-def breadth(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart users by the number of products that they tried and that they use."""
-    columns = {"Tried": "products_tried", "In use": "products_active"}
-    found = reader.rows(
-        [PORTFOLIOS],
-        " UNION ALL ".join(
-            f"SELECT '{label}' AS series, least({column}, ?) AS products, count(*) AS users"
-            f" FROM {PORTFOLIOS.qualified_name} GROUP BY products"
-            for label, column in columns.items()
-        )
-        + " ORDER BY products, series DESC",
-        [_BREADTHS] * len(columns),
-    )
-    users = {(label, products): count for label, products, count in found}
-    if not users:
-        return ma.Unavailable(*heading, "No users have signed up.")
-    numbers = range(max(products for _, products in users) + 1)
-    rows = [(_products(n), label, users.get((label, n), 0)) for n in numbers for label in columns]
-    everybody = sum(count for label, _, count in found if label == "Tried")
-    several = {
-        one: sum(count for label, n, count in found if label == one and n > 1) for one in columns
+    few, names = "datum.support === 'few users'", list(dict.fromkeys(row[1] for row in rows))
+    options = {
+        "middle": 1,
+        "most": max(2.0, *(one[3] for one in found)),
+        "shade": "lift",
+        "label": f"format(datum.value, datum.measure === 'Lift' ? '.2f' : '.0%') + ({few} ? ' *' : '')",
+        "faint": few,
+        "order": names,
     }
-    finding = (
-        f"{several['Tried']:,} of {everybody:,} users tried more than one product, and"
-        f" {several['In use']:,} use more than one now."
+    fields = (
+        ma.choice("measure", "Measure", ["Lift", "Co-adoption rate"]),
+        *ma.fields("given/Has", "other/Has too", "value/Value/,.2f", "lift/Lift/,.2f"),
+        *ma.fields("users_both/Users with both/,d", "support/Support"),
+    )
+    described = ma.about(AFFINITY, "co_adoption_rate", "lift", "users_both", "is_low_support")
+    chart = ma.Chart("heatmap", fields, rows, options=options)
+    return ma.Figure(finding, chart, described, wide=len(names) > 4)
+
+
+@ma.item(
+    "From the first product to the next", "Users, Adopting a Second Product, to Date, by Product"
+)
+def _next_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
+    found = reader.rows(
+        f"""WITH steps AS (
+            SELECT first_product_id AS first, last_product_id AS next, users
+            FROM silver_product_adoption_sequences WHERE path_length = 2
+            UNION ALL SELECT first_product_id, NULL, users_ending
+            FROM silver_product_adoption_sequences WHERE path_length = 1
+        ), most AS (
+            SELECT id FROM (
+                SELECT first AS id, users FROM steps
+                UNION ALL SELECT next, users FROM steps WHERE next IS NOT NULL
+            ) GROUP BY id ORDER BY sum(users) DESC, id LIMIT {_NODES}
+        )
+        SELECT CASE WHEN first IN (FROM most) THEN first ELSE '' END AS first,
+            CASE WHEN next IS NULL OR next IN (FROM most) THEN next ELSE '' END AS next,
+            CAST(sum(users) AS BIGINT)
+        FROM steps WHERE users > 0 GROUP BY ALL ORDER BY ALL"""
+    )
+    ma.require(found, "No users have adopted a product.")
+    names = {own: catalog.name(own) for row in found for own in row[:2] if own}
+    colors = ma.line_colors(sorted({*names.values()})) | {_OTHERS: ma.MUTED, _NOBODY: ma.SECONDARY}
+    names |= {None: _NOBODY, "": _OTHERS}
+    rows = [(names[first], names[after], users) for first, after, users in found]
+    going = [
+        (f"{names[first]} to {names[after]}", users)
+        for first, after, users in found
+        if first and after
+    ]
+    everybody = sum(users for *_, users in rows)
+    went = sum(users for _, after, users in found if after is not None)
+    finding = f"{went:,} of {everybody:,} users adopted a second product."
+    finding += f" {ma.ranking('users', going, whole=went)}" if going else ""
+    fields = ma.fields("first/First product", "next/Next product", "users/Users/,d")
+    described = ma.about(sequences.TABLE, "path", "users", "users_ending")
+    return ma.Figure(finding, ma.Chart("flows", fields, rows, colors, 340), described, wide=True)
+
+
+@ma.item("First product", "Users, Started, to Date, by Product")
+def _first_products(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
+    found = {own: one[adoption.USERS_STARTED] or 0 for own, one in _by_use(reader).items()}
+    counts = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    users = [(catalog.name(own), count) for own, count in counts[:_PRODUCTS]]
+    described = ma.about(adoption.TABLE, adoption.USERS_STARTED)
+    rest = [count for _, count in counts[_PRODUCTS:]]
+    return ma.bars("users", users, described, name="Product", whole=True, rest=rest)
+
+
+@ma.item("Products per user", "Users, with Products Tried and in Use, to Date, by Products")
+def _breadth(reader: ma.Reader) -> ma.Item:
+    columns = {"Tried": "products_tried", "In use": "products_active"}
+    selects = (
+        f"SELECT '{label}', least({column}, {_BREADTHS}) AS products, count(*)"
+        " FROM silver_cross_product_analytics GROUP BY products"
+        for label, column in columns.items()
+    )
+    users = {(label, n): count for label, n, count in reader.rows(" UNION ALL ".join(selects))}
+    ma.require(users, "No users have signed up.")
+    numbers = range(max(n for _, n in users) + 1)
+    rows = [(_products(n), label, users.get((label, n), 0)) for n in numbers for label in columns]
+    everybody = sum(count for (label, _), count in users.items() if label == "Tried")
+    tried, in_use = (
+        sum(count for (label, n), count in users.items() if label == one and n > 1)
+        for one in columns
     )
     colors = {label: _STEPS[label][1] for label in columns}
-    described = ma.about_columns(PORTFOLIOS, [*columns.values()])
-    name = ma.Field("products", "Products")
-    return ma.grouped_bars(heading, rows, name, _USERS, colors, finding, described)
+    fields = ma.fields("products/Products", "series/Series", "users/Users/,d")
+    return ma.Figure(
+        f"{tried:,} of {everybody:,} users tried more than one product, and {in_use:,} use more than"
+        " one now.",
+        ma.Chart("grouped", fields, rows, colors),
+        ma.about(PORTFOLIOS, *columns.values()),
+    )
 
 
 @ma.item(
-    ma.head(
-        "Retention by number of products",
-        "Users",
-        "Retained Share after Adoption",
-        "to Date",
-        by="Products",
-    )
+    "Retention by number of products", "Users, Retained Share after Adoption, to Date, by Products"
 )
-def retention(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart the share of users still active in later periods, by number of products adopted."""
-    labels = {f"Days {n} to {n + PERIOD_DAYS - 1}": n for n in RETENTION_FROM}
+def _retention(reader: ma.Reader) -> ma.Item:
+    starts, span = sequences.RETENTION_FROM, sequences.PERIOD_DAYS - 1
+    labels = {n: f"Days {n} to {n + span}" for n in starts}
     # Unlike sums of shares, sums of user counts do not depend on row order.
-    found = reader.rows(
-        [PATHS],
-        " UNION ALL ".join(
-            f"SELECT least(path_length, ?) AS products, '{label}' AS series,"
-            f" CAST(sum(round(retention_{n} * users_mature_{n})) AS BIGINT) / sum(users_mature_{n}),"
-            f" {n} AS start FROM {PATHS.qualified_name} WHERE users_mature_{n} > 0 GROUP BY products"
-            for label, n in labels.items()
-        )
-        + " ORDER BY products, start",
-        [_BREADTHS] * len(labels),
+    selects = (
+        f"SELECT least(path_length, {_BREADTHS}) AS products, {n} AS start,"
+        f" CAST(sum(round(retention_{n} * users_mature_{n})) AS BIGINT) / sum(users_mature_{n})"
+        f" FROM silver_product_adoption_sequences WHERE users_mature_{n} > 0 GROUP BY products"
+        for n in starts
     )
-    if not found:
-        least = min(RETENTION_FROM) + PERIOD_DAYS - 1
-        return ma.Unavailable(*heading, f"No users adopted a product more than {least} days ago.")
-    rows = [(_products(products), label, share) for products, label, share, _ in found]
+    found = reader.rows(f"{' UNION ALL '.join(selects)} ORDER BY products, start")
+    ma.require(found, f"No users adopted a product more than {min(starts) + span} days ago.")
+    rows = [(_products(products), labels[start], share) for products, start, share in found]
     first = [row for row in rows if row[1] == rows[0][1]]
-    finding = f"Active on {_lowered(first[0][1])} after the adoption: " + ", ".join(
-        f"{share:.1%} of users with {name}" for name, _, share in first
-    )
-    share = ma.Field("share", "Retained", ".1%")
-    columns = [f"{name}_{n}" for n in RETENTION_FROM for name in ("retention", "users_mature")]
-    described = ma.about_columns(PATHS, columns)
-    name = ma.Field("products", "Products adopted")
-    return ma.grouped_bars(
-        heading, rows, name, share, ma.line_colors([*labels]), f"{finding}.", described
+    shares = ", ".join(f"{share:.1%} of users with {name}" for name, _, share in first)
+    columns = [f"{name}_{n}" for n in starts for name in ("retention", "users_mature")]
+    fields = ma.fields("products/Products adopted", "series/Series", "share/Retained/.1%")
+    return ma.Figure(
+        f"Active on {ma.lowered(first[0][1])} after the adoption: {shares}.",
+        ma.Chart("grouped", fields, rows, ma.line_colors(labels.values())),
+        ma.about(sequences.TABLE, *columns),
     )
 
 
-@ma.item(ma.head("Most frequent paths", "Users", "Adopting", "to Date", by="Path"))
-def paths(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """List the most frequent adoption paths."""
-    fields = {
-        "users": _USERS,
-        "share_of_adopters": ma.Field("share", "Share of adopters", ".1%"),
-        "median_days_since_previous": ma.Field("days", "Days since previous", ",.0f"),
-        "users_ending": ma.Field("ending", "Ending here", ",d"),
-        "retention_30": ma.Field("after_30", "Retained after 30 days", ".0%"),
-        "retention_90": ma.Field("after_90", "Retained after 90 days", ".0%"),
-    }
+@ma.item("Most frequent paths", "Users, Adopting, to Date, by Path")
+def _paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
+    fields = ma.fields(
+        *("path/Path", "users/Users/,d", "share_of_adopters/Share of adopters/.1%"),
+        "median_days_since_previous/Days since previous/,.0f/no previous product",
+        *("users_ending/Ending here/,d", "retention_30/Retained after 30 days/.0%"),
+        "retention_90/Retained after 90 days/.0%",
+    )
+    columns = [one.name for one in fields]
     found = reader.rows(
-        [PATHS],
-        f"SELECT path, {', '.join(fields)}, count(*) OVER () FROM {PATHS.qualified_name}"
-        " ORDER BY users DESC, path_length, path LIMIT ?",
-        [_PATHS],
+        f"SELECT count(*) OVER (), path_length, {', '.join(columns)}"
+        " FROM silver_product_adoption_sequences"
+        f" ORDER BY users DESC, path_length, path LIMIT {_PATHS}"
     )
-    if not found:
-        return ma.Unavailable(*heading, "No users have adopted a product.")
-    every = found[0][-1]
-
-    def named(path: str) -> str:
-        return " → ".join(map(catalog.name, products_in(path)))
-
-    finding = f"{ma.plural(every, 'path')}. The most frequent path is {named(found[0][0])}"
-    longer = next((row for row in found if ARROW in row[0]), None)
+    ma.require(found, "No users have adopted a product.")
+    rows = [
+        (" → ".join(map(catalog.name, sequences.products_in(path))), *values)
+        for _, _, path, *values in found
+    ]
+    every = found[0][0]
+    finding = f"{ma.plural(every, 'path')}. The most frequent path is {rows[0][0]}"
+    longer = [row for (_, length, *_), row in zip(found, rows, strict=True) if length > 1]
     if longer:
         finding += (
-            ". The most frequent path with more than one product is"
-            f" {named(longer[0])}, with {ma.plural(longer[1], 'user')}"
+            f". The most frequent path with more than one product is {longer[0][0]}, with"
+            f" {ma.plural(longer[0][1], 'user')}"
         )
-    rows = [
-        [
-            ma.Cell(named(path)),
-            *(
-                ma.Cell("no previous product")
-                if column == "median_days_since_previous" and ARROW not in path
-                else ma.cell(value, field)
-                for value, (column, field) in zip(values, fields.items(), strict=True)
-            ),
-        ]
-        for path, *values, _ in found
-    ]
+    most = f"The table shows the {_PATHS} most frequent of {every:,} paths."
     return ma.Listing(
-        *heading,
         f"{finding}.",
-        ma.table([ma.Field("path", "Path"), *fields.values()], rows),
-        ma.about_columns(PATHS, ["path", *fields]),
-        searchable=True,
-        footnote=f"The table shows the {_PATHS} most frequent of {every:,} paths."
-        if every > _PATHS
-        else "",
+        fields,
+        rows,
+        ma.about(sequences.TABLE, *columns),
+        footnote=most if every > _PATHS else "",
     )
 
 
-@ma.item(ma.head("Recommended products", "Users", "with Recommendation", "to Date", by="Product"))
-def recommended(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Chart users by recommended product and by the basis of the recommendation."""
+@ma.item("Recommended products", "Users, with Recommendation, to Date, by Product")
+def _recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     counts: Counter[tuple[str, str, str]] = Counter()
+    sums: Counter[str] = Counter()
     for own, source, _, users, best in _recommendations(reader):
         counts[_ANY, catalog.name(own), ma.words(source)] += users
         counts[_BEST, catalog.name(own), ma.words(source)] += best
-    if not counts:
-        return ma.Unavailable(*heading, _NOTHING)
-    sums: Counter[str] = Counter()
-    for (kind, name, _), users in counts.items():
-        sums[name] += users * (kind == _BEST)
-    known = [(name, users, ma.count_text(users)) for name, users in sums.items()]
-    finding = f"As the best next product, {_lowered(ma.ranking('users', known))}"
+        sums[catalog.name(own)] += best
     colors = {ma.words(order): _ORDERS[order] for order in ("affinity", "popularity")}
-    return ma.grouped_bars(
-        heading,
-        [(*key, users) for key, users in counts.items() if key[1] in [*sums][:_PRODUCTS]],
-        *(_PRODUCT, _USERS, colors, finding),
-        ma.about_columns(RECOMMENDATIONS, ["recommendation_rank", "recommendation_source"]),
-        choice=ma.Choice.of(ma.Field("rank", "Rank"), (_ANY, _BEST)),
-        stacked=True,
+    shown = [*sums][:_PRODUCTS]
+    rows = [(*key, users) for key, users in counts.items() if key[1] in shown]
+    fields = (ma.choice("rank", "Rank", [_ANY, _BEST]), _PRODUCT, ma.SERIES, _USERS)
+    return ma.Figure(
+        f"As the best next product, {ma.lowered(ma.ranking('users', sums.items()))}",
+        ma.Chart("grouped", fields, rows, colors, options={"stacked": True}),
+        ma.about(RECOMMENDATIONS, "recommendation_rank", "recommendation_source"),
     )
 
 
-@ma.item(
-    ma.head("Why products are recommended", "Users", "with Recommendation", "to Date", by="Reason")
-)
-def reasons(heading: ma.Head, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Draw the number of recommendations by recommended product and reason."""
+@ma.item("Why products are recommended", "Users, with Recommendation, to Date, by Reason")
+def _reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     rows = [
         (_POPULAR if because is None else catalog.name(because), catalog.name(own), users)
         for own, _, because, users, _ in _recommendations(reader)
     ]
-    if not rows:
-        return ma.Unavailable(*heading, _NOTHING)
     shown = [*dict.fromkeys(own for _, own, _ in rows)][:_PRODUCTS]
     rows.sort(key=lambda row: (row[0] == _POPULAR, *row))
     known = [
-        (f"{own} because of {because}", users, ma.count_text(users))
+        (f"{own} because of {because}", users)
         for because, own, users in rows
         if because != _POPULAR
     ]
-    finding = "No product is recommended because of another one."
-    if known:
-        finding = ma.ranking("recommendations", known)
-    because, own = ma.Field("because", "Because of"), ma.Field("product", "Recommended")
-    drawn = [row for row in rows if row[1] in shown]
-    chart = ma.Chart((because, own, _USERS), drawn, ma.charts.heatmap(own, because, _USERS))
-    columns = ["because_product_id", "recommendation_source"]
+    fields = ma.fields("because/Because of", "product/Recommended", "users/Users/,d")
     return ma.Figure(
-        *heading, finding, chart, ma.about_columns(RECOMMENDATIONS, columns), wide=True
+        ma.ranking("recommendations", known)
+        if known
+        else "No product is recommended because of another one.",
+        ma.Chart("heatmap", fields, [row for row in rows if row[1] in shown]),
+        ma.about(RECOMMENDATIONS, "because_product_id", "recommendation_source"),
+        wide=True,
     )
 
 
-@ma.item(
-    ma.head(
-        "How often they came true", "Users", "Adopting a Predicted Product", "to Date", by="Order"
-    )
-)
-def accuracy(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart how accurately each order predicted the next product, over all evaluation dates."""
+@ma.item("How often they came true", "Users, Adopting a Predicted Product, to Date, by Order")
+def _accuracy(reader: ma.Reader) -> ma.Item:
     found = reader.rows(
-        [EVALUATION],
         f"SELECT predictor, users_judged, is_published, {', '.join(_RATES.values())}"
-        f" FROM {EVALUATION.qualified_name} WHERE evaluation_date IS NULL AND users_judged > 0"
-        " ORDER BY predictor",
+        " FROM gold_recommendation_evaluation WHERE evaluation_date IS NULL AND users_judged > 0"
+        " ORDER BY predictor"
     )
-    if not found:
-        return ma.Unavailable(
-            *heading, "Nobody adopted another product after the evaluation dates."
-        )
+    ma.require(found, "Nobody adopted another product after the evaluation dates.")
     rates = {order: dict(zip(_RATES, values, strict=True)) for order, _, _, *values in found}
     rows = [(label, ma.words(order), rates[order][label]) for label in _RATES for order in _ORDERS]
     [published] = [order for order, _, is_published, *_ in found if is_published]
     at_1, at_3, _ = _RATES
     compared = ", ".join(f"{order} {rates[order][at_1]:.1%}" for order in _ORDERS)
-    finding = (
+    colors = {ma.words(order): color for order, color in _ORDERS.items()}
+    fields = ma.fields("measure/Measure", "series/Series", "rate/Rate/.2f")
+    return ma.Figure(
         f"Share of {ma.plural(found[0][1], 'adoption')} whose product was ranked first: {compared}."
         f" Recommendations follow {published}, which ranked {rates[published][at_3]:.1%} in its first"
-        " three."
+        " three.",
+        ma.Chart("grouped", fields, rows, colors),
+        ma.about(EVALUATION, "predictor", *_RATES.values(), "users_judged", "is_published"),
+        wide=True,
     )
-    colors = {ma.words(order): color for order, color in _ORDERS.items()}
-    value, name = ma.Field("rate", "Rate", ".2f"), ma.Field("measure", "Measure")
-    columns = ["predictor", *_RATES.values(), "users_judged", "is_published"]
-    described = ma.about_columns(EVALUATION, columns)
-    return ma.grouped_bars(heading, rows, name, value, colors, finding, described, wide=True)
 
 
 def _by_use(reader: ma.Reader) -> Mapping[str, Mapping[Metric, Any]]:
@@ -494,24 +379,20 @@ def _by_use(reader: ma.Reader) -> Mapping[str, Mapping[Metric, Any]]:
     return dict(sorted(found.items(), key=lambda one: -(one[1][adoption.USERS_IN_USE] or 0)))
 
 
-def _recommendations(reader: ma.Reader) -> Sequence[tuple[str, str, str | None, int, int]]:
+def _recommendations(reader: ma.Reader) -> ma.Rows:
     """Return product, source, reason, and the numbers of recommendations and of best ones.
 
     The most recommended products come first.
     """
-    return reader.rows(
-        [RECOMMENDATIONS],
-        "WITH counted AS (SELECT product_id, recommendation_source, because_product_id,"
-        " count(*) AS users, count(*) FILTER (recommendation_rank = 1) AS best"
-        f" FROM {RECOMMENDATIONS.qualified_name} GROUP BY ALL),"
-        " whole AS (SELECT *, sum(users) OVER (PARTITION BY product_id) AS total FROM counted)"
-        " SELECT * EXCLUDE (total) FROM whole"
-        " ORDER BY total DESC, product_id, recommendation_source, because_product_id",
+    rows = reader.rows(
+        "SELECT * FROM (SELECT product_id, recommendation_source, because_product_id,"
+        " count(*) AS users, count(*) FILTER (recommendation_rank = 1)"
+        " FROM gold_product_recommendations GROUP BY ALL)"
+        " ORDER BY sum(users) OVER (PARTITION BY product_id) DESC, product_id,"
+        " recommendation_source, because_product_id"
     )
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+    ma.require(rows, "There is no user to whom a product could be recommended.")
+    return rows
 
 
 def _products(count: int) -> str:

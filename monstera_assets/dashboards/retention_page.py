@@ -2,164 +2,127 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_retention_cohorts as cohorts
 
-_PERIOD = ma.LAST_18_MONTHS
-_COHORTS = {"month": 18, "week": 26}
-"""Number of cohorts and periods to show."""
-_KINDS = {"month": "Months (30 days)", "week": "Weeks (7 days)"}
-_AVERAGE = "All cohorts"
+_COHORTS = {"month": (18, "Months (30 days)"), "week": (26, "Weeks (7 days)")}
+"""Number of cohorts and periods to show, and the name of the periods."""
 _COUNTED = {
     "Active in the period": (cohorts.USERS_RETAINED, cohorts.RETENTION),
     "Active in it or later": (cohorts.USERS_RETAINED_UNBOUNDED, cohorts.RETENTION_UNBOUNDED),
 }
-_KIND, _COUNTING = ma.Field("kind", "Periods"), ma.Field("series", "Counting")
-_COHORT, _NUMBER = (
-    ma.Field("cohort", "Signed up in"),
-    ma.Field("period", "Periods since signup", ",d"),
+_MONTHS, _BRACKET = _COHORTS["month"][1], "Active in the period"
+_KIND = ma.choice("kind", "Periods", [name for _, name in _COHORTS.values()])
+_COHORT, _NUMBER, _SHARE = ma.fields(
+    "cohort/Signed up in", "period/Periods since signup/,d", "share/Retained/.1%"
 )
-_SHARE = ma.Field("share", "Retained", ".1%")
 
 
 def retention_page(reader: ma.Reader) -> ma.Page:
     """Create the retention page."""
     return ma.Page(
-        file=ma.RETENTION,
-        title="Retention",
-        lead="What share of the people who sign up together is active later. Period 0 starts with"
-        " each person's signup. A period is shown once it has ended for the whole cohort.",
-        up=(ma.HOME_LINK,),
-        sections=(ma.section("Cohorts", [triangle(reader), curve(reader), sizes(reader)]),),
+        "retention.html",
+        "Retention",
+        "What share of the people who sign up together is active later. Period 0 starts with each"
+        " person's signup. A period is shown once it has ended for the whole cohort.",
+        sections=[ma.Section("Cohorts", [_triangle(reader), _curve(reader), _sizes(reader)])],
     )
 
 
-@ma.item(
-    ma.head("Retention by cohort", "Users", "Retained Share per Period", _PERIOD.name, by="Cohort")
-)
-def triangle(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Draw the share of each cohort that is retained in each period, with the average of all."""
+@ma.item("Retention by cohort", "Users, Retained Share per Period, Last 18 Months, by Cohort")
+def _triangle(reader: ma.Reader) -> ma.Item:
+    found = _shares(reader)
     rows = [
-        (kind, counting, segment, cohort, period, share)
-        for kind, counting, segment, start, users, period, share in _shares(reader)
-        for cohort in [_name(kind, start, users)]
+        (kind, counting, segment, _name(kind, start, users), period, share)
+        for kind, counting, segment, start, users, period, share in found
     ]
-    if not rows:
-        return ma.Unavailable(*heading, "No cohort has completed a period.")
-    found = [
+    known = [
         (share, start)
-        for kind, counting, segment, start, users, period, share in _shares(reader)
-        if (kind, counting, segment) == (_KINDS["month"], next(iter(_COUNTED)), ma.TOTAL)
-        and start is not None
-        and period == 1
-        and users >= reader.wording.minimum_base
+        for *shown, start, users, period, share in found
+        if shown == [_MONTHS, _BRACKET, ma.TOTAL]
+        and (start and period == 1 and users >= reader.wording.minimum_base)
     ]
     finding = "No monthly cohort that is large enough to compare has completed its second period."
-    if found:
-        best, worst = max(found), min(found)
+    if known:
+        (best, first), (worst, second) = max(known), min(known)
         finding = (
-            f"In the second month, the cohort of {best[1]:%B %Y} kept most ({best[0]:.1%}) and that of"
-            f" {worst[1]:%B %Y} least ({worst[0]:.1%})."
+            f"In the second month, the cohort of {first:%B %Y} kept most ({best:.1%}) and that of"
+            f" {second:%B %Y} least ({worst:.1%})."
         )
-    chart = ma.Chart(
-        (_KIND, _COUNTING, ma.SEGMENT, _COHORT, _NUMBER, _SHARE),
-        rows,
-        ma.charts.heatmap(_NUMBER, _COHORT, _SHARE, most=1),
-        segment=ma.SEGMENT.name,
-        choices=(ma.Choice.of(_KIND, _KINDS.values()), ma.Choice.of(_COUNTING, _COUNTED)),
-    )
+    counting = ma.choice("series", "Counting", [*_COUNTED])
+    fields = (_KIND, counting, ma.SEGMENT, _COHORT, _NUMBER, _SHARE)
     metrics = (cohorts.RETENTION, cohorts.RETENTION_UNBOUNDED, cohorts.USERS_IN_COHORT)
-    return ma.Figure(*heading, finding, chart, ma.about(metrics, cohorts.TABLE), wide=True)
+    chart = ma.Chart("heatmap", fields, rows, options={"most": 1})
+    return ma.Figure(finding, chart, ma.about(cohorts.TABLE, *metrics), wide=True)
 
 
-@ma.item(ma.head("Retention curve", "Users", "Retained Share per Period", _PERIOD.name))
-def curve(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Plot the share of all cohorts that is retained, by periods since signup."""
+@ma.item("Retention curve", "Users, Retained Share per Period, Last 18 Months")
+def _curve(reader: ma.Reader) -> ma.Item:
     rows = [
         (kind, segment, period, counting, share)
         for kind, counting, segment, start, _, period, share in _shares(reader)
         if start is None
     ]
-    if not rows:
-        return ma.Unavailable(*heading, "No cohort has completed a period.")
     months = {
         period: share
         for kind, segment, period, counting, share in rows
-        if (kind, segment, counting) == (_KINDS["month"], ma.TOTAL, next(iter(_COUNTED)))
+        if (kind, segment, counting) == (_MONTHS, ma.TOTAL, _BRACKET)
     }
     finding = "; ".join(f"{months[n]:.1%} in month {n}" for n in (0, 1, 3, 6, 12) if n in months)
-    colors = ma.line_colors([*_COUNTED])
-    chart = ma.Chart(
-        (_KIND, ma.SEGMENT, _NUMBER, _COUNTING, _SHARE),
-        rows,
-        ma.charts.lines(_NUMBER, _SHARE, colors, dots=True),
-        series=_COUNTING.name,
-        colors=colors,
-        segment=ma.SEGMENT.name,
-        choices=(ma.Choice.of(_KIND, _KINDS.values()),),
+    counting = ma.Field("series", "Counting")
+    fields = (_KIND, ma.SEGMENT, _NUMBER, counting, _SHARE)
+    return ma.Figure(
+        f"Active of all who signed up: {finding}.",
+        ma.Chart("lines", fields, rows, ma.line_colors(_COUNTED), options={"dots": True}),
+        ma.about(cohorts.TABLE, cohorts.RETENTION, cohorts.RETENTION_UNBOUNDED),
     )
-    described = ma.about((cohorts.RETENTION, cohorts.RETENTION_UNBOUNDED), cohorts.TABLE)
-    return ma.Figure(*heading, f"Active of all who signed up: {finding}.", chart, described)
 
 
-@ma.item(ma.head("Cohort sizes", "Users", "in Cohort per Period", _PERIOD.name, by="Cohort"))
-def sizes(heading: ma.Head, reader: ma.Reader) -> ma.Item:
-    """Chart the number of users in each monthly cohort."""
+@ma.item("Cohort sizes", "Users, in Cohort per Period, Last 18 Months, by Cohort")
+def _sizes(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(
-        [cohorts.TABLE],
-        f"SELECT cohort_start, {ma.SEGMENT_SQL}, {cohorts.USERS_IN_COHORT.column_name}"
-        f" FROM {cohorts.TABLE.qualified_name} WHERE cohort_type = 'month' AND period_number = 0"
-        " QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= ? ORDER BY ALL",
-        [_COHORTS["month"]],
+        f"SELECT cohort_start, {ma.SEGMENT_SQL}, 'Users', {cohorts.USERS_IN_COHORT.column_name}"
+        " FROM gold_retention_cohorts WHERE cohort_type = 'month' AND period_number = 0"
+        f" QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {_COHORTS['month'][0]}"
+        " ORDER BY ALL"
     )
-    if not rows:
-        return ma.Unavailable(*heading, "No users have signed up.")
-    totals = [
-        (f"{day:%B %Y}", users, f"{users:,}") for day, segment, users in rows if segment == ma.TOTAL
-    ]
-    month, users = ma.Field("day", "Month of signup", ma.DAY), ma.Field("users", "Users", ",d")
-    label = {"Users": "primary"}
-    chart = ma.Chart(
-        (month, ma.SEGMENT, ma.SERIES, users),
-        [(day, segment, "Users", count) for day, segment, count in rows],
-        ma.charts.columns(month, users, label),
-        day=month.name,
-        series=ma.SERIES.name,
-        colors=label,
-        segment=ma.SEGMENT.name,
+    ma.require(rows, "No users have signed up.")
+    totals = [(f"{day:%B %Y}", users) for day, segment, _, users in rows if segment == ma.TOTAL]
+    month, users = ma.fields("day/Month of signup/day", "users/Users/,d")
+    return ma.Figure(
+        ma.ranking("users", totals),
+        ma.Chart("columns", (month, ma.SEGMENT, ma.SERIES, users), rows, {"Users": ma.PRIMARY}),
+        ma.about(cohorts.TABLE, cohorts.USERS_IN_COHORT),
     )
-    described = ma.about([cohorts.USERS_IN_COHORT], cohorts.TABLE)
-    return ma.Figure(*heading, ma.ranking("users", totals), chart, described)
 
 
-def _shares(reader: ma.Reader) -> list[tuple[Any, ...]]:
+def _shares(reader: ma.Reader) -> ma.Rows:
     """Return kind, counting, segment, cohort, its size, period and share; no cohort means all."""
-    table = cohorts.TABLE.qualified_name
-    parts = []
-    for kind, most in _COHORTS.items():
-        for counting, (retained, share) in _COUNTED.items():
-            size, kept = cohorts.USERS_IN_COHORT.column_name, retained.column_name
-            where = (
-                f"WHERE cohort_type = '{kind}' AND {kept} IS NOT NULL AND period_number < {most}"
-            )
+    size, parts = cohorts.USERS_IN_COHORT.column_name, []
+    for kind, (most, name) in _COHORTS.items():
+        for counting, (retained, rate) in _COUNTED.items():
+            kept = retained.column_name
             chosen = (
-                f"'{_KINDS[kind]}' AS kind, '{counting}' AS counting, {ma.SEGMENT_SQL} AS segment"
+                f"SELECT '{name}' AS kind, '{counting}' AS counting, {ma.SEGMENT_SQL} AS segment"
+            )
+            within = (
+                f"FROM gold_retention_cohorts WHERE cohort_type = '{kind}' AND {kept} IS NOT NULL"
+                f" AND period_number < {most}"
             )
             parts += [
-                f"SELECT {chosen}, NULL AS cohort, CAST(sum({size}) AS BIGINT) AS users, period_number,"
-                f" sum({kept}) / sum({size}) AS share FROM {table} {where} GROUP BY ALL",
-                f"SELECT {chosen}, cohort_start, {size}, period_number, {share.column_name}"
-                f" FROM {table} {where}"
+                f"{chosen}, NULL AS cohort, CAST(sum({size}) AS BIGINT) AS users, period_number,"
+                f" sum({kept}) / sum({size}) AS share {within} GROUP BY ALL",
+                f"{chosen}, cohort_start, {size}, period_number, {rate.column_name} {within}"
                 f" QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {most}",
             ]
     select = " UNION ALL ".join(f"({part})" for part in parts)
     order = " ORDER BY kind, counting, segment, cohort DESC NULLS FIRST, period_number"
-    return reader.rows([cohorts.TABLE], select + order)
+    rows = reader.rows(select + order)
+    ma.require(rows, "No cohort has completed a period.")
+    return rows
 
 
 def _name(kind: str, start: object, users: int) -> str:
     if start is None:
-        return _AVERAGE
-    return f"{start:%b %Y} ({users:,})" if kind == _KINDS["month"] else f"{start} ({users:,})"
+        return "All cohorts"
+    return f"{start:%b %Y} ({users:,})" if kind == _MONTHS else f"{start} ({users:,})"

@@ -1,6 +1,6 @@
 """Render all pages and replace the site's folder in one step.
 
-The folder can be opened from disk and copied. Its pages load only the folder's own style sheet, script
+The folder can be opened from disk and copied. Its pages load only the folder's own style sheet, scripts
 and chart library, and a content security policy blocks everything else. The same tables always produce
 the same bytes.
 """
@@ -8,33 +8,28 @@ the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from monstera_assets.dashboards import entity_pages
-from monstera_assets.dashboards.accounts_page import accounts_page
-from monstera_assets.dashboards.activity_page import activity_page
-from monstera_assets.dashboards.entity_pages import Render
-from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.activity_page import activity_page, product_page
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
-from monstera_assets.dashboards.library import chart_library
-from monstera_assets.dashboards.lifecycle_page import lifecycle_page
-from monstera_assets.dashboards.model import Figure, Listing, Page, day_number, json_text
-from monstera_assets.dashboards.product_pages import product_page
+from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, chart_library, template_file
+from monstera_assets.dashboards.lifecycle_page import accounts_page, lifecycle_page
+from monstera_assets.dashboards.model import Page, day_number
 from monstera_assets.dashboards.products_page import products_page
-from monstera_assets.dashboards.reading import Reader
+from monstera_assets.dashboards.reading import HOME, MAIN_PAGES, Reader, read_catalog
 from monstera_assets.dashboards.retention_page import retention_page
 from monstera_assets.dashboards.revenue_page import revenue_page
 from monstera_assets.dashboards.risk_page import risk_page
-from monstera_assets.dashboards.structure import HOME, MAIN_PAGES, read_catalog
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations import registered_folders
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
@@ -49,7 +44,6 @@ if TYPE_CHECKING:
 
 OPENED = "opened"
 """The folder next to the snapshots with the pages that commands wrote for accounts and people."""
-_TEMPLATES = PackageLoader("monstera_assets.dashboards")
 _REGISTER, _USUAL = ".dashboards", "dashboards"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none';"
@@ -59,10 +53,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class SiteReport:
-    """The location, size and as-of date of a built site.
-
-    `as_of` is None if there is no data.
-    """
+    """The location, size and as-of date of a built site. `as_of` is None if there is no data."""
 
     index: Path
     pages: int
@@ -90,19 +81,14 @@ def build_site(
     with _snapshots(output).replacing() as folder, writer.transaction(connection):
         reader = _reader(connection, tables, settings)
         for name, text in render_site(reader, tables, status):
-            content = text.encode()
-            (folder / name).write_bytes(content)
+            size += (folder / name).write_bytes(text.encode())
             pages += name.endswith(".html")
-            size += len(content)
         as_of = reader.days[1] if reader.days else None
     return SiteReport(output / CURRENT / HOME, pages, size, as_of)
 
 
 def write_site(
-    settings: Settings,
-    output: Path,
-    tables: Sequence[MetricTable],
-    status: Status | None = None,
+    settings: Settings, output: Path, tables: Sequence[MetricTable], status: Status | None = None
 ) -> SiteReport:
     """Build the site from a warehouse that is opened in read-only mode.
 
@@ -117,38 +103,30 @@ def write_site(
 def write_entity(
     settings: Settings, output: Path, tables: Sequence[MetricTable], kind: str, entity: str
 ) -> Path:
-    """Write the page of any account or person next to the site, which is built if it does not exist.
+    """Write the page of an account or person next to the site, and return its path.
 
-    Args:
-        settings: the warehouse settings.
-        output: the site's folder.
-        tables: all declared metric tables.
-        kind: `account` or `person`.
-        entity: the id.
-
-    Returns:
-        The path of the page. Building the site does not change the page.
+    `kind` is `account` or `person`, and `entity` is the id. The site is built if it does not exist.
+    Building the site does not change the page.
 
     Raises:
         SiteError: If the id is unknown or the folder cannot be written to.
         WarehouseError: If the database cannot be opened.
     """
-    texts = entity_pages.TEXTS[kind]
     with _reading(settings) as connection:
         if not (output / CURRENT / "vega.js").exists():
             build_site(connection, output, tables, settings)
         register(settings.database, output)
         with writer.transaction(connection):
             reader = _reader(connection, tables, settings)
-            root = f"../{CURRENT}/"
-            found = [*texts(reader, [entity], _environment(reader, root)[1], root)]
-    if not found:
+            pages = [*entity_pages.PAGES[kind](reader, [entity])]
+            render = _render(reader, f"../{CURRENT}/")
+            text = render(page=pages[0]) if pages else ""
+    if not text:
         raise SiteError(
             f"The warehouse contains no {kind} with the id {entity}. Check the id, which is"
             " case-sensitive."
         )
-    [(name, text)] = found
-    path = output / OPENED / name
+    path = output / OPENED / pages[0].file
     try:
         path.parent.mkdir(exist_ok=True)
         with replacing_file(path, ".new") as incoming:
@@ -161,12 +139,7 @@ def write_entity(
 def rebuild_sites(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Build this warehouse's existing sites again, and delete older pages and all opened pages.
 
-    Args:
-        settings: the warehouse settings.
-        tables: all declared tables.
-
-    Returns:
-        The folders of the sites.
+    `tables` are all declared tables. The folders of the sites are returned.
 
     Raises:
         SiteError: If a folder cannot be written to. Other folders may already have been rebuilt.
@@ -205,15 +178,9 @@ def _snapshots(output: Path) -> Snapshots:
     return Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
 
 
-@contextmanager
-def _reading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect(
-        str(settings.database),
-        {},
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-        read_only=True,
-    ) as connection:
-        yield connection
+def _reading(settings: Settings) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    timeout = settings.lock_timeout_seconds
+    return connect(str(settings.database), {}, lock_timeout_seconds=timeout, read_only=True)
 
 
 def _reader(
@@ -224,47 +191,38 @@ def _reader(
     return reader
 
 
-def _environment(reader: Reader, root: str = "") -> tuple[Environment, Render]:
-    """Return the templates, and the function that renders a page with all data escaped."""
-    environment = Environment(
-        loader=_TEMPLATES,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters.update({"json": json_text, "day": day_in_words})
-    environment.tests.update(
-        {
-            "figure": lambda item: isinstance(item, Figure),
-            "listing": lambda item: isinstance(item, Listing),
-        }
-    )
+def _render(reader: Reader, root: str = "") -> Callable[..., str]:
+    """Return the function that renders a page with all data escaped."""
     first, last = reader.days or (None, None)
-    template = environment.get_template(
-        "page.html",
-        globals={
-            "policy": POLICY,
-            "root": root,
-            "as_of": last,
-            "first_day": first,
-            "bounds": {"first": day_number(first), "last": day_number(last)},
-            "main_pages": MAIN_PAGES,
-        },
-    )
-    return environment, lambda page: template.render(page=page)
+    values = {
+        "policy": POLICY,
+        "root": root,
+        "fresh": ("Data through", last, _long(last)) if last else ("No data yet", "", ""),
+        "first_day": _long(first) if first else "",
+        "bounds": {"first": day_number(first), "last": day_number(last)},
+        "main_pages": MAIN_PAGES,
+        "foot": (),
+        "inline": None,
+    }
+    return partial(ENVIRONMENT.get_template("page.html").render, values)
+
+
+def _long(day: date) -> str:
+    return f"{day.day} {day:%B} {day.year}"
 
 
 def render_site(
     reader: Reader, tables: Sequence[MetricTable], status: Status | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and text of each file in the site."""
-    environment, render = _environment(reader)
+    render = _render(reader)
     for page in make_pages(reader, tables, status):
-        yield page.file, render(page)
-    yield from entity_pages.account_texts(reader, [*reader.accounts], render)
-    yield from entity_pages.person_texts(reader, [*reader.people], render)
-    for name in ("style.css", "site.js"):
-        yield name, _TEMPLATES.get_source(environment, name)[0]
+        yield page.file, render(page=page)
+    for kind, ids in (("account", reader.accounts), ("person", reader.people)):
+        for page in entity_pages.PAGES[kind](reader, [*ids]):
+            yield page.file, render(page=page)
+    for name in ("style.css", "charts.js", "site.js"):
+        yield name, template_file(name)
     yield "vega.js", chart_library()
 
 
@@ -273,19 +231,13 @@ def make_pages(
 ) -> Iterator[Page]:
     """Yield all pages, starting with the home page."""
     catalog = read_catalog(reader)
+    created = [table for table in tables if table.name.endswith("_created_daily")]
     yield home_page(reader, status)
     yield lifecycle_page(reader)
     yield retention_page(reader)
     yield revenue_page(reader)
     yield products_page(reader, catalog)
-    created = [table for table in tables if table.name.endswith("_created_daily")]
     yield activity_page(reader, catalog, created)
     yield risk_page(reader)
     yield accounts_page(reader)
-    for product in catalog.products:
-        yield product_page(reader, catalog, product)
-
-
-def day_in_words(day: date) -> str:
-    """Format a day for the page header, such as 30 June 2025."""
-    return f"{day.day} {day:%B} {day.year}"
+    yield from (product_page(reader, catalog, product) for product in catalog.products)

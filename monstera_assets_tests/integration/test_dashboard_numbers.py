@@ -170,6 +170,7 @@ def test_items_show_the_results_of_queries(site: Site) -> None:
                 assert not numbers_in(item.reason), where
                 unavailable += 1
                 continue
+            assert item.about
             assert any(item.about.source in query for query in site.company.queries), where
             assert_rows(item, expected, where)
             assert_says(item.finding, expected.finding, where)
@@ -231,7 +232,10 @@ def test_no_part_of_a_page_is_left_out() -> None:
         "Section": {"heading", "items", "lead"},
         "Tile": {"label", "value", "definition", "source", "change", "note", "short_name"},
         "Figure": {"name", "title", "finding", "chart", "about", "wide"},
-        "Listing": {"name", "title", "finding", "table", "about", "searchable", "footnote"},
+        "Listing": {
+            *("name", "title", "finding", "fields", "rows", "about", "links", "searchable"),
+            "footnote",
+        },
     }
     assert set(model.Item.__args__) == {
         *(model.Figure, model.Listing, model.Unavailable),
@@ -284,7 +288,7 @@ def test_rendered_pages_show_what_they_get(site: Site, seeds_run: SeedsRun) -> N
 def decoded(payload: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Return the rows of a chart from the data in its page."""
     columns = []
-    for (_, _, form), column in zip(payload["fields"], payload["columns"], strict=True):
+    for (_, _, form, *_), column in zip(payload["fields"], payload["columns"], strict=True):
         if form == "day":
             columns.append([None if n is None else date(1970, 1, 1) + timedelta(n) for n in column])
         elif form == "":

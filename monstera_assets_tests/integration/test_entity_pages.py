@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from monstera_assets import cli
+from monstera_assets.dashboards.reading import page_file
 from monstera_assets.dashboards.site import write_site
-from monstera_assets.dashboards.structure import page_file
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -74,7 +74,7 @@ def charts(page: Element) -> dict[str, list[tuple[Any, ...]]]:
             else [column["texts"][code] for code in column["codes"]]
             if form == ""
             else column
-            for (_, _, form), column in zip(data["fields"], data["columns"], strict=True)
+            for (_, _, form, *_), column in zip(data["fields"], data["columns"], strict=True)
         ]
         found[figure.one("h3").text] = list(zip(*columns, strict=True))
     return found

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from monstera_assets.dashboards.reading import page_file
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph
 
@@ -278,7 +279,7 @@ def test_each_active_product_has_its_own_pages(graph: Graph, failed: list[str]) 
     site = graph.settings.dashboards / "current"
     pages = {path.name for path in site.glob("product_*.html")}
     # The ids a, b, a > b, all and all_; the id with quotes belongs to a retired product.
-    assert pages == {f"product_{slug}.html" for slug in ("a", "a_b", "all", "all_2", "b")}
+    assert pages == {page_file("product", own) for own in ("a", "a > b", "all", "all_", "b")}
     text = (site / "product_all.html").read_text(encoding="utf-8")
     assert "Import from CSV" in text
     assert "Éditeur" in text

@@ -1,10 +1,8 @@
-"""Charts: their data, their specifications, and the colors of states."""
+"""Charts: their data, their library, and the colors of states."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
@@ -16,16 +14,21 @@ import numpy as np
 import pytest
 import vl_convert
 
-from monstera_assets.dashboards import charts, library
-from monstera_assets.dashboards.charts import Spec
-from monstera_assets.dashboards.design import state_color, words
-from monstera_assets.dashboards.model import Cell, Chart, Choice, Field
-from monstera_assets.dashboards.structure import file_names
+from monstera_assets.dashboards import library
+from monstera_assets.dashboards.model import (
+    ON_DAY,
+    SEGMENT,
+    SERIES,
+    Cell,
+    Chart,
+    Field,
+    choice,
+    state_color,
+    words,
+)
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 
-DAY, NAME = Field("day", "Day", "day"), Field("name", "Name")
-SERIES, SEGMENT = Field("series", "Series"), Field("segment", "Segment")
-USERS, SHARE = Field("users", "Users", ",d"), Field("share", "Share", ".1%")
+NAME, USERS = Field("name", "Name"), Field("users", "Users", ",d")
 COLORS = {"A": "primary", "B": "second"}
 FIRST, SECOND = date(2025, 6, 1), date(2025, 6, 2)
 
@@ -34,7 +37,7 @@ FIRST, SECOND = date(2025, 6, 1), date(2025, 6, 2)
 
 
 def test_a_table_has_a_column_per_series_and_only_the_rows_shown_first() -> None:
-    grain = Field("grain", "Grain")
+    grain = choice("grain", "Grain", ["Week", "Day"], "Day")
     rows = [
         ("Day", "all", FIRST, "A", 1),
         ("Day", "all", FIRST, "B", None),
@@ -42,16 +45,7 @@ def test_a_table_has_a_column_per_series_and_only_the_rows_shown_first() -> None
         ("Week", "all", FIRST, "A", 9),
         ("Day", "all", SECOND, "B", 1200),
     ]
-    chart = Chart(
-        (grain, SEGMENT, DAY, SERIES, USERS),
-        rows,
-        {},
-        day="day",
-        series="series",
-        colors=COLORS,
-        segment="segment",
-        choices=(Choice.of(grain, ["Week", "Day"], "Day"),),
-    )
+    chart = Chart("lines", (grain, SEGMENT, ON_DAY, SERIES, USERS), rows, COLORS)
     table = chart.table()
     assert table.headings == ("Day", "A", "B")
     assert [[cell.text for cell in row] for row in table.rows] == [
@@ -61,8 +55,16 @@ def test_a_table_has_a_column_per_series_and_only_the_rows_shown_first() -> None
     assert table.rows[1][2] == Cell("1,200", 1200.0)
 
 
+def test_a_table_adds_up_the_days() -> None:
+    rows = [(FIRST, "x", 1), (FIRST, "y", 2), (SECOND, "x", 3)]
+    table = Chart("bars", (ON_DAY, NAME, USERS), rows, total=True).table()
+    assert table.headings == ("Name", "Users")
+    assert [[cell.text for cell in row] for row in table.rows] == [["x", "4"], ["y", "2"]]
+
+
 def test_the_data_is_by_column_with_codes_for_texts() -> None:
-    chart = Chart((DAY, NAME, USERS), [(FIRST, "x", Decimal("1.50")), (None, "y", None)], {})
+    rows = [(FIRST, "x", Decimal("1.50")), (None, "y", None)]
+    chart = Chart("bars", (ON_DAY, NAME, USERS), rows)
     assert chart.payload()["columns"] == [
         [20240, None],
         {"texts": ["x", "y"], "codes": [0, 1]},
@@ -89,59 +91,7 @@ def test_values_are_formatted(form: str, value: Any, text: str) -> None:
     assert Field("x", "X", form).text(value) == text
 
 
-def test_file_names_are_unique_and_safe() -> None:
-    names = file_names(["a b", "a_b", "../../x", "Ü", "a/b"])
-    assert len({*names.values()}) == len(names)
-    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names.values())
-
-
-# ---------------------------------------------------------------- specifications
-
-
-X, Y = Field("x", "Expected", ".1%"), Field("y", "Seen", ".1%")
-SPECS: Mapping[str, tuple[Spec, list[dict[str, Any]]]] = {
-    "lines": (charts.lines(DAY, USERS, COLORS), [{"day": 1e12, "series": "A", "users": 3}]),
-    "columns": (charts.columns(DAY, USERS, COLORS), [{"day": 1e12, "series": "B", "users": -3}]),
-    "areas": (charts.areas(DAY, USERS, COLORS), [{"day": 1e12, "series": "A", "users": 3}]),
-    "bars": (charts.bars(NAME, USERS), [{"name": "a 'quoted' name", "users": 3}]),
-    "heatmap": (charts.heatmap(USERS, NAME, SHARE), [{"users": 1, "name": "x", "share": 0.5}]),
-    "waterfall": (
-        charts.waterfall(NAME, USERS, ("Opening", "Closing")),
-        [{"name": "Opening", "users": 3}, {"name": "Closing", "users": 3}],
-    ),
-    "timeline": (
-        charts.timeline(NAME, DAY, Field("end", "End", "day"), SERIES, COLORS),
-        [{"name": "x", "day": 1e12, "end": 2e12, "series": "A"}],
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", SPECS)
-def test_vega_lite_accepts_and_draws_the_specification(kind: str) -> None:
-    spec, rows = SPECS[kind]
-    whole = json.loads(json.dumps(spec))
-    if isinstance(whole.get("height"), dict):
-        whole["height"] = 100
-    svg = vl_convert.vegalite_to_svg({**whole, "width": 300, "datasets": {"rows": rows}})
-    assert svg.count("mark-") > 0
-    assert svg.count("aria-roledescription") >= len(rows)
-
-
-def test_flows_are_as_wide_as_their_sums() -> None:
-    """Two days' moves from A to B are one flow. The widths are in proportion to the sums."""
-    source, target = Field("from_state", "From"), Field("to_state", "To")
-    spec = charts.flows(source, target, Field("moves", "Moves", ",d"), {"A": "red", "B": "blue"})
-    whole = json.loads(json.dumps(spec))
-    whole["data"][0]["values"] = [
-        {"from_state": "A", "to_state": "B", "moves": 2},
-        {"from_state": "A", "to_state": "B", "moves": 4},
-        {"from_state": "B", "to_state": "A", "moves": 2},
-    ]
-    del whole["$schema"]
-    svg = vl_convert.vega_to_svg({**whole, "width": 400, "height": 200})
-    widths = [float(width) for width in re.findall(r'stroke-width="([\d.]+)"', svg)]
-    assert len(widths) == 2
-    assert max(widths) == pytest.approx(3 * min(widths), rel=1e-6)
+# ---------------------------------------------------------------- library
 
 
 def test_the_library_is_cached_for_this_user_only(

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from monstera_assets.dashboards.design import LAST_90_DAYS, headline, title
 from monstera_assets.dashboards.findings import Point, Wording, ranking
-from monstera_assets.dashboards.model import Direction
+from monstera_assets.dashboards.model import Direction, title
 from monstera_assets.gold.gold_growth_accounting import QUICK_RATIO
 from monstera_assets.gold.gold_overall_metrics import CREATED, HEALTH, MONTHLY, STICKINESS
 from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING, REVENUE_RETAINED_NET
@@ -144,38 +143,39 @@ def test_total() -> None:
     ("bars", "whole", "sentence"),
     [
         (
-            [("Active", 6, "6"), ("Dormant", 3, "3"), ("New", 1, "1")],
+            [("Active", 6), ("Dormant", 3), ("New", 1)],
             10,
             "Most users: Active with 6 (60.0% of 10), followed by Dormant with 3.",
         ),
         (
-            [("Active", 6, "6"), ("Dormant", 3, "3")],
+            [("Active", 6), ("Dormant", 3)],
             2000,  # the other 1,991 are in categories without a bar
             "Most users: Active with 6 (0.3% of 2,000), followed by Dormant with 3.",
         ),
         (
-            [("A", 2, "2"), ("B", 2, "2"), ("C", 1, "1")],
+            [("A", 2), ("B", 2), ("C", 1)],
             None,
             "Most users: A, B, with 2 each.",
         ),
         (
-            [(name, 1, "1") for name in "ABCDE"],
+            [(name, 1) for name in "ABCDE"],
             5,
             "Most users: A, B, C and 2 more, with 1 (20.0% of 5) each.",
         ),
-        ([("A", 2, "2"), ("B", 0, "0")], None, "Most users: A with 2 and none elsewhere."),
-        ([("A", 2, "2")], 3, "Most users: A with 2 (66.7% of 3)."),
-        ([("A", 0, "0")], None, "There are no users."),
+        ([("A", 2), ("B", 0)], None, "Most users: A with 2 and none elsewhere."),
+        ([("A", 2)], 3, "Most users: A with 2 (66.7% of 3)."),
+        ([("A", 0)], None, "There are no users."),
         ([], 7, "There are no users."),
     ],
 )
-def test_ranking(bars: list[tuple[str, float, str]], whole: float | None, sentence: str) -> None:
+def test_ranking(bars: list[tuple[str, float]], whole: float | None, sentence: str) -> None:
     assert ranking("users", bars, whole=whole) == sentence
 
 
-def test_ranking_on_a_day() -> None:
-    assert ranking("users", [("A", 2, "2")], when="on 2 Apr 2025") == (
-        "On 2 Apr 2025, most users: A with 2 and none elsewhere."
+def test_ranking_of_amounts_on_a_day() -> None:
+    amounts = [("A", 250), ("B", 20)]
+    assert ranking("MRR", amounts, when="on 2 Apr 2025", text=WORDING.money) == (
+        "On 2 Apr 2025, most MRR: A with 250 EUR, followed by B with 20.00 EUR."
     )
 
 
@@ -205,8 +205,6 @@ def test_week_on_week(metric: Metric, now: Any, then: Any, direction: Direction,
 
 
 def test_titles_follow_the_convention() -> None:
-    assert title(MONTHLY, LAST_90_DAYS.name) == "Users, Active Monthly, Last 90 Days"
-    assert title(MONTHLY, LAST_90_DAYS.name, "Country") == (
-        "Users, Active Monthly, Last 90 Days, by Country"
-    )
-    assert headline("Products", "Adopted", "to Date") == "Products, Adopted, to Date"
+    assert title(MONTHLY) == "Users, Active Monthly, Last 18 Months"
+    assert title(MONTHLY, "Country") == "Users, Active Monthly, Last 18 Months, by Country"
+    assert title(MONTHLY, what="Active and Away") == "Users, Active and Away, Last 18 Months"

@@ -27,19 +27,14 @@
     return [time("from") ?? bounds.first * DAY, time("to") ?? bounds.last * DAY];
   };
 
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const painted = (value) => typeof value === "string"
-    ? value.replace(/^var\((--[\w-]+)\)$/, (_, name) => color(name))
-    : Array.isArray(value) ? value.map(painted)
-    : value && typeof value === "object"
-      ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, painted(one)])) : value;
   const theme = () => {
     const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
-    const text = { labelColor: color("--muted"), titleColor: color("--muted"), labelFont: font, titleFont: font, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 400 };
+    const [muted, line] = ["muted", "line"].map(charts.css);
+    const text = { labelColor: muted, titleColor: muted, labelFont: font, titleFont: font, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 400 };
     return {
       background: null, padding: { left: 4, right: 24, top: 8, bottom: 8 }, font, aria: false, view: { stroke: null },
-      axis: { ...text, domainColor: color("--line"), tickColor: color("--line"), gridColor: color("--line"), labelPadding: 5 },
-      text: { color: color("--ink"), fontSize: 11 }, line: { strokeWidth: 1.8 },
+      axis: { ...text, domainColor: line, tickColor: line, gridColor: line, labelPadding: 5 },
+      text: { color: charts.css("ink"), fontSize: 11 }, line: { strokeWidth: 1.8 },
     };
   };
 
@@ -53,21 +48,27 @@
         if (format === "day") return column.map((day) => day === null ? null : day * DAY);
         return format === "" ? column.codes.map((code) => column.texts[code]) : column;
       });
-      this.names = this.fields.map(([name]) => name);
-      this.rows = (columns[0] ?? []).map((_, row) => Object.fromEntries(this.names.map((name, n) => [name, columns[n][row]])));
+      this.fields = this.fields.map(([name, title, format, options, usual]) => ({ name, title, format, options, usual }));
+      this.rows = (columns[0] ?? []).map((_, row) => Object.fromEntries(this.fields.map(({ name }, n) => [name, columns[n][row]])));
+      this.choices = this.fields.filter(({ options }) => options);
+      const role = (name) => this.fields.some((one) => one.name === name && !one.options) ? name : "";
+      [this.day, this.series, this.segment] = ["day", "series", "segment"].map(role);
+      const fixed = [this.series, this.segment, ...(this.total ? [this.day] : [])];
+      this.keys = this.fields.filter(({ name, options }) => !options && !fixed.includes(name));
+      this.value = this.fields.at(-1);
       this.segments = new Set(this.segment ? this.rows.map((row) => row[this.segment]) : []);
       this.host = element.querySelector(".chart");
       this.controls();
     }
-    chosen([field, , options, usual]) {
-      const value = state.get(`${this.id}.${field}`);
+    chosen({ name, options, usual }) {
+      const value = state.get(`${this.id}.${name}`);
       return options.includes(value) ? value : usual;
     }
     get hidden() { return new Set((state.get(`${this.id}.hide`) ?? "").split("~").filter(Boolean)); }
     /** The rows that match the figure's own choices. */
     chosenRows() {
-      const fixed = this.choices.map((one) => [one[0], this.chosen(one)]);
-      return this.rows.filter((row) => fixed.every(([field, value]) => row[field] === value));
+      const fixed = this.choices.map((one) => [one.name, this.chosen(one)]);
+      return this.rows.filter((row) => fixed.every(([name, value]) => row[name] === value));
     }
     /** The series that these rows have. */
     present() {
@@ -86,16 +87,15 @@
     controls() {
       const bar = this.element.querySelector(".controls");
       for (const one of this.choices) {
-        const [field, title, options, usual] = one;
-        const select = make("select", { ariaLabel: title }, ...options.map((text) => make("option", { value: text, textContent: text })));
+        const select = make("select", { ariaLabel: one.title }, ...one.options.map((text) => make("option", { value: text, textContent: text })));
         select.value = this.chosen(one);
-        select.addEventListener("change", () => { choose(`${this.id}.${field}`, select.value, usual); this.update(); });
-        bar.append(make("label", {}, `${title} `, select));
+        select.addEventListener("change", () => { choose(`${this.id}.${one.name}`, select.value, one.usual); this.update(); });
+        bar.append(make("label", {}, `${one.title} `, select));
       }
-      const series = Object.keys(this.colors);
-      this.legend = series.length > 1 ? series.map((name) => {
+      const entries = Object.entries(this.colors).map(([name, color]) => {
         const swatch = make("span", { className: "swatch" });
-        swatch.style.background = `var(--${this.colors[name]})`;
+        swatch.style.background = `var(--${color})`;
+        if (!this.series) return make("span", { className: "entry" }, swatch, name);
         const button = make("button", { type: "button", className: "series" }, swatch, name);
         button.addEventListener("click", () => {
           const hidden = this.hidden;
@@ -103,15 +103,11 @@
           choose(`${this.id}.hide`, [...hidden].join("~"));
           this.update();
         });
-        return [name, button];
-      }) : [];
-      if (this.legend.length) bar.append(make("div", { className: "legend" }, ...this.legend.map(([, button]) => button)));
-      const scale = [this.spec, ...(this.spec.layer ?? [])].map((one) => one.encoding?.color?.scale).find((one) => one?.domain);
-      if (!series.length && scale) bar.append(make("div", { className: "legend" }, ...scale.domain.map((name, n) => {
-        const swatch = make("span", { className: "swatch" });
-        swatch.style.background = scale.range[n];
-        return make("span", { className: "entry" }, swatch, name);
-      })));
+        return button;
+      });
+      const shown = this.kind !== "flows" && entries.length > (this.series ? 1 : 0);
+      if (shown) bar.append(make("div", { className: "legend" }, ...entries));
+      this.legend = shown && this.series ? entries : [];
       const save = (name, click) => {
         const button = make("button", { type: "button", className: "save", textContent: name, ariaLabel: `Download ${name}: ${this.element.querySelector("h3").textContent}` });
         button.addEventListener("click", click);
@@ -130,60 +126,47 @@
     csv() {
       const quoted = (value) => value === null ? "" : /[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
       const line = (values) => `${values.map(quoted).join(",")}\r\n`;
-      const value = (row, [name, , format]) => format === "day" && row[name] !== null ? dayText(row[name]) : row[name];
-      return line(this.names) + this.shown().map((row) => line(this.fields.map((field) => value(row, field)))).join("");
-    }
-    format(value, form) {
-      if (value === null || value === undefined) return "not known";
-      return form === "day" ? longDay(value) : form === "" ? value : number(value, form);
+      const value = (row, { name, format }) => format === "day" && row[name] !== null ? dayText(row[name]) : row[name];
+      return line(this.fields.map(({ name }) => name)) + this.shown().map((row) => line(this.fields.map((field) => value(row, field)))).join("");
     }
     /** Fill the table below the chart: a row per day or category, a column per series. */
     table() {
-      const data = this.element.querySelector("details.data");
+      const data = this.element.querySelector("details.data"), { series, total, value } = this;
       if (!data.open) return;
-      const fixed = new Set([this.series, this.segment, ...(this.total ? [this.day] : []), ...this.choices.map(([field]) => field)]);
-      const value = this.fields.at(-1), keys = this.fields.filter(([name]) => !fixed.has(name) && (!this.series || name !== value[0]));
-      const rows = this.total ? this.addedUp(keys, value[0]) : this.shown(), series = this.present().filter((name) => !this.hidden.has(name));
+      const keys = series || total ? this.keys.filter((one) => one !== value) : this.keys;
+      const parts = series ? this.present().filter((name) => !this.hidden.has(name)) : total ? [value.title] : [];
       const cells = new Map();
-      for (const row of rows) {
-        const key = keys.map(([name]) => row[name]), id = JSON.stringify(key);
+      for (const row of this.shown()) {
+        const key = keys.map(({ name }) => row[name]), id = JSON.stringify(key);
         if (!cells.has(id)) cells.set(id, [key, {}]);
-        if (this.series) cells.get(id)[1][row[this.series]] = row[value[0]];
+        const found = cells.get(id)[1], part = series ? row[series] : value.title;
+        found[part] = total ? (found[part] ?? 0) + row[value.name] : row[value.name];
       }
-      const titles = [...keys.map(([, title]) => title), ...(this.series ? series : [])];
-      const numeric = [...keys.map(([, , form]) => !["", "day"].includes(form)), ...series.map(() => true)];
-      const body = [...cells.values()].map(([key, found]) => [
-        ...key.map((one, n) => this.format(one, keys[n][2])),
-        ...(this.series ? series.map((name) => this.format(found[name], value[2])) : [])]);
-      if (this.day && !this.total) body.reverse();
+      const columns = [...keys, ...parts.map((title) => ({ title, format: value.format }))];
+      const body = [...cells.values()].map(([key, found]) => [...key, ...parts.map((name) => found[name])]);
+      if (this.day && !total) body.reverse();
+      const cell = (tag, text, { format }, more) => make(tag, { textContent: text, className: ["", "day"].includes(format) ? "" : "number", ...more });
       data.querySelector(".scroll").replaceChildren(make("table", {},
         make("caption", { className: "unseen", textContent: this.element.querySelector(".title").textContent }),
-        make("thead", {}, make("tr", {}, ...titles.map((text, n) => make("th", { scope: "col", textContent: text, className: numeric[n] ? "number" : "" })))),
-        make("tbody", {}, ...body.map((row) => make("tr", {}, ...row.map((text, n) =>
-          make(n ? "td" : "th", { textContent: text, className: numeric[n] ? "number" : "", ...(n ? {} : { scope: "row" }) })))))));
-    }
-    /** The rows added up over the days. */
-    addedUp(keys, value) {
-      const sums = new Map();
-      for (const row of this.shown()) {
-        const id = JSON.stringify(keys.map(([name]) => name === value || row[name]));
-        sums.set(id, { ...row, [value]: (sums.get(id)?.[value] ?? 0) + row[value] });
-      }
-      return [...sums.values()];
+        make("thead", {}, make("tr", {}, ...columns.map((one) => cell("th", one.title, one, { scope: "col" })))),
+        make("tbody", {}, ...body.map((row) => make("tr", {}, ...columns.map((one, n) =>
+          cell(n ? "td" : "th", formatted(row[n], one.format), one, n ? {} : { scope: "row" })))))));
     }
     async draw() {
       this.view?.finalize();
-      const spec = painted(this.spec), isVega = spec.$schema === "vega";
-      delete spec.$schema;
+      // Values that are undefined are left out.
+      const spec = JSON.parse(JSON.stringify(charts[this.kind](this))), isVega = this.kind === "flows";
       // A drag on a touch screen scrolls, so that charts have a brush for a mouse only.
       const brushed = [spec, ...(spec.layer ?? [])].filter((one) => one.params?.some(({ name }) => name === "brush"));
       const brush = brushed.length && !matchMedia("(pointer: coarse)").matches;
-      if (!brush) for (const one of brushed) one.params = one.params.filter(({ name }) => name !== "brush");
+      if (!brush) for (const one of brushed) delete one.params;
       this.step = spec.height;
-      if (this.step?.of) spec.height = this.steps();
-      const size = isVega ? { width: this.host.clientWidth - 6, height: this.height } : { width: "container", ...(spec.height ? {} : { height: this.height }), autosize: { type: "fit-x", contains: "padding" } };
-      if (isVega) spec.data[0].values = this.shown();
-      const result = await vegaEmbed(this.host, { ...size, ...spec, ...(isVega ? {} : { datasets: { rows: this.shown() } }) }, {
+      spec.height = this.step ? this.steps() : this.height;
+      if (isVega) {
+        spec.width = this.host.clientWidth - 6;
+        spec.data[0].values = this.shown();
+      } else Object.assign(spec, { width: "container", autosize: { type: "fit-x", contains: "padding" }, data: { name: "rows" }, datasets: { rows: this.shown() } });
+      const result = await vegaEmbed(this.host, spec, {
         ast: true, actions: false, renderer: "svg", mode: isVega ? "vega" : "vega-lite", config: theme(), defaultStyle: false, tooltip: { disableDefaultStyle: true },
       });
       this.view = result.view;
@@ -207,15 +190,16 @@
     }
     async update() {
       this.decorate();
-      if (this.spec.$schema === "vega") return this.draw();
-      if (this.step?.of) this.view?.height(this.steps());
+      if (this.kind === "flows") return this.draw();
+      if (this.step) this.view?.height(this.steps());
       this.view?.data("rows", this.shown());
       await this.view?.resize().runAsync();
     }
     decorate() {
       const hidden = this.hidden, asked = state.get("segment") ?? TOTAL;
       const present = new Set(this.legend.length ? this.present() : []);
-      for (const [name, button] of this.legend) {
+      for (const button of this.legend) {
+        const name = button.textContent;
         button.hidden = !present.has(name);
         button.setAttribute("aria-pressed", String(!hidden.has(name)));
       }
@@ -228,7 +212,9 @@
     }
   }
 
-  const number = (value, form) => {
+  const formatted = (value, form) => {
+    if (value === null || value === undefined) return "not known";
+    if (form === "" || form === "day") return form ? longDay(value) : value;
     const digits = Number(/\.(\d)/.exec(form)?.[1] ?? 0);
     const style = form.includes("%") ? { style: "percent" } : {};
     return new Intl.NumberFormat("en-US", { ...style, roundingMode: "halfEven", signDisplay: form.startsWith("+") ? "always" : "auto", useGrouping: form.includes(","), minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
