@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from difflib import get_close_matches
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dagster import (
     AssetChecksDefinition,
@@ -73,6 +73,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     queries, of_source = query_caches(settings), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
+    warehouse = _warehouse(settings)
     before = [landed_source.KEY] if settings.imports else []
     return Definitions(
         assets=[
@@ -124,10 +125,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             IO_MANAGER_KEY: run_io_manager(
                 settings,
                 first,
-                **_warehouse(settings),
+                warehouse,
                 recorded_settings=recorded_settings(settings),
             ),
-            "warehouse": Warehouse(**_warehouse(settings)),
+            "warehouse": warehouse,
         },
         # Only one process can write to the DuckDB file, and DuckDB already uses all cores.
         executor=in_process_executor,
@@ -155,9 +156,12 @@ def table_query(name: str, settings: Settings) -> Query:
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
-        return query_caches(settings)[queries[name].depends_on_policy(queries)].get(
+        known = query_caches(settings)[queries[name].depends_on_policy(queries)]
+        return known.get(
             queries[name].query_name(settings.timezone),
-            lambda: queries[name].query(declared, settings.policy, settings.timezone),
+            lambda: known.compile_query(
+                queries[name].rows(declared, settings.policy, settings.timezone)
+            ),
         )
     raise SettingsError(
         f"Table {name} has no query because its rows are loaded or computed in Python."
@@ -243,14 +247,14 @@ def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefiniti
     ]
 
 
-def _warehouse(settings: Settings) -> dict[str, Any]:
-    return {
-        "database": str(settings.database),
-        "connection_config": connection_config(
+def _warehouse(settings: Settings) -> Warehouse:
+    return Warehouse(
+        database=str(settings.database),
+        connection_config=connection_config(
             settings.memory_limit, settings.threads, settings.temp_directory
         ),
-        "lock_timeout_seconds": settings.lock_timeout_seconds,
-    }
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    )
 
 
 def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:

@@ -22,9 +22,9 @@ from monstera_assets.dashboards.findings import Wording
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.warehouse.common_columns import METRIC_DATE
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
 SEGMENT_SQL = (
@@ -141,7 +141,7 @@ class Reader:
         """Run a query as `rows` does, without keeping its rows."""
         for table in tables:
             if table.name not in self._verified:
-                require_table(self._connection, self._extract[table.name], whole=False)
+                DuckDBEngine(self._connection).require_table(self._extract[table.name], whole=False)
                 self._verified.add(table.name)
         given = parameters if isinstance(parameters, Mapping) else list(parameters)
         return self._connection.execute(select, given).fetchall()

@@ -1,4 +1,4 @@
-"""The Dagster resource that checks use to read warehouse tables."""
+"""The Dagster resource through which the IO manager and checks open the warehouse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,12 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
+from monstera_assets.warehouse.engine import Engine
 
 
 class Warehouse(ConfigurableResource[Any]):
-    """Connect to the DuckDB file with the same configuration as the IO manager."""
+    """Open the DuckDB file."""
 
     database: str = Field(description="Path to the DuckDB database.")
     connection_config: dict[str, Any] = Field(default={}, description="DuckDB settings.")
@@ -20,6 +22,11 @@ class Warehouse(ConfigurableResource[Any]):
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
         description="Seconds to wait for another process to release the database file.",
     )
+
+    @property
+    def place(self) -> str:
+        """Where the warehouse is stored, which messages name."""
+        return self.database
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -30,3 +37,9 @@ class Warehouse(ConfigurableResource[Any]):
             lock_timeout_seconds=self.lock_timeout_seconds,
         ) as connection:
             yield connection
+
+    @contextmanager
+    def open(self) -> Iterator[Engine]:
+        """Open the warehouse as its engine."""
+        with self.connect() as connection:
+            yield DuckDBEngine(connection)

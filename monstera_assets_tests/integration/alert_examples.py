@@ -218,7 +218,7 @@ class House:
                 for table in deliveries
             ],
             resources={
-                IO_MANAGER_KEY: WarehouseIOManager(**place),
+                IO_MANAGER_KEY: WarehouseIOManager(warehouse=Warehouse(**place)),
                 "warehouse": Warehouse(**place),
             },
             executor=dg.in_process_executor,
