@@ -51,7 +51,7 @@ from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -247,8 +247,8 @@ def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefiniti
     ]
 
 
-def _warehouse(settings: Settings) -> Warehouse:
-    return Warehouse(
+def _warehouse(settings: Settings) -> DuckDBWarehouse:
+    return DuckDBWarehouse(
         database=str(settings.database),
         connection_config=connection_config(
             settings.memory_limit, settings.threads, settings.temp_directory

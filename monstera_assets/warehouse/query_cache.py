@@ -38,12 +38,14 @@ class QueryCache:
 
     Args:
         folder: the folder for the files (see `open_cache`), or None to cache only in memory.
-
-    Attributes:
         compile_query: the compiler of the engine that runs the queries.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        compile_query: Callable[[ir.Table], Query] = compile_query,
+    ) -> None:
         self.compile_query = compile_query
         self._folder = folder
         self._queries: dict[str, Query] = {}

@@ -1,7 +1,8 @@
-"""The Dagster resource through which the IO manager and checks open the warehouse."""
+"""The Dagster resources through which the IO manager, checks and other steps open the warehouse."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import duckdb
@@ -13,8 +14,21 @@ from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.engine import Engine
 
 
-class Warehouse(ConfigurableResource[Any]):
-    """Open the DuckDB file."""
+class Warehouse(ConfigurableResource[Any], ABC):
+    """A place with tables."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the tables are, as messages name it."""
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Engine]:
+        """Open the warehouse."""
+
+
+class DuckDBWarehouse(Warehouse):
+    """A DuckDB file, opened with the same configuration by all steps."""
 
     database: str = Field(description="Path to the DuckDB database.")
     connection_config: dict[str, Any] = Field(default={}, description="DuckDB settings.")
@@ -25,8 +39,14 @@ class Warehouse(ConfigurableResource[Any]):
 
     @property
     def place(self) -> str:
-        """Where the warehouse is stored, which messages name."""
+        """The path to the file."""
         return self.database
+
+    @contextmanager
+    def open(self) -> Iterator[DuckDBEngine]:
+        """Open the file (see `connect`)."""
+        with self.connect() as connection:
+            yield DuckDBEngine(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -37,9 +57,3 @@ class Warehouse(ConfigurableResource[Any]):
             lock_timeout_seconds=self.lock_timeout_seconds,
         ) as connection:
             yield connection
-
-    @contextmanager
-    def open(self) -> Iterator[Engine]:
-        """Open the warehouse as its engine."""
-        with self.connect() as connection:
-            yield DuckDBEngine(connection)

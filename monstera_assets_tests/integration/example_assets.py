@@ -21,7 +21,7 @@ import pandas as pd
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, Days, TableAsset
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -222,7 +222,7 @@ def run(
         instance=in_memory_instance(),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(
-                warehouse=Warehouse(
+                warehouse=DuckDBWarehouse(
                     database=str(database),
                     connection_config=connection_config(threads=2) | dict(config or {}),
                     lock_timeout_seconds=lock_timeout_seconds,

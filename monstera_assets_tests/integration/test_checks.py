@@ -32,7 +32,7 @@ from monstera_assets.warehouse.compiler import compile_query
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, SAME_DAYS, asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -1510,7 +1510,9 @@ def _job(
     database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
     """Materialize facts, run their checks and materialize a table that reads the facts."""
-    warehouse = Warehouse(database=str(database), connection_config=connection_config(threads=2))
+    warehouse = DuckDBWarehouse(
+        database=str(database), connection_config=connection_config(threads=2)
+    )
     definitions = dg.Definitions(
         assets=[
             delivering(FACTS, lambda _: expression(types_of(FACTS), delivered)),
