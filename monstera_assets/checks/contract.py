@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monstera_assets.checks.rules import Finding, as_finding
-from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.engine import Engine
 from monstera_assets.warehouse.tables import Table, same_type
 from monstera_assets.warehouse.windows import DateWindow
@@ -124,8 +123,8 @@ def _reference_parts(table: Table) -> list[_Part]:
             column.name,
             _rows_where(
                 f"{_column(column.name)} IS NOT NULL AND {_column(column.name)} NOT IN (SELECT"
-                f" {quote(column.references.column)} FROM"
-                f" {column.references.layer}.{quote(column.references.table)})"
+                f" {_quoted(column.references.column)} FROM"
+                f" {column.references.layer}.{_quoted(column.references.table)})"
             ),
         )
         for column in table.columns
@@ -159,13 +158,17 @@ def _where(table: Table, window: DateWindow | None) -> str:
     if table.partition_column is None or window is None:
         return ""
     return (
-        f" WHERE {quote(table.partition_column)} BETWEEN DATE '{window.first}'"
+        f" WHERE {_quoted(table.partition_column)} BETWEEN DATE '{window.first}'"
         f" AND DATE '{window.last}'"
     )
 
 
 def _column(name: str) -> str:
-    return f"checked.{quote(name)}"
+    return f"checked.{_quoted(name)}"
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
 
 
 def _text(value: str) -> str:
