@@ -10,7 +10,7 @@ import dagster as dg
 import duckdb
 
 from monstera_assets.definitions import tables
-from monstera_assets.warehouse.writer import quote
+from monstera_assets.warehouse.duckdb_engine import quote
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

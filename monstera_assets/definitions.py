@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from difflib import get_close_matches
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dagster import (
     AssetChecksDefinition,
@@ -54,7 +54,7 @@ from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.extras import how_to_install
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -76,6 +76,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     queries, of_source = query_caches(settings), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
+    warehouse = _warehouse(settings)
     before = [landed_source.KEY] if settings.imports else []
     linked = with_links(
         settings.documentation_url, {name for name, asset in assets.items() if asset.is_query}
@@ -130,10 +131,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             IO_MANAGER_KEY: run_io_manager(
                 settings,
                 first,
-                **_warehouse(settings),
+                warehouse,
                 recorded_settings=recorded_settings(settings),
             ),
-            "warehouse": Warehouse(**_warehouse(settings)),
+            "warehouse": warehouse,
         },
         # Only one process can write to the DuckDB file, and DuckDB already uses all cores.
         executor=in_process_executor,
@@ -164,9 +165,12 @@ def table_query(name: str, settings: Settings) -> Query:
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
-        return query_caches(settings)[queries[name].depends_on_policy(queries)].get(
+        known = query_caches(settings)[queries[name].depends_on_policy(queries)]
+        return known.get(
             queries[name].query_name(settings.timezone),
-            lambda: queries[name].query(declared, settings.policy, settings.timezone),
+            lambda: known.compile_query(
+                queries[name].rows(declared, settings.policy, settings.timezone)
+            ),
         )
     raise SettingsError(
         f"Table {name} has no query because its rows are loaded or computed in Python."
@@ -270,14 +274,14 @@ def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefiniti
     ]
 
 
-def _warehouse(settings: Settings) -> dict[str, Any]:
-    return {
-        "database": str(settings.database),
-        "connection_config": connection_config(
+def _warehouse(settings: Settings) -> DuckDBWarehouse:
+    return DuckDBWarehouse(
+        database=str(settings.database),
+        connection_config=connection_config(
             settings.memory_limit, settings.threads, settings.temp_directory
         ),
-        "lock_timeout_seconds": settings.lock_timeout_seconds,
-    }
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    )
 
 
 def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:

@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.tables import Table
 
 _INDIFFERENT = {
@@ -57,7 +57,7 @@ class MemoryWarehouse:
         self.connection = duckdb.connect(config={**connection_config(threads=1)})
         self._stored = {table.name: table for table in tables}
         for table in self._stored.values():
-            writer.prepare(self.connection, table)
+            DuckDBEngine(self.connection).prepare(table)
 
     def load(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
         """Replace the rows of a table; columns missing from a row get a default value.
@@ -81,7 +81,7 @@ class MemoryWarehouse:
             columns=list(indifferent),
             dtype="string",
         )
-        writer.delete(self.connection, stored, None)
+        DuckDBEngine(self.connection).delete(stored, None)
         if not frame.empty:
             self.connection.register("given_rows", frame)
             self.connection.execute(
@@ -92,7 +92,7 @@ class MemoryWarehouse:
     def store(self, table: Table, select: str) -> None:
         """Replace a table by the rows of a query, with its declared nulls and types."""
         stored = self._stored[table.name]
-        writer.delete(self.connection, stored, None)
+        DuckDBEngine(self.connection).delete(stored, None)
         self.connection.execute(f"INSERT INTO {stored.qualified_name} BY NAME {select}")
 
     def rows(self, select: str) -> list[Row]:

@@ -28,8 +28,8 @@ from monstera_assets.bronze.aliases import TARGET
 from monstera_assets.bronze.entity_changes import LISTED_TYPES, NODE_LABELS, Named
 from monstera_assets.bronze.validation import HELD_BACK, REASON
 from monstera_assets.bronze.versions import Versioning
+from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import quote
 
 RESTATE_FROM = "monstera/restate_from"
 """Run tag for the earliest day that a run recomputes. Without the tag, the number is not limited."""

@@ -65,13 +65,13 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.io_manager import ROW_COUNT
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
 from monstera_assets.warehouse.windows import DateWindow, window_of_run
-from monstera_assets.warehouse.writer import quote, stored_columns
 
 TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 RESET_VERSIONS = "monstera/reset_versions"
@@ -556,7 +556,7 @@ def _finish(connection: duckdb.DuckDBPyConnection) -> None:
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
     """Record the first day affected by changes to entities."""
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
-    if not all(stored_columns(connection, table) for table in events):
+    if not all(DuckDBEngine(connection).stored_columns(table) for table in events):
         return  # no day has been loaded
     stored = attrgetter("qualified_name")
     effect = entity_effect(connection, before=_before, after=stored, loaded=stored)

@@ -57,13 +57,13 @@ from monstera_assets.warehouse.batches import (
     temporary_view,
 )
 from monstera_assets.warehouse.compiler import bind
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.io_manager import ROW_COUNT, InputRows
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 from monstera_assets.warehouse.windows import DateWindow, from_text, windows_of
-from monstera_assets.warehouse.writer import materialized_days
 
 TABLES = (bronze_events.TABLE, bronze_rejected_events.TABLE, bronze_loads.TABLE)
 
@@ -257,7 +257,7 @@ class _EventLoad:
 
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Select the days, classify the days' rows, and return the query for the accepted rows."""
-        known = materialized_days(connection, bronze_loads.TABLE)
+        known = DuckDBEngine(connection).materialized_days(bronze_loads.TABLE)
         last = max([self.window.last, *known])
         bind(connection, {event_rules.LAST_DAY: last, FIRST_DAY: self.reading.first_day})
         days = set(self.window)

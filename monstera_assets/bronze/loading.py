@@ -36,9 +36,9 @@ from monstera_assets.warehouse.batches import (
     temporary_view,
 )
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import quote
 
 _KNOWN = {
     "user": "bronze.bronze_users",

@@ -16,8 +16,8 @@ import ibis.expr.types as ir
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import REASON, REPEATED, SUPERSEDED, Rejection, unreadable
 from monstera_assets.lifecycle.expressions import parameter
+from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.tables import Column, Table
-from monstera_assets.warehouse.writer import quote
 
 VALID_FROM = Column(
     "valid_from",

@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 from dagster import AssetCheckSeverity
 
-from monstera_assets.lifecycle.expressions import Window, window_parameters
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.compiler import Query, bind, compile_query
+from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.engine import Engine, Evaluation
 from monstera_assets.warehouse.extras import without_tables
 from monstera_assets.warehouse.source_changes import days_out_of_date
 from monstera_assets.warehouse.tables import Table
@@ -38,7 +38,6 @@ from monstera_assets.warehouse.windows import DateWindow
 NOT_EVALUATED = "not_evaluated"
 """The column in a rule's result that explains why a row is not a violation."""
 
-_EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
 """Characters that could end a table cell or start emphasis, code, a link or an image."""
 
@@ -170,9 +169,9 @@ class Rule:
             return None
         return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
-    def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query for all rows that the rule returns, with the days as parameters."""
-        return compile_query(self._found(tables, policy, Window.parameters()))
+    def rows(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> ir.Table:
+        """Return all rows that the rule returns, with the days as query parameters."""
+        return self._found(tables, policy, Window.parameters())
 
     def _found(
         self, tables: Sequence[ir.Table], policy: LifecyclePolicy, window: Window | None
@@ -189,33 +188,15 @@ class Rule:
         }
         return self.function(*tables, **keywords)
 
-    def evaluate(
-        self, connection: duckdb.DuckDBPyConnection, query: Query, window: DateWindow | None
-    ) -> Finding:
+    def evaluate(self, engine: Engine, query: Query, window: DateWindow | None) -> Finding:
         """Count the rows that break the rule, fetch some of the rows and note what was not evaluated.
 
         Args:
-            connection: a connection to the warehouse.
-            query: the query that the `query` method returned.
+            engine: the open warehouse.
+            query: the query, compiled from the result of the `rows` method.
             window: the days that the run computed.
         """
-        if window is not None:
-            bind(
-                connection, dict(zip(window_parameters(), (window.first, window.last), strict=True))
-            )
-        if NOT_EVALUATED not in query.columns:
-            return count_violations(connection, self.name, query.select)
-        finding = count_violations(
-            connection,
-            self.name,
-            f"SELECT * EXCLUDE ({NOT_EVALUATED}) FROM ({query.select})"
-            f" WHERE {NOT_EVALUATED} IS NULL",
-        )
-        reasons = connection.execute(
-            f"SELECT DISTINCT {NOT_EVALUATED} FROM ({query.select}) WHERE {NOT_EVALUATED} IS NOT NULL"
-            f" ORDER BY ALL LIMIT {_EXAMPLES}"
-        ).fetchall()
-        return replace(finding, note="; ".join(str(reason) for (reason,) in reasons))
+        return as_finding(self.name, engine.evaluate(query, window, NOT_EVALUATED))
 
 
 def rule(
@@ -235,19 +216,10 @@ def rule(
     return decorate
 
 
-def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Return the number of rows that a query selects, and the first few rows in sorted order."""
-    counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
-    violations = int(counted[0][0])
-    if not violations:
-        return Finding(name, 0)
-    cursor = connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL LIMIT {_EXAMPLES}")
-    return Finding(
-        name,
-        violations,
-        tuple(column[0] for column in cursor.description),
-        tuple(cursor.fetchall()),
-    )
+def as_finding(name: str, found: Evaluation) -> Finding:
+    """Return an engine's evaluation as the finding of the rule with this name."""
+    columns, rows = found.examples
+    return Finding(name, found.violations, columns, tuple(rows), "; ".join(found.reasons))
 
 
 def within(rows: ir.Table, column: str, window: Window) -> ir.Table:

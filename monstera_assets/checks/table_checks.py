@@ -6,7 +6,6 @@ evaluations, and an uncaught error would not record an evaluation.
 
 from collections.abc import Callable, Iterator, Sequence
 
-import duckdb
 import ibis.expr.types as ir
 from dagster import (
     AssetCheckExecutionContext,
@@ -23,14 +22,14 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import AlertLevel, Finding, Rule, with_values
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.archive import RAW_TABLES, archive
+from monstera_assets.warehouse.archive import RAW_TABLES
 from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.engine import Engine
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow, window_of_run
-from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
 """Metadata key for the alert level of a failed check."""
@@ -76,7 +75,8 @@ def build_table_checks(
 
     def query_of(rule: Rule) -> Callable[[], Query]:
         def compile_it() -> Query:
-            return rule.query([relations(name) for name in rule.inputs], policy)
+            rows = rule.rows([relations(name) for name in rule.inputs], policy)
+            return known.compile_query(rows)
 
         in_package = rule.function.__module__.split(".")[0] == __name__.split(".")[0]
         return lambda: known.get(f"{table.name}.{rule.name}", compile_it, keep=in_package)
@@ -91,10 +91,10 @@ def build_table_checks(
         context: AssetCheckExecutionContext, warehouse: Warehouse
     ) -> Iterator[AssetCheckResult]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
-        with warehouse.connect() as connection:
-            window = _window(context, connection, table)
+        with warehouse.open() as engine:
+            window = _window(context, engine, table)
             if selected & set(contract):
-                for finding in _contract_findings(connection, table, window):
+                for finding in _contract_findings(engine, table, window):
                     if finding.rule in selected:
                         expected = DESCRIPTIONS[finding.rule]
                         yield check_result(
@@ -102,7 +102,7 @@ def build_table_checks(
                         )
             for rule in rules:
                 if rule.name in selected:
-                    finding = _rule_finding(connection, rule, query_of(rule), window)
+                    finding = _rule_finding(engine, rule, query_of(rule), window)
                     expected = with_values(rule.description, policy)
                     yield check_result(
                         finding, key, rule.severity, rule.alert_level, expected, rule.remedy
@@ -112,16 +112,16 @@ def build_table_checks(
 
 
 def _contract_findings(
-    connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
+    engine: Engine, table: Table, window: DateWindow | None
 ) -> Sequence[Finding]:
     try:
-        return list(evaluate_contract(connection, table, window).values())
+        return list(evaluate_contract(engine, table, window).values())
     except Exception as error:
         return [Finding(name, 1, note=not_evaluated(error)) for name in contract_rules(table)]
 
 
 def _rule_finding(
-    connection: duckdb.DuckDBPyConnection,
+    engine: Engine,
     rule: Rule,
     query: Callable[[], Query],
     window: DateWindow | None,
@@ -129,16 +129,14 @@ def _rule_finding(
     if rule.table.partition_column is not None and window is None:
         return Finding(rule.name, 0, note="no partitions have been materialized yet")
     try:
-        return rule.evaluate(connection, query(), _open_days(connection, rule, window))
+        return rule.evaluate(engine, query(), _open_days(engine, rule, window))
     except Exception as error:
         return Finding(rule.name, 1, note=not_evaluated(error))
 
 
-def _open_days(
-    connection: duckdb.DuckDBPyConnection, rule: Rule, window: DateWindow | None
-) -> DateWindow | None:
+def _open_days(engine: Engine, rule: Rule, window: DateWindow | None) -> DateWindow | None:
     """Return the days to check, limited to days with raw events if the rule reads raw events."""
-    archived = archive(connection) if window and set(rule.inputs) & set(RAW_TABLES) else None
+    archived = engine.archive() if window and set(rule.inputs) & set(RAW_TABLES) else None
     if window is None or archived is None or archived.open_from <= window.first:
         return window
     return DateWindow(min(archived.open_from, window.last), window.last)
@@ -181,22 +179,18 @@ def not_evaluated(error: Exception) -> str:
     return f"could not be evaluated: {type(error).__name__}: {error}"
 
 
-def _window(
-    context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
-) -> DateWindow | None:
+def _window(context: AssetCheckExecutionContext, engine: Engine, table: Table) -> DateWindow | None:
     """Return the days in the run's partitions, or all materialized days if the run is unpartitioned.
 
     If the first partition also contains rows for earlier days, the earlier days are included.
     """
     if table.partition_column is None:
         return None
-    stored = materialized_window(connection, table)
+    stored = engine.materialized_window(table)
     window = window_of_run(context.run.tags)
     if window is None:
         return stored
     if table.takes_earlier_rows and stored is not None and window.first == stored.first:
-        [(earliest,)] = connection.execute(
-            f"SELECT min({table.partition_column}) FROM {table.qualified_name}"
-        ).fetchall()
+        earliest, _ = engine.ends(table, table.partition_column)
         return DateWindow(min(window.first, earliest or window.first), window.last)
     return window

@@ -29,9 +29,9 @@ from monstera_assets.dashboards.model import (
 from monstera_assets.dashboards.reading import DAYS_SQL, WEEK, WEEK_SQL, Daily
 from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
 from monstera_assets.gold.published_ids import TOTAL
+from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import quote
 
 _FORMATS = {
     **dict.fromkeys(COUNTS, ",d"),

@@ -23,8 +23,8 @@ from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.model import PERIOD_DAYS, Link
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.gold.published_ids import NONE, TOTAL, own_id
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
 SEGMENT_SQL = (
@@ -92,7 +92,7 @@ class Reader:
 
     def _qualified(self, name: str) -> str:
         if name not in self._names:
-            require_table(self._connection, self._extract[name], whole=False)
+            DuckDBEngine(self._connection).require_table(self._extract[name], whole=False)
             self._names[name] = self._extract[name].qualified_name
         return self._names[name]
 

@@ -34,8 +34,8 @@ from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations import registered_folders
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.files import replacing_file
 from monstera_assets.warehouse.tables import Table
 
@@ -78,7 +78,7 @@ def build_site(
     """
     register(settings.database, output)
     pages = size = 0
-    with _snapshots(output).replacing() as folder, writer.transaction(connection):
+    with _snapshots(output).replacing() as folder, DuckDBEngine(connection).transaction():
         reader = _reader(connection, tables, settings)
         for name, text in render_site(reader, tables, status):
             size += (folder / name).write_bytes(text.encode())
@@ -116,7 +116,7 @@ def write_entity(
         if not (output / CURRENT / "vega.js").exists():
             build_site(connection, output, tables, settings)
         register(settings.database, output)
-        with writer.transaction(connection):
+        with DuckDBEngine(connection).transaction():
             reader = _reader(connection, tables, settings)
             pages = [*entity_pages.PAGES[kind](reader, [entity])]
             render = _render(reader, f"../{CURRENT}/")

@@ -13,8 +13,8 @@ from monstera_assets.bronze import bronze_product_catalog
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_catalog(source: Path) -> Catalog:
     columns = ", ".join(field.name for field in fields(Node))
     with duckdb.connect(config=dict(connection_config())) as connection:
         for table in batch.contents:
-            writer.prepare(connection, table)
+            DuckDBEngine(connection).prepare(table)
         rows = batch.contents[bronze_product_catalog.TABLE](connection)
         found = connection.sql(str(rows)).project(columns).order("product_id")
         return Catalog([Node(*row) for row in found.fetchall()])

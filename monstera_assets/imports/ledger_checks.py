@@ -19,7 +19,7 @@ from dagster import (
     multi_asset_check,
 )
 
-from monstera_assets.checks.rules import AlertLevel, Finding, count_violations, with_values
+from monstera_assets.checks.rules import AlertLevel, Finding, as_finding, with_values
 from monstera_assets.checks.table_checks import check_result, not_evaluated
 from monstera_assets.imports import LANDED_SOURCE, landing
 from monstera_assets.imports.billing_facts import differing_movements
@@ -27,6 +27,7 @@ from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REA
 from monstera_assets.settings import Settings
 from monstera_assets.settings.imports import ImportKind
 from monstera_assets.source.sql import literal
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 
 _COUNTED = " + ".join((LANDED, DESCRIBED, MALFORMED, *REASONS))
 _OF_IMPORT = "import || ' (' || kind || ')'"
@@ -231,6 +232,6 @@ def evaluate(check: LedgerCheck, source: Path) -> Finding:
     try:
         with duckdb.connect() as connection:
             connection.execute(f"CREATE VIEW ledger AS FROM read_parquet({ledger})")
-            return count_violations(connection, check.name, check.select)
+            return as_finding(check.name, DuckDBEngine(connection).violations(check.select))
     except duckdb.Error as error:
         return Finding(check.name, 1, note=not_evaluated(error))

@@ -31,9 +31,9 @@ from monstera_assets.operations import registered_folders
 from monstera_assets.operations.erasure_lists import REGISTER_SUFFIX, add_to_list, read_list
 from monstera_assets.operations.forget import erase_recorded
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import quote
 from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
 from monstera_assets.warehouse.files import replacing_file, synchronize
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA
@@ -187,7 +187,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, database: Path, folder: Path) -
         )
     rows = {
         f"{schema}.{name}": connection.execute(
-            f"SELECT count(*) FROM {writer.quote(schema)}.{writer.quote(name)}"
+            f"SELECT count(*) FROM {quote(schema)}.{quote(name)}"
         ).fetchall()[0][0]
         for schema, name in connection.execute(
             "SELECT schema_name, table_name FROM duckdb_tables()"
@@ -244,7 +244,7 @@ def _verify(folder: Path, manifest: Manifest, database: Path) -> None:
     try:
         with duckdb.connect(str(copy), read_only=True) as connection:
             for table, rows in manifest.rows.items():
-                name = ".".join(map(writer.quote, table.split(".", 1)))
+                name = ".".join(map(quote, table.split(".", 1)))
                 [(read, _)] = connection.execute(
                     f"SELECT count(*), sum(hash(t)) FROM {name} AS t"
                 ).fetchall()

@@ -26,8 +26,8 @@ from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
 from monstera_assets.source.sql import literal
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseError
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -123,11 +123,11 @@ def write_export(
         connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection,
         _snapshots(output).replacing() as snapshot,
     ):
-        with writer.transaction(connection):
+        with DuckDBEngine(connection).transaction():
             missing = [
                 table
                 for table in tables
-                if every_table and not writer.stored_columns(connection, table)
+                if every_table and not DuckDBEngine(connection).stored_columns(table)
             ]
             entries = {
                 table.name: _write_table(connection, snapshot, table, formats)
@@ -210,12 +210,12 @@ def _write_table(
     formats: Sequence[FileFormat],
 ) -> dict[str, Any]:
     """Write a table's files and return its manifest entry."""
-    writer.require_table(connection, table)
+    DuckDBEngine(connection).require_table(table)
     # List the columns in their declared order, which may differ from the stored order in an altered
     # table.
     exported = public_columns(table)
-    columns = ", ".join(writer.quote(column.name) for column in exported)
-    order = ", ".join(map(writer.quote, table.key)) or "ALL"
+    columns = ", ".join(quote(column.name) for column in exported)
+    order = ", ".join(map(quote, table.key)) or "ALL"
     files = []
     for kind in formats:
         path = snapshot / f"{table.name}.{kind}"
@@ -228,7 +228,7 @@ def _write_table(
         files.append({"format": str(kind), "path": path.name, "sha256": digest})
     names = [column.name for column in exported]
     day = table.partition_column or ("as_of_date" if "as_of_date" in names else None)
-    as_of = f"max({writer.quote(day)})" if day else "NULL"
+    as_of = f"max({quote(day)})" if day else "NULL"
     [(rows, latest)] = connection.execute(
         f"SELECT count(*), {as_of} FROM {table.qualified_name}"
     ).fetchall()

@@ -49,9 +49,9 @@ from monstera_assets.operations.logs import forget_in_logs
 from monstera_assets.operations.publishing import STORAGE, replacing_copy
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, copy_database
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
@@ -136,7 +136,7 @@ def forget_person(
             emails = {each: _emails(connection, each) for each in tombstones}
             for each, replacement in tombstones.items():
                 logs += forget_in_logs(dagster_home(settings), [each, *emails[each]], replacement)
-            with writer.transaction(connection):
+            with DuckDBEngine(connection).transaction():
                 request_compaction(connection)
                 for each, replacement in tombstones.items():
                     _note(connection, key, each, emails[each], replacement)
@@ -172,7 +172,7 @@ def erase_recorded(
 
     Free pages of the file still contain the erased rows.
     """
-    with writer.transaction(connection):
+    with DuckDBEngine(connection).transaction():
         record(connection, erasures)
         forgotten = Forgetting(connection, key)
         stored = _stored(connection)
@@ -180,7 +180,7 @@ def erase_recorded(
             [
                 *_id_queries(stored),
                 *(
-                    f"SELECT {writer.quote(column)} FROM {name}"
+                    f"SELECT {quote(column)} FROM {name}"
                     for name, columns in stored.items()
                     for column in _user_columns(name, columns, tables)
                 ),
@@ -424,14 +424,14 @@ def _erase(
         if name.startswith(f"{OPERATIONS_SCHEMA}.") and name != FORGOTTEN:
             for column, dtype in columns.items():
                 if dtype == "VARCHAR":
-                    forgotten.texts(name, writer.quote(column))
+                    forgotten.texts(name, quote(column))
 
 
 def _erase_ids(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[str]) -> None:
     for column in columns:
         connection.execute(
-            f"UPDATE {name} AS t SET {writer.quote(column)} = p.tombstone FROM {PEOPLE} AS p"
-            f" WHERE t.{writer.quote(column)} = p.real_id"
+            f"UPDATE {name} AS t SET {quote(column)} = p.tombstone FROM {PEOPLE} AS p"
+            f" WHERE t.{quote(column)} = p.real_id"
         )
 
 
@@ -497,7 +497,7 @@ def _erase_raw_rows(
     connection: duckdb.DuckDBPyConnection, name: str, rows: str, fields: Sequence[str]
 ) -> None:
     """Rewrite raw rows in the format that `validation.raw_row` uses."""
-    row = ", ".join(f"{literal(field)}: {writer.quote(field)}" for field in fields)
+    row = ", ".join(f"{literal(field)}: {quote(field)}" for field in fields)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT DISTINCT raw_row,"
         f" CAST(CAST({{{row}}} AS JSON) AS VARCHAR) AS pseudonymized FROM ({rows})"
@@ -534,7 +534,7 @@ def _rejected_users() -> str:
 
 def _fields(name: str, fields: Sequence[str], condition: str = "") -> str:
     columns = ", ".join(
-        f"json_extract_string(raw_row, '$.{field}') AS {writer.quote(field)}" for field in fields
+        f"json_extract_string(raw_row, '$.{field}') AS {quote(field)}" for field in fields
     )
     # A record that could not be parsed is not JSON and must not reach the JSON functions.
     rows = (
@@ -579,7 +579,7 @@ def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
         name = (
             f"{schema}.{table}"
             if f"{schema}{table}".isidentifier()
-            else (f"{writer.quote(schema)}.{writer.quote(table)}")
+            else (f"{quote(schema)}.{quote(table)}")
         )
         tables.setdefault(name, {})[column] = dtype
     return tables

@@ -25,8 +25,8 @@ from monstera_assets.source.errors import SourceError
 from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow, window_of_run
-from monstera_assets.warehouse.writer import materialized_window
 
 
 class DaysWithoutDataError(DagsterExecutionInterruptedError):
@@ -56,7 +56,7 @@ def require_data(
     with connect(
         str(settings.database), config, lock_timeout_seconds=settings.lock_timeout_seconds
     ) as connection:
-        loaded = materialized_window(connection, bronze_loads.TABLE)
+        loaded = DuckDBEngine(connection).materialized_window(bronze_loads.TABLE)
         delivery = recorded_delivery(connection)
     if loaded is not None and window.last <= loaded.last:
         return

@@ -18,12 +18,12 @@ from monstera_assets.gold import OWNERS
 from monstera_assets.operations.exports import exportable, public_columns
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.sql import literal
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.archive import RAW_TABLES
 from monstera_assets.warehouse.common_columns import METRIC_DATE
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, replacing_file
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import AssetGroup, Layer, Table
 
@@ -90,12 +90,12 @@ def publish(
     with (
         replacing_copy(path) as incoming,
         attached(connection, incoming, _COPY, STORAGE),
-        writer.transaction(connection),
+        DuckDBEngine(connection).transaction(),
     ):
         for table in tables:
-            if writer.stored_columns(connection, table):
-                writer.require_table(connection, table)
-                rows[table.name] = writer.total_rows(connection, table)
+            if DuckDBEngine(connection).stored_columns(table):
+                DuckDBEngine(connection).require_table(table)
+                rows[table.name] = DuckDBEngine(connection).total_rows(table)
                 for statement in _copying(table):
                     connection.execute(statement)
         if _DAYS_OF in rows:
@@ -147,8 +147,8 @@ def build_published_copy(settings: Settings, tables: Sequence[Table]) -> list[As
         " Each run replaces the file in one step."
         "\n\nGrain: one table per published table.",
     )
-    def copy(warehouse: Warehouse) -> MaterializeResult[None]:
-        with warehouse.connect() as connection:
+    def copy(warehouse: DuckDBWarehouse) -> MaterializeResult[None]:
+        with warehouse.get_connection() as connection:
             rows = publish(connection, path, chosen)
         return MaterializeResult(
             metadata={
@@ -165,7 +165,7 @@ def build_published_copy(settings: Settings, tables: Sequence[Table]) -> list[As
 def _copying(table: Table) -> Iterator[str]:
     """Yield the statements that copy a table with its description."""
     target = f"{_COPY}.{table.qualified_name}"
-    names = ", ".join(writer.quote(column.name) for column in public_columns(table))
+    names = ", ".join(quote(column.name) for column in public_columns(table))
     yield f"CREATE SCHEMA IF NOT EXISTS {_COPY}.{table.schema}"
     yield f"CREATE TABLE {target} AS SELECT {names} FROM {table.qualified_name}"
     yield f"COMMENT ON TABLE {target} IS {literal(table.description)}"

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
+from monstera_assets.warehouse.recorded_settings import require_same_settings
 
 _TOP = ("timezone", "earliest_event_date", "null_words", "entities_created")
 _NOT_RECORDED = (
@@ -48,11 +49,11 @@ def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
         connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
         lock_timeout_seconds=settings.lock_timeout_seconds,
     ) as connection:
+        engine = DuckDBEngine(connection)
         if rebuild:
-            connection.execute("BEGIN TRANSACTION")
-            delete_all_days(connection)
-            connection.execute("COMMIT")  # closing the connection rolls back after an error
-        require_same_settings(connection, str(settings.database), recorded_settings(settings))
+            with engine.transaction():
+                engine.delete_all_days()
+        require_same_settings(engine, str(settings.database), recorded_settings(settings))
 
 
 def _flat(model: BaseModel) -> dict[str, str]:

@@ -15,7 +15,7 @@ from monstera_assets.operations.status import print_line
 from monstera_assets.settings import Settings
 from monstera_assets.silver.silver_user_current_state import TABLE as STATES
 from monstera_assets.warehouse.connection import connect
-from monstera_assets.warehouse.writer import stored_columns
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 
 
 def print_report(console: Console, settings: Settings, report: RunReport) -> None:
@@ -44,7 +44,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
 
 def headline(connection: duckdb.DuckDBPyConnection, currency: str) -> Iterator[str]:
     """Yield a blank line and the figures for the as-of date, or nothing if no states exist."""
-    if not stored_columns(connection, STATES):
+    if not DuckDBEngine(connection).stored_columns(STATES):
         return
     states = connection.execute(
         f"SELECT platform_state, count(*), max(as_of_date) FROM {STATES.qualified_name}"
@@ -55,7 +55,7 @@ def headline(connection: duckdb.DuckDBPyConnection, currency: str) -> Iterator[s
     yield ""
     by_state = ", ".join(f"{state} {count:,}" for state, count, _ in states)
     yield f"Users on {states[0][2]}: {by_state}"
-    if stored_columns(connection, OVERALL):
+    if DuckDBEngine(connection).stored_columns(OVERALL):
         columns = ", ".join(metric.column_name for metric in BIG_NUMBERS)
         for row in connection.execute(
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"

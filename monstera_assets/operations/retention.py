@@ -15,10 +15,10 @@ import duckdb
 from monstera_assets.bronze import bronze_events
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse import writer
-from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, record_archive
+from monstera_assets.warehouse.archive import RAW_TABLES, Archive, record_archive
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 LOOK_BACK_DAYS = RECENT_DAYS
@@ -61,13 +61,13 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
         if {"materializations", "bronze_events"} <= schemas.keys():
             cutoff = _cutoff(connection, today - timedelta(days=settings.raw_event_retention_days))
         if cutoff is not None:
-            known = archive(connection)
+            known = DuckDBEngine(connection).archive()
             # The first partition contains events from earlier days, which are deleted.
             open_from = max(
                 cutoff + timedelta(days=LOOK_BACK_DAYS),
                 _first_partition(connection) + timedelta(days=1),
             )
-            with writer.transaction(connection):
+            with DuckDBEngine(connection).transaction():
                 for name in RAW_TABLES:
                     if name in schemas:
                         rows[name] = _remove(connection, f"{schemas[name]}.{name}", cutoff)

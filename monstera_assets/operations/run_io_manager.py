@@ -13,12 +13,14 @@ from dagster import InitResourceContext
 from monstera_assets.operations.costs import record_sizes
 from monstera_assets.operations.last_day import require_data
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 
 
-def run_io_manager(settings: Settings, first_partition: date, **config: Any) -> WarehouseIOManager:
+def run_io_manager(
+    settings: Settings, first_partition: date, warehouse: DuckDBWarehouse, **config: Any
+) -> WarehouseIOManager:
     """Return an IO manager that refuses runs for days without data before their first step.
 
     After a run of the whole graph, the IO manager records the sizes of tables and files. If this
@@ -27,7 +29,8 @@ def run_io_manager(settings: Settings, first_partition: date, **config: Any) -> 
     Args:
         settings: the configuration.
         first_partition: the first day in the calendar.
-        config: the configuration of the IO manager.
+        warehouse: the warehouse that the IO manager opens.
+        config: the other configuration of the IO manager.
     """
 
     class RunIOManager(WarehouseIOManager):
@@ -42,10 +45,10 @@ def run_io_manager(settings: Settings, first_partition: date, **config: Any) -> 
             with super().yield_for_execution(context) as manager:
                 yield manager
                 try:
-                    with connect(self.database, self.connection_config) as connection:
+                    with warehouse.get_connection() as connection:
                         record_sizes(connection, instance, run, settings)
                 except (WarehouseError, duckdb.Error, OSError) as error:
                     if context.log is not None:
                         context.log.warning(f"The sizes of the tables were not recorded: {error}")
 
-    return RunIOManager(**config)
+    return RunIOManager(warehouse=warehouse, **config)

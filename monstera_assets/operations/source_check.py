@@ -77,9 +77,9 @@ from monstera_assets.source.reader import (
 from monstera_assets.warehouse.batches import count_rows, temporary_relation
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.windows import DateWindow, windows_of
-from monstera_assets.warehouse.writer import prepare
 
 _MODULES: Mapping[str, ModuleType] = {
     "events": event_rules,
@@ -169,7 +169,7 @@ def _load(
     """Load all readable inputs. Remove unreadable inputs and record their errors."""
     queries = open_queries()
     for table in (bronze_rejected_events.TABLE, bronze_rejected_entities.TABLE):
-        prepare(connection, table)
+        DuckDBEngine(connection).prepare(table)
 
     def load() -> None:
         no_events = SourceInput("events", (), by_day=False)

@@ -50,13 +50,13 @@ from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import temporary_table
 from monstera_assets.warehouse.compiler import bind
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow, windows_of
-from monstera_assets.warehouse.writer import prepare, quote, require_table
 
 _EVENTS = "events"
 _DAYS_NOW = "compared_days"
@@ -319,7 +319,7 @@ def _reading(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _has(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     try:
-        require_table(connection, table)
+        DuckDBEngine(connection).require_table(table)
     except MissingTableError:
         return False
     return True
@@ -517,7 +517,7 @@ def _compare_entities(
         if erased[0][0]:
             connection.execute(f"CREATE TABLE {FORGOTTEN} AS FROM {quote(warehouse)}.{FORGOTTEN}")
         for table in (*COMPARED, bronze_entity_loads.TABLE):
-            prepare(connection, table)
+            DuckDBEngine(connection).prepare(table)
             connection.execute(
                 f"INSERT INTO {table.qualified_name} BY NAME"
                 f" FROM {quote(warehouse)}.{table.qualified_name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -16,7 +17,11 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 from monstera_assets.warehouse.windows import DateWindow
 
-_ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
+if TYPE_CHECKING:
+    from monstera_assets.warehouse.engine import Engine
+
+ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
+"""The table with the retention cutoff, which exists after the first deletion."""
 
 RAW_TABLES = ("bronze_events", "bronze_rejected_events", "silver_events_enriched")
 """Tables that contain raw events, which are deleted after the retention period."""
@@ -39,36 +44,19 @@ class Archive:
     open_from: date
 
 
-def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
-    """Return the retention cutoff, or None if no raw events have ever been deleted."""
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND schema_name || '.' || table_name = ?",
-        [_ARCHIVE],
-    ).fetchall()
-    if not found[0][0]:
-        return None
-    rows = connection.execute(
-        f"SELECT max(removed_before), max(open_from) FROM {_ARCHIVE}"
-    ).fetchall()
-    return None if rows[0][0] is None else Archive(*rows[0])
-
-
 def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> None:
     """Record the retention cutoff in the caller's transaction."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_ARCHIVE} (removed_before DATE NOT NULL, open_from DATE NOT NULL)"
+        f"CREATE TABLE IF NOT EXISTS {ARCHIVE} (removed_before DATE NOT NULL, open_from DATE NOT NULL)"
     )
-    connection.execute(f"DELETE FROM {_ARCHIVE}")
+    connection.execute(f"DELETE FROM {ARCHIVE}")
     connection.execute(
-        f"INSERT INTO {_ARCHIVE} VALUES (?, ?)", [archived.removed_before, archived.open_from]
+        f"INSERT INTO {ARCHIVE} VALUES (?, ?)", [archived.removed_before, archived.open_from]
     )
 
 
-def require_recomputable(
-    connection: duckdb.DuckDBPyConnection, table_name: str, window: DateWindow | None
-) -> None:
+def require_recomputable(engine: Engine, table_name: str, window: DateWindow | None) -> None:
     """Raise an error if raw events would be written for days that cannot be recomputed.
 
     Raises:
@@ -77,19 +65,19 @@ def require_recomputable(
     """
     if window is None or table_name not in RAW_TABLES:
         return
-    archived = archive(connection)
+    archived = engine.archive()
     if archived is not None and window.first < archived.open_from:
         raise _not_recomputable(archived)
 
 
-def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, day: date) -> None:
+def require_raw_events(engine: Engine, table_name: str, day: date) -> None:
     """Raise an error if a day is missing because its raw events were deleted.
 
     Raises:
         ArchivedDaysError: If the raw events were deleted. The message includes the first day that can
             be recomputed.
     """
-    archived = archive(connection) if table_name in RAW_TABLES else None
+    archived = engine.archive() if table_name in RAW_TABLES else None
     if archived is not None and day < archived.removed_before:
         raise _not_recomputable(archived)
 

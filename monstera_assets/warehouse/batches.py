@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
-from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -67,20 +67,20 @@ class TableBatch:
             raise
 
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
+        engine = DuckDBEngine(connection)
         for table in self.contents:
             # Create all tables first, since one table's rows may depend on another table's stored rows.
-            writer.prepare(connection, table)
+            engine.prepare(table)
         if self.before is not None:
             self.before(connection)
         for table, rows in self.contents.items():
-            self.counts[table.name] = writer.replace(
-                connection,
+            self.counts[table.name] = engine.replace_slice(
                 table,
                 rows(connection),
                 window if table.partition_column else None,
                 self.only_days if table.partition_column else None,
             )
-            self.totals[table.name] = writer.total_rows(connection, table)
+            self.totals[table.name] = engine.total_rows(table)
         if self.after is not None:
             self.after(connection)
 
@@ -88,14 +88,14 @@ class TableBatch:
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
     """Create a temporary table from a query. The table exists until the connection is closed."""
     _drop_other(connection, name, "VIEW")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
     """Create a temporary view from a query. The view's rows are computed on each read."""
     _drop_other(connection, name, "TABLE")
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
@@ -107,12 +107,12 @@ def _drop_other(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> 
     catalog = f"duckdb_{kind.lower()}s()"
     query = f"SELECT 1 FROM {catalog} WHERE temporary AND {kind.lower()}_name = ?"
     if connection.execute(query, [name]).fetchall():
-        connection.execute(f"DROP {kind} temp.{writer.quote(name)}")
+        connection.execute(f"DROP {kind} temp.{quote(name)}")
 
 
 def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.Table:
     """Return a temporary table or view as an unbound Ibis table."""
-    columns = connection.execute(f"DESCRIBE {writer.quote(name)}").fetchall()
+    columns = connection.execute(f"DESCRIBE {quote(name)}").fetchall()
     return ibis.table({column: _type(dtype) for column, dtype, *_ in columns}, name=name)
 
 

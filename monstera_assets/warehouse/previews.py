@@ -6,17 +6,16 @@ which are queried from the whole table after each write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.markdown import table, text
-from monstera_assets.warehouse.compiler import Query, compile_query
+from monstera_assets.warehouse.engine import Records
 
 _BAR = "█"
 _PARTS = "▏▎▍▌▋▊▉"
@@ -40,15 +39,13 @@ class Preview:
     bar: str | None = None
     is_share: bool = False
 
-    def query(self, relation: ir.Table) -> Query:
-        """Return the query for the rows, which fetches one more row than is shown."""
-        return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
+    def selected(self, relation: ir.Table) -> ir.Table:
+        """Return the rows to fetch, which are one more than are shown."""
+        return self.rows(relation).limit(_MAX_ROWS + 1)
 
-    def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
+    def render(self, records: Records) -> str:
         """Return the preview as Markdown with up to `_MAX_ROWS` rows and a note if more rows exist."""
-        cursor = connection.execute(query.select)
-        names = [column[0] for column in cursor.description]
-        rows: Sequence[Sequence[Any]] = cursor.fetchall()
+        names, rows = records
         if not rows:
             return "No rows yet."
         shown = rows[:_MAX_ROWS]

@@ -38,9 +38,15 @@ class QueryCache:
 
     Args:
         folder: the folder for the files (see `open_cache`), or None to cache only in memory.
+        compile_query: the compiler of the engine that runs the queries.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        compile_query: Callable[[ir.Table], Query] = compile_query,
+    ) -> None:
+        self.compile_query = compile_query
         self._folder = folder
         self._queries: dict[str, Query] = {}
 
@@ -74,7 +80,7 @@ class QueryCache:
             depends_on: the values, such as schemas and dates, which are compared by their `repr`.
         """
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
-        return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
+        return self.get(f"{name}.{digest}", lambda: self.compile_query(build())).select
 
 
 def open_cache(*depends_on: str) -> QueryCache:

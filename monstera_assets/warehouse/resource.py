@@ -1,28 +1,54 @@
-"""The Dagster resource that checks use to read warehouse tables."""
+"""The Dagster resources through which the IO manager, checks and other steps open the warehouse."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import duckdb
 from dagster import ConfigurableResource
+from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
+from monstera_assets.warehouse.engine import Engine
 
 
-class Warehouse(ConfigurableResource[Any]):
-    """Connect to the DuckDB file with the same configuration as the IO manager."""
+class Warehouse(ConfigurableResource[Any], ABC):
+    """A place with tables."""
 
-    database: str = Field(description="Path to the DuckDB database.")
-    connection_config: dict[str, Any] = Field(default={}, description="DuckDB settings.")
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the tables are, as messages name it."""
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Engine]:
+        """Open the warehouse."""
+
+
+class DuckDBWarehouse(DuckDBResource, Warehouse):
+    """A DuckDB file, opened with the same configuration by all steps."""
+
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
         description="Seconds to wait for another process to release the database file.",
     )
 
+    @property
+    def place(self) -> str:
+        """The path to the file."""
+        return self.database
+
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def open(self) -> Iterator[DuckDBEngine]:
+        """Open the file (see `connect`)."""
+        with self.get_connection() as connection:
+            yield DuckDBEngine(connection)
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection (see `monstera_assets.warehouse.connection.connect`)."""
         with connect(
             self.database,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.duckdb_engine import quote, text_literal
 
 MEASURED_ROWS = 10_000
 """The number of rows from which on a table's bytes are measured.
@@ -41,7 +41,7 @@ def measure_tables(
     """
     connection.execute("CHECKPOINT")
     names = {
-        name: f"{writer.quote(schema)}.{writer.quote(name)}"
+        name: f"{quote(schema)}.{quote(name)}"
         for schema, name in connection.execute(
             "SELECT schema_name, table_name FROM duckdb_tables()"
             " WHERE database_name = current_database() AND NOT temporary"
@@ -52,8 +52,7 @@ def measure_tables(
     if not names:
         return {}
     counts = " UNION ALL ".join(
-        f"SELECT {writer.text_literal(name)}, count(*) FROM {table}"
-        for name, table in names.items()
+        f"SELECT {text_literal(name)}, count(*) FROM {table}" for name, table in names.items()
     )
     rows = dict(connection.execute(counts).fetchall())
     large = {name: names[name] for name in names if rows[name] >= MEASURED_ROWS}
@@ -70,9 +69,9 @@ def _blocks(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, str]) ->
         "SELECT block_size FROM pragma_database_size() WHERE database_name = current_database()"
     ).fetchall()
     segments = " UNION ALL ".join(
-        f"SELECT {writer.text_literal(name)} AS name,"
+        f"SELECT {text_literal(name)} AS name,"
         " unnest(list_append(additional_block_ids, block_id)) AS block"
-        f" FROM pragma_storage_info({writer.text_literal(table)}) WHERE persistent"
+        f" FROM pragma_storage_info({text_literal(table)}) WHERE persistent"
         for name, table in tables.items()
     )
     return dict(

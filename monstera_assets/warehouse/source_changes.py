@@ -18,9 +18,9 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import next_moment
 
 _MATERIALIZED = ibis.table(
     {"table_name": "string", "partition_date": "date", "materialized_at": "timestamp"},
@@ -83,7 +83,7 @@ def days_out_of_date(table_name: str) -> ir.Table:
 
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
     """Record a source change in the caller's transaction."""
-    moment = next_moment(connection)
+    moment = DuckDBEngine(connection).next_moment()
     # The new record makes existing records for the same day or later days redundant.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]

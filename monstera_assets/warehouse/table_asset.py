@@ -38,8 +38,8 @@ from monstera_assets.lifecycle.expressions import Window, window_parameters
 from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.timezone import UTC
-from monstera_assets.warehouse.batching import DateBatches
 from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.engine import DateBatches, verify_schema
 from monstera_assets.warehouse.errors import SchemaMismatchError
 from monstera_assets.warehouse.extras import without_tables
 from monstera_assets.warehouse.io_manager import DAYS_BACK, READS, Computed, InputRows, Reads
@@ -48,7 +48,6 @@ from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
 from monstera_assets.warehouse.tables import Layer, Table, declared, register
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_verified
 
 # Ranges of days require this beta feature. The lock file pins the Dagster version.
 warnings.filterwarnings("ignore", message=r"Parameter `backfill_policy`", category=BetaWarning)
@@ -176,14 +175,14 @@ class TableAsset:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
-    def query(
+    def rows(
         self,
         relations: Mapping[str, Table],
         policy: LifecyclePolicy,
         timezone: str = UTC,
         assets: Mapping[str, "TableAsset"] | None = None,
-    ) -> Query:
-        """Compile the table's query, with the days to compute and read as query parameters.
+    ) -> ir.Table:
+        """Return the table's rows, with the days to compute and read as query parameters.
 
         Args:
             relations: the input tables, by name.
@@ -213,7 +212,8 @@ class TableAsset:
             *map(rows_of, self.inputs),
             **self._accepted(policy=policy, timezone=timezone, window=window, as_of=self._as_of),
         )
-        return compile_verified(self.table, rows)
+        verify_schema(self.table, rows.schema())
+        return rows
 
     def on_days(
         self,
@@ -224,7 +224,7 @@ class TableAsset:
     ) -> ir.Table:
         """Return the table's rows for days before the first partition, computed from the facts.
 
-        The arguments are the same as for `query`. Facts from earlier days are stored in the first
+        The arguments are the same as for `rows`. Facts from earlier days are stored in the first
         partition.
         """
 
@@ -295,8 +295,13 @@ class TableAsset:
             earlier = assets if self._reads_before_first_partition(tables, window) else None
             query = known.get(
                 self.query_name(timezone, opening=earlier is not None),
-                lambda: self.query(
-                    {name: tables[name].table for name in self.inputs}, policy, timezone, earlier
+                lambda: known.compile_query(
+                    self.rows(
+                        {name: tables[name].table for name in self.inputs},
+                        policy,
+                        timezone,
+                        earlier,
+                    )
                 ),
                 keep=self._is_of_the_package,
             )
@@ -332,7 +337,7 @@ class TableAsset:
     def _preview(self, preview: Preview, queries: QueryCache) -> Query:
         return queries.get(
             f"{self.table.name}.{preview.title}",
-            lambda: preview.query(self.table.relation),
+            lambda: queries.compile_query(preview.selected(self.table.relation)),
             keep=self._is_of_the_package,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import pairwise
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -71,3 +72,17 @@ def from_text(text: str) -> Sequence[DateWindow]:
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]
+
+
+def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
+    """Split a window into at most `parts` windows whose lengths differ by at most one day."""
+    parts = min(parts, len(window))
+    starts = [len(window) * part // parts for part in range(parts + 1)]
+    return [
+        DateWindow(
+            window.first + timedelta(days=start),
+            window.first + timedelta(days=end - 1),
+            is_opening=window.is_opening and start == 0,
+        )
+        for start, end in pairwise(starts)
+    ]

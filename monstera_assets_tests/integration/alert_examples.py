@@ -31,7 +31,7 @@ from monstera_assets.operations.schedules import freshness
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import (
@@ -218,8 +218,8 @@ class House:
                 for table in deliveries
             ],
             resources={
-                IO_MANAGER_KEY: WarehouseIOManager(**place),
-                "warehouse": Warehouse(**place),
+                IO_MANAGER_KEY: WarehouseIOManager(warehouse=DuckDBWarehouse(**place)),
+                "warehouse": DuckDBWarehouse(**place),
             },
             executor=dg.in_process_executor,
         )

@@ -21,6 +21,7 @@ import pandas as pd
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, Days, TableAsset
 from monstera_assets.warehouse.tables import TREND_FLAGS, AssetGroup, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -226,9 +227,11 @@ def run(
         instance=in_memory_instance(),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(
-                database=str(database),
-                connection_config=connection_config(threads=2) | dict(config or {}),
-                lock_timeout_seconds=lock_timeout_seconds,
+                warehouse=DuckDBWarehouse(
+                    database=str(database),
+                    connection_config=connection_config(threads=2) | dict(config or {}),
+                    lock_timeout_seconds=lock_timeout_seconds,
+                )
             )
         },
         run_config=QUIET,

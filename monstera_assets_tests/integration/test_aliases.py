@@ -28,8 +28,8 @@ from monstera_assets.operations.source_findings import print_check
 from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import Graph, assert_same
@@ -89,7 +89,7 @@ class Loads:
         for batch, days in ((entities, None), (events, window)):
             with (
                 connect(str(self.database), connection_config(threads=2)) as connection,
-                writer.transaction(connection),
+                DuckDBEngine(connection).transaction(),
             ):
                 batch.write(connection, days)
         return self

@@ -15,9 +15,10 @@ from monstera_assets.definitions import table_assets
 from monstera_assets.lifecycle.expressions import by_key
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import generate
-from monstera_assets.warehouse import batching
-from monstera_assets.warehouse.batching import DateBatches, key_batches, split_window
+from monstera_assets.warehouse import duckdb_engine
 from monstera_assets.warehouse.compiler import Query, compile_query
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
+from monstera_assets.warehouse.engine import DateBatches
 from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
     SAME_DAYS,
@@ -26,7 +27,7 @@ from monstera_assets.warehouse.table_asset import (
     last_days,
     table_asset,
 )
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import DateWindow, split_window
 from monstera_assets_tests.integration.example_assets import FACTS, errors
 from monstera_assets_tests.integration.example_runs import Graph, assert_same
 
@@ -49,16 +50,16 @@ def test_batches_of_days_equal_one_range(graph: Graph, monkeypatch: pytest.Monke
     at_once = graph.contents_of(names)
     assert all(at_once.values())
     taken: list[Sequence[DateWindow]] = []
-    windows_of = DateBatches.windows
+    windows_of = DuckDBEngine.date_batches
 
     def seen(
-        batches: DateBatches, connection: duckdb.DuckDBPyConnection, window: DateWindow
+        engine: DuckDBEngine, batches: DateBatches, window: DateWindow
     ) -> Sequence[DateWindow]:
-        taken.append(windows_of(batches, connection, window))
+        taken.append(windows_of(engine, batches, window))
         return taken[-1]
 
-    monkeypatch.setattr(DateBatches, "windows", seen)
-    monkeypatch.setattr(batching, "ROWS_PER_DATE_BATCH", 700)
+    monkeypatch.setattr(DuckDBEngine, "date_batches", seen)
+    monkeypatch.setattr(duckdb_engine, "ROWS_PER_DATE_BATCH", 700)
     with graph.instance:
         result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=names)
     assert errors(result) == {}
@@ -79,8 +80,8 @@ def test_the_rows_determine_the_number_of_batches(
     batches = DateBatches([FACTS, FACTS], lambda _: {})
     # 40 days with 100 rows each, 31 of them in January, read from two inputs
     for rows, expected in ((6200, 1), (6199, 2), (1000, 7), (1, 31)):
-        monkeypatch.setattr(batching, "ROWS_PER_DATE_BATCH", rows)
-        windows = batches.windows(connection, JANUARY)
+        monkeypatch.setattr(duckdb_engine, "ROWS_PER_DATE_BATCH", rows)
+        windows = DuckDBEngine(connection).date_batches(batches, JANUARY)
         assert len(windows) == expected
         assert [day for window in windows for day in window] == list(JANUARY)
 
@@ -142,9 +143,9 @@ def latest_days_of_named() -> Query:
 def test_batches_of_keys_equal_the_whole(
     connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(batching, "ROWS_PER_KEY_BATCH", rows)
+    monkeypatch.setattr(duckdb_engine, "ROWS_PER_KEY_BATCH", rows)
     query = latest_days_of_named()
-    with key_batches(connection, query) as batches:
+    with DuckDBEngine(connection).key_batches(query) as batches:
         found = [connection.execute(batch).fetchall() for batch in batches]
     # There are 1,000 facts and 50 names. Day i has user i mod 100, so user i's latest day is 900 + i.
     assert len(found) == -(-1050 // rows)
@@ -157,7 +158,7 @@ def test_batches_of_keys_equal_the_whole(
 
 
 def test_no_temporary_table_remains(connection: duckdb.DuckDBPyConnection) -> None:
-    with key_batches(connection, latest_days_of_named()) as batches:
+    with DuckDBEngine(connection).key_batches(latest_days_of_named()) as batches:
         for batch in batches:
             connection.execute(batch)
     left = connection.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall()
@@ -168,5 +169,5 @@ def test_no_facts_are_one_batch(tmp_path: Path) -> None:
     connection = duckdb.connect(str(tmp_path / "empty.duckdb"))
     connection.execute("CREATE TABLE facts (user_id VARCHAR, day BIGINT)")
     connection.execute("CREATE TABLE names (user_id VARCHAR, name VARCHAR)")
-    with key_batches(connection, latest_days_of_named()) as batches:
+    with DuckDBEngine(connection).key_batches(latest_days_of_named()) as batches:
         assert [connection.execute(batch).fetchall() for batch in batches] == [[]]

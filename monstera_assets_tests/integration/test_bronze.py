@@ -42,8 +42,8 @@ from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import tables
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.tables import Layer
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -428,7 +428,7 @@ def _opened(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _load_entities(database: Path, source: Path, reading: Reading = READING) -> None:
-    with _opened(database) as connection, writer.transaction(connection):
+    with _opened(database) as connection, DuckDBEngine(connection).transaction():
         entity_batch(discover_source(source), reading, open_queries()).write(connection, None)
 
 
@@ -442,7 +442,7 @@ def _load_events(
         reading=reading,
         queries=open_queries(),
     )
-    with _opened(database) as connection, writer.transaction(connection):
+    with _opened(database) as connection, DuckDBEngine(connection).transaction():
         batch.write(connection, window)
     return batch.counts
 

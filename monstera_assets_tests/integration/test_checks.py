@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import duckdb
@@ -29,9 +28,11 @@ from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.definitions import rules, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
+from monstera_assets.warehouse.compiler import compile_query
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
-from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.resource import DuckDBWarehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, SAME_DAYS, asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -119,7 +120,7 @@ def test_all_checks_pass_on_the_seeds(seeds_run: SeedsRun) -> None:
 def _broken(
     connection: duckdb.DuckDBPyConnection, table: Table, days: DateWindow | None
 ) -> dict[str, Finding]:
-    findings = evaluate_contract(connection, table, days)
+    findings = evaluate_contract(DuckDBEngine(connection), table, days)
     assert findings.keys() == set(contract_rules(table))
     return {name: finding for name, finding in findings.items() if not finding.passed}
 
@@ -1444,10 +1445,10 @@ def test_rule_finds_its_fault(
     rule = RULES[table_name, rule_name]
     days = seeds_run.days if rule.table.partition_column else None
     relations = [TABLES[name].relation for name in rule.inputs]
-    query = rule.query(relations, POLICY)
+    query = compile_query(rule.rows(relations, POLICY))
     for statements in FAULTS[table_name, rule_name]:
         with planted(connection, *statements):
-            finding = rule.evaluate(connection, query, days)
+            finding = rule.evaluate(DuckDBEngine(connection), query, days)
         assert not finding.passed, statements
         assert finding.examples
         assert finding.columns
@@ -1458,8 +1459,8 @@ def test_a_figure_of_too_few_passes_with_a_note(
 ) -> None:
     """The seeds have 20 users. Figures for fewer than 30 are not evaluated (framework, section 9)."""
     rule = RULES["gold_segment_metrics", "state_shares_are_steady"]
-    query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
-    finding = rule.evaluate(connection, query, seeds_run.days)
+    query = compile_query(rule.rows([TABLES[name].relation for name in rule.inputs], POLICY))
+    finding = rule.evaluate(DuckDBEngine(connection), query, seeds_run.days)
     assert finding.passed
     assert finding.note == "not evaluated: only 20 users (minimum 30) for State shares"
 
@@ -1476,14 +1477,14 @@ def test_a_current_state_is_not_compared_with_a_history_that_is_out_of_date(
     connection: duckdb.DuckDBPyConnection, table_name: str, history: str, fault: str
 ) -> None:
     rule = RULES[table_name, "agrees_with_history"]
-    query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
+    query = compile_query(rule.rows([TABLES[name].relation for name in rule.inputs], POLICY))
 
     def evaluate(*statements: str) -> Finding:
         differs = _one(table_name, fault, "current_state <> 'never_adopted'")
         if table_name == "silver_user_current_state":
             differs = _one(table_name, fault)
         with planted(connection, differs, *statements):
-            return rule.evaluate(connection, query, None)
+            return rule.evaluate(DuckDBEngine(connection), query, None)
 
     def noted(affects_from: str) -> str:
         return f"INSERT INTO operations.source_changes VALUES ('events', '{affects_from}', now())"
@@ -1509,10 +1510,9 @@ def _job(
     database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
     """Materialize facts, run their checks and materialize a table that reads the facts."""
-    settings: dict[str, Any] = {
-        "database": str(database),
-        "connection_config": connection_config(threads=2),
-    }
+    warehouse = DuckDBWarehouse(
+        database=str(database), connection_config=connection_config(threads=2)
+    )
     definitions = dg.Definitions(
         assets=[
             delivering(FACTS, lambda _: expression(types_of(FACTS), delivered)),
@@ -1520,8 +1520,8 @@ def _job(
         ],
         asset_checks=[checks],
         resources={
-            IO_MANAGER_KEY: WarehouseIOManager(**settings),
-            "warehouse": Warehouse(**settings),
+            IO_MANAGER_KEY: WarehouseIOManager(warehouse=warehouse),
+            "warehouse": warehouse,
         },
     )
     return definitions.resolve_implicit_global_asset_job_def().execute_in_process(

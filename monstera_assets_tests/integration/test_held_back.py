@@ -21,8 +21,8 @@ from monstera_assets.operations.run_plan import RunPlan, describe_changes, plan_
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.changing_source import ChangingSource
 from monstera_assets_tests.integration.example_runs import ENTITIES, assert_same
@@ -109,7 +109,7 @@ class Company:
         for batch, days in ((entities, None), (events, changes.rebuild)):
             with (
                 connect(str(self.database), connection_config(threads=1)) as connection,
-                writer.transaction(connection),
+                DuckDBEngine(connection).transaction(),
             ):
                 batch.write(connection, days)
         return changes

@@ -26,13 +26,12 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 import pytest
-from dagster._core.storage.db_io_manager import TableSlice
 
 from monstera_assets.lifecycle.intervals import calendar
 from monstera_assets.warehouse import connection as connections
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.errors import (
     SchemaMismatchError,
     WarehouseError,
@@ -101,7 +100,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
         raise RuntimeError(f"the power failed before {name}")
 
-    monkeypatch.setattr(writer, name, fail)
+    monkeypatch.setattr(DuckDBEngine, name, fail)
 
 
 @pytest.mark.parametrize("step", ["insert", "_refresh_trend_flags", "record"])
@@ -193,14 +192,14 @@ def test_number_too_large_is_refused_by_name_of_the_table(database: Path) -> Non
 _KILLED = """
 import sys, time
 from pathlib import Path
-from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets_tests.integration.example_assets import *
 
 def hang(*_, **__):
     print("ready", flush=True)
     time.sleep(600)
 
-setattr(writer, sys.argv[2], hang)
+setattr(DuckDBEngine, sys.argv[2], hang)
 
 def many(window):
     # Enough rows for DuckDB to write some to the file before the transaction ends.
@@ -1011,7 +1010,7 @@ def test_full_disk_is_reported_and_changes_nothing(database: Path) -> None:
 
 def test_an_undeclared_table_is_refused() -> None:
     with pytest.raises(SchemaMismatchError, match=r"silver\.silver_nowhere is not declared"):
-        declaration(TableSlice("silver_nowhere", "silver"))
+        declaration(dg.AssetKey(["silver", "silver_nowhere"]))
 
 
 def test_trend_flags_are_not_delivered_by_an_asset() -> None:

@@ -23,8 +23,8 @@ from monstera_assets.operations.schedules import CHANGES_SENSOR
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.source_changes import Cause, note_change, out_of_date
 from monstera_assets.warehouse.windows import DateWindow, as_text, from_text
 from monstera_assets_tests.changing_source import ChangingSource
@@ -99,7 +99,7 @@ class Bronze:
         for batch, days in ((entities, None), (events, window)):
             with (
                 connect(str(database), connection_config(threads=2)) as connection,
-                writer.transaction(connection),
+                DuckDBEngine(connection).transaction(),
             ):
                 batch.write(connection, days)
         return database
@@ -438,7 +438,7 @@ def test_tables_older_than_their_inputs_reveal_a_killed_run(tmp_path: Path) -> N
             for table in some:
                 if table.name in names:
                     of = days if table.partition_column else None
-                    writer.record(connection, table, of)
+                    DuckDBEngine(connection).record(table, of)
 
         assert stale() == (tuple(window), ("gold_seen_now", "silver_names"))
         materialize("silver_facts", "gold_seen", "gold_seen_now", "silver_names")

@@ -14,8 +14,8 @@ from monstera_assets.bronze.load_events import event_batch
 from monstera_assets.bronze.loading import open_queries
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 
 SEEDS = Path(__file__).parents[2] / "seeds"
@@ -82,9 +82,9 @@ def _loaded(source: Path, database: Path) -> dict[str, list[tuple[object, ...]]]
     reading = Reading(first_day=DAYS.first)
     inputs, queries = discover_source(source), open_queries()
     with connect(str(database), connection_config(threads=1)) as connection:
-        with writer.transaction(connection):
+        with DuckDBEngine(connection).transaction():
             entity_batch(inputs, reading, queries).write(connection, None)
-        with writer.transaction(connection):
+        with DuckDBEngine(connection).transaction():
             events = event_batch(inputs, window=DAYS, reading=reading, queries=queries)
             events.write(connection, DAYS)
         found = {

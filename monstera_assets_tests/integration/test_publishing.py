@@ -12,7 +12,9 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+import pandas as pd
 import pytest
+from dagster_duckdb_pandas import DuckDBPandasIOManager
 
 from monstera_assets.definitions import build_definitions, tables
 from monstera_assets.operations.forget import forget_person
@@ -286,3 +288,28 @@ def test_a_log_of_the_old_copy_is_not_applied_to_the_new_copy(settings: Settings
             "SELECT 1 FROM duckdb_tables() WHERE table_name = 'own'"
         ).fetchall()
     assert [path.name for path in settings.published.parent.iterdir()] == ["monstera.duckdb"]
+
+
+def test_another_dagster_project_reads_the_copy(settings: Settings) -> None:
+    """The IO manager of dagster-duckdb-pandas loads its tables, as docs/how-to/bi_tools.md says."""
+    seen: list[pd.DataFrame] = []
+
+    @dg.asset(ins={"states": dg.AssetIn(key=["silver", "silver_user_current_state"])})
+    def churned_users(states: pd.DataFrame) -> None:
+        seen.append(states)
+
+    reader = DuckDBPandasIOManager(
+        database=str(settings.published), connection_config={"access_mode": "READ_ONLY"}
+    )
+    upstream = dg.SourceAsset(["silver", "silver_user_current_state"], io_manager_key="monstera")
+    run = dg.materialize(
+        [upstream, churned_users],
+        selection=[churned_users],
+        resources={"monstera": reader, "io_manager": dg.InMemoryIOManager()},
+    )
+    assert run.success
+    with duckdb.connect(str(settings.published), read_only=True) as connection:
+        [(users,)] = connection.execute(
+            "SELECT count(*) FROM silver.silver_user_current_state"
+        ).fetchall()
+    assert len(seen[0]) == users > 0

@@ -184,7 +184,7 @@ def test_queries_that_compute_earlier_days_depend_on_the_policy() -> None:
     overall = assets["gold_overall_metrics"]
     relations = {table.name: table for table in tables()}
     texts = {
-        overall.query(relations, LifecyclePolicy(dunning_days=days), assets=assets).select
+        compile_duckdb(overall.rows(relations, LifecyclePolicy(dunning_days=days), assets=assets))
         for days in (20, 21)
     }
     assert len(texts) == 2
@@ -214,10 +214,11 @@ def test_a_text_is_the_same_in_every_process() -> None:
     code = (
         "from monstera_assets.definitions import table_assets, tables\n"
         "from monstera_assets.lifecycle.policy import LifecyclePolicy\n"
+        "from monstera_assets.warehouse.compiler import compile_query\n"
         "known = {table.name: table for table in tables()}\n"
         "for asset in table_assets():\n"
         "    if asset.table.name in ('silver_user_segment_history', 'gold_growth_accounting'):\n"
-        "        print(asset.query(known, LifecyclePolicy()))\n"
+        "        print(compile_query(asset.rows(known, LifecyclePolicy())))\n"
     )
     texts = {
         subprocess.run(

@@ -29,6 +29,8 @@ from monstera_assets.silver.silver_user_state_intervals import TABLE as INTERVAL
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.simulation import Simulation
 from monstera_assets.synthetic.writer import generate
+from monstera_assets.warehouse.compiler import compile_query
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_runs import Graph, computed_from
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
@@ -214,9 +216,13 @@ def failing(
     relations = {table.name: table.relation for table in tables()}
     found = {}
     for rule in rules:
-        query = rule.query([relations[name] for name in rule.inputs], LifecyclePolicy())
+        query = compile_query(
+            rule.rows([relations[name] for name in rule.inputs], LifecyclePolicy())
+        )
         found[rule.name] = [
-            day for day in days if not rule.evaluate(connection, query, DateWindow(day, day)).passed
+            day
+            for day in days
+            if not rule.evaluate(DuckDBEngine(connection), query, DateWindow(day, day)).passed
         ]
     return found
 

@@ -24,8 +24,8 @@ from monstera_assets.operations.run_plan import CHANGES
 from monstera_assets.operations.schedules import daily_schedule, freshness
 from monstera_assets.settings import Settings
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import (
     PARTITION_TAG,
@@ -90,7 +90,7 @@ def load(request: dg.RunRequest | dg.SkipReason, settings: Settings) -> None:
     for batch, days in ((entities, None), (events, window)):
         with (
             connect(str(settings.database), connection_config(threads=1)) as connection,
-            writer.transaction(connection),
+            DuckDBEngine(connection).transaction(),
         ):
             batch.write(connection, days)
 

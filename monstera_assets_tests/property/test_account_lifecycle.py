@@ -167,7 +167,7 @@ def test_later_facts_change_nothing_and_windows_agree(
 @cache
 def recomputed_sql(policy: LifecyclePolicy) -> str:
     relations = [_TABLES[name].relation for name in account_states_recomputed_from_facts.inputs]
-    return account_states_recomputed_from_facts.query(relations, policy).select
+    return compile_duckdb(account_states_recomputed_from_facts.rows(relations, policy))
 
 
 def oracle_history(

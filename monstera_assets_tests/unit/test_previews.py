@@ -8,6 +8,8 @@ import duckdb
 import ibis
 import pytest
 
+from monstera_assets.warehouse.compiler import compile_query
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.previews import Preview, bar, distribution
 
 USERS = ibis.table({"name": "string", "state": "string"}, name="users")
@@ -21,7 +23,8 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 
 def rendered(connection: duckdb.DuckDBPyConnection, preview: Preview) -> str:
-    return preview.render(connection, preview.query(USERS))
+    query = compile_query(preview.selected(USERS))
+    return preview.render(DuckDBEngine(connection).records(query))
 
 
 def fill(connection: duckdb.DuckDBPyConnection, states: Sequence[str]) -> None:

@@ -22,7 +22,8 @@ from monstera_assets.silver.silver_product_affinity import silver_product_affini
 from monstera_assets.silver.silver_user_current_state import TABLE as CURRENT
 from monstera_assets.silver.silver_user_product_adoptions import TABLE as ADOPTIONS
 from monstera_assets.silver.silver_user_state_history import TABLE as HISTORY
-from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.compiler import compile_duckdb, compile_query
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets_tests.lifecycle_warehouse import as_mappings
 from monstera_assets_tests.markdown_page import plain, section
@@ -393,8 +394,10 @@ def test_only_the_first_adoption_of_eligible_users_counts(made: Made) -> None:
 
 
 def _finding(made: Made, chosen: LifecyclePolicy) -> tuple[bool, str]:
-    query = affinity_beats_popularity.query([EVALUATION.table.relation], chosen)
-    finding = affinity_beats_popularity.evaluate(made.warehouse.connection, query, None)
+    query = compile_query(affinity_beats_popularity.rows([EVALUATION.table.relation], chosen))
+    finding = affinity_beats_popularity.evaluate(
+        DuckDBEngine(made.warehouse.connection), query, None
+    )
     return finding.passed, finding.note
 
 

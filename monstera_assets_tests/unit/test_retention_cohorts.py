@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from monstera_assets.gold.gold_retention_cohorts import TABLE, gold_retention_cohorts
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.lifecycle_warehouse import (
     ACCOUNTS,
@@ -90,7 +90,7 @@ def cells() -> dict[str, Cells]:
     }
     relations = [tables[name].relation for name in gold_retention_cohorts.inputs]
     names = [column.name for column in TABLE.columns]
-    writer.prepare(made.connection, TABLE)
+    DuckDBEngine(made.connection).prepare(TABLE)
     made.connection.execute(
         f"INSERT INTO {TABLE.qualified_name} BY NAME"
         f" {compile_duckdb(gold_retention_cohorts(*relations))}"

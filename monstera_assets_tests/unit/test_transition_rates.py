@@ -20,8 +20,8 @@ from monstera_assets.gold.gold_state_transition_metrics import (
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_account_state_transitions import TABLE as ACCOUNT_TRANSITIONS
-from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.lifecycle_warehouse import (
     ACCOUNTS,
@@ -64,8 +64,8 @@ class Person:
 @pytest.fixture(scope="module")
 def made() -> LifecycleWarehouse:
     warehouse = LifecycleWarehouse()
-    writer.prepare(warehouse.connection, ACCOUNT_TRANSITIONS)
-    writer.prepare(warehouse.connection, TABLE)
+    DuckDBEngine(warehouse.connection).prepare(ACCOUNT_TRANSITIONS)
+    DuckDBEngine(warehouse.connection).prepare(TABLE)
     nodes = [{"product_id": name, "tier": "product", "is_active": True} for name in ("a", "b")]
     warehouse.load(CATALOG_NODES, nodes)
     return warehouse
