@@ -183,6 +183,18 @@ def test_writers_of_other_windows_all_succeed(tmp_path: Path, uri: str) -> None:
     assert stored.materialized_days == set(JUNE[:20])
 
 
+def test_writers_of_a_new_warehouse_all_succeed(tmp_path: Path, uri: str) -> None:
+    """Each creates the catalog, the namespace and the table, unless another was faster."""
+
+    def write(day: int) -> None:
+        replace_days(catalog_in(tmp_path, uri).opened(HISTORY), window(day), day)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 5)))
+    expected = of_versions(*((window(day), day) for day in range(1, 5)))
+    assert content(catalog_in(tmp_path, uri).stored(HISTORY)) == expected
+
+
 def test_stale_writers_of_other_windows_succeed(tmp_path: Path, uri: str) -> None:
     catalog = catalog_in(tmp_path, uri)
     writers = {day: catalog.opened(HISTORY) for day in (1, 2, 3)}

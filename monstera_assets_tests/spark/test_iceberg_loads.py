@@ -148,7 +148,7 @@ def test_clean_up_deletes_unreferenced_files_only(tmp_path: Path, uri: str) -> N
     assert done.size > 0
     assert content(stored) == of_versions((window(1, 4), 3))
     assert stored.materialized_days == set(JUNE[:4])
-    assert [each.suffix for each in sorted(after)].count(".json") == 6
+    assert [each.suffix for each in after].count(".json") == 5  # of 5 changes
     # Afterwards, writing and cleaning up again works.
     replace_days(catalog.opened(HISTORY), window(2), 4)
     assert content(catalog.stored(HISTORY))[1] == (JUNE[1], 4, 3)
@@ -181,19 +181,18 @@ def test_a_writer_older_than_the_clean_up_fails_loudly(tmp_path: Path) -> None:
     late = catalog.opened(HISTORY)
     replace_days(catalog.opened(HISTORY), window(1), 2)
     clean_up(catalog.opened(HISTORY), in_hours(1))
-    with pytest.raises(ConflictingWriteError, match="silver_history was not written"):
+    with pytest.raises(ConflictingWriteError, match="a clean-up has removed the snapshot"):
         replace_days(late, window(5), 3)
 
 
 def test_old_metadata_and_manifests_do_not_pile_up(tmp_path: Path) -> None:
-    """Forty commits on forty days leave 21 metadata files, and fewer manifests than commits."""
+    """The manifests of the first 30 commits are merged. Each later one adds a manifest."""
     catalog = catalog_in(tmp_path, f"sqlite:///{tmp_path}/catalog.db")
-    for number in range(40):
+    for number in range(35):
         day = window(1 + number % 30)
-        replace_rows(catalog.opened(HISTORY), [], [day])
         stored = catalog.opened(HISTORY)
         replace_rows(stored, write_days(stored, day, number), [day])
     stored = catalog.stored(HISTORY)
     assert sum(path.suffix == ".json" for path in files_below(stored)) == 21
-    assert len(stored.handle.current_snapshot().manifests(stored.handle.io)) < 32
+    assert len(stored.handle.current_snapshot().manifests(stored.handle.io)) == 6
     assert len(stored.data_files()) == 30

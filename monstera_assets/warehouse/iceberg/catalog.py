@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
-    NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
@@ -131,8 +130,9 @@ class IcebergCatalog:
     def _create(self, table: Table) -> Any:
         try:
             self._catalog.create_namespace_if_not_exists(table.schema)
-        except NamespaceAlreadyExistsError:  # another run was faster
-            pass
+        except Exception:  # of pyiceberg or SQLAlchemy, if another run was faster
+            if not self._catalog.namespace_exists(table.schema):
+                raise
         schema = iceberg_schema(table)
         day = table.partition_column
         return self._catalog.create_table(
@@ -188,7 +188,8 @@ def _first_of_two(connect: Callable[[], Catalog]) -> Catalog:
         try:
             return connect()
         except Exception as error:
+            reason = str(error).partition("\n")[0]
             raise WarehouseError(
-                f"The Iceberg catalog could not be opened: {error} Check the catalog's properties"
+                f"The Iceberg catalog could not be opened: {reason}. Check the catalog's properties"
                 " (type, uri and, for some types, credentials) and that the catalog is running."
             ) from error

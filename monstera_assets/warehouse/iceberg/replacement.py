@@ -200,11 +200,13 @@ def _commit(
         rows = _verify_added(table, transaction, handle, windows)
     except (ValueError, TypeError, OSError) as error:  # pyarrow's errors are ValueErrors
         if isinstance(error, OSError):
+            _require_base(stored, windows, error)
             raise WarehouseError(_not_written(table, windows, error)) from error
         raise SchemaMismatchError(_not_written(table, windows, error)) from error
     try:
         transaction.commit_transaction()
     except (CommitFailedException, ValidationException) as error:
+        _require_base(stored, windows, error)
         raise ConflictingWriteError(_conflict(stored, windows, error)) from error
     except Exception as error:  # of SQLAlchemy, boto3, requests and the storage
         _require_landed(stored, windows, commit_id, error)
@@ -283,6 +285,25 @@ def _require_no_overlap(
         replaced = properties_of(snapshot).get(REPLACED)
         if replaced is not None and overlaps(replaced, windows):
             raise ValidationException(f"Snapshot {snapshot.snapshot_id} replaced {replaced}.")
+
+
+def _require_base(
+    stored: StoredTable, windows: Sequence[DateWindow] | None, error: Exception
+) -> None:
+    """Verify that the snapshot that was loaded still exists, since conflicts are found from it.
+
+    Raises:
+        ConflictingWriteError: If the snapshot was removed.
+    """
+    base = stored.loaded.current_snapshot_id
+    if base is None or stored.handle.refresh().metadata.snapshot_by_id(base) is not None:
+        return
+    raise ConflictingWriteError(
+        f"{stored.declared.qualified_name} was not written: this run was to replace"
+        f" {_days(windows)}, but after it began, a clean-up has removed the snapshot that the run"
+        " read. Run the same command again, and let the clean-up keep snapshots for longer than the"
+        " longest run."
+    ) from error
 
 
 def _require_landed(

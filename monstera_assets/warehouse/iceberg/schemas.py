@@ -106,7 +106,7 @@ def _fields(table: Table, ids: Iterator[int]) -> Iterator[NestedField]:
         )
 
 
-def _iceberg_type(dtype: dt.DataType, ids: Iterator[int]) -> IcebergType:  # noqa: PLR0911
+def _iceberg_type(dtype: dt.DataType, ids: Iterator[int]) -> IcebergType:
     match dtype:
         case dt.Boolean():
             return BooleanType()

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
 
+from pyarrow import dataset as datasets
 from pyarrow import fs as storage
 from pyiceberg.expressions import (
     AlwaysTrue,
@@ -23,6 +24,7 @@ from pyiceberg.expressions import (
     LessThanOrEqual,
     Or,
 )
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.iceberg.materializations import Materializations, recorded
@@ -166,32 +168,46 @@ class StoredTable:
         A column that was added later is null in older files. DuckDB must be able to read the files'
         URLs: it needs the extension `httpfs` for `s3://` and `azure` for `abfss://`.
         """
-        files = [_duckdb_path(file.url) for file in self.data_files(windows)]
-        return rows_of_files(self.declared, files, self.latest_day)
+        listed = ", ".join(
+            _literal(file.url.removeprefix("file://")) for file in self.data_files(windows)
+        )
+        # The folder names of files that Spark writes repeat the day, under another column name.
+        files = f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+        return typed_rows(
+            self.declared, f"SELECT * FROM {files}" if listed else None, self.latest_day
+        )
+
+    def dataset(self, windows: Sequence[DateWindow] | None = None) -> datasets.Dataset:
+        """Return the stored columns of the rows as a dataset that is read with the catalog's access.
+
+        DuckDB can query a dataset without an extension, with `connection.register` and `typed_rows`.
+        """
+        schema = schema_to_pyarrow(self.handle.schema(), include_field_ids=False)
+        paths = [self.filesystem(file.url)[1] for file in self.data_files(windows)]
+        if not paths:
+            return datasets.dataset(schema.empty_table())
+        system, _, _ = self.filesystem(self.location)
+        return datasets.dataset(paths, schema=schema, format="parquet", filesystem=system)
 
 
-def rows_of_files(table: Table, files: Sequence[str], latest_day: date | None) -> str:
-    """Return a DuckDB query for the rows in Parquet files, with the declared types.
+def typed_rows(table: Table, select: str | None, latest_day: date | None) -> str:
+    """Return a DuckDB query for stored rows, with the declared types and the trend flags.
 
     Args:
         table: the declaration.
-        files: the files' paths. The list may be empty.
-        latest_day: the latest day of the table's rows, for the trend flags.
+        select: a DuckDB query for the stored columns, or None if there are no files.
+        latest_day: the latest day of the table's rows.
     """
     typed = ", ".join(
         f"CAST(NULL AS {column.stored_type}) AS {_quote(column.name)}"
         for column in table.data_columns
     )
-    # The typed relation without rows gives each column a type, even if no file contains the column.
-    source = f"SELECT {typed} WHERE false"
-    if files:
-        listed = ", ".join(_literal(path) for path in files)
-        source += (
-            f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], hive_partitioning = false,"
-            " union_by_name = true)"
-        )
+    # The relation without rows gives each column a type, even if no file contains the column.
+    rows = f"SELECT {typed} WHERE false"
+    if select is not None:
+        rows += f" UNION ALL BY NAME ({select})"
     projection = ", ".join(_read(table, column, latest_day) for column in table.columns)
-    return f"SELECT {projection} FROM ({source})"
+    return f"SELECT {projection} FROM ({rows})"
 
 
 def condition(table: Table, windows: Sequence[DateWindow] | None) -> BooleanExpression:
@@ -247,10 +263,6 @@ def _read(table: Table, column: Column, latest_day: date | None) -> str:
         return f"FALSE AS {name}"
     first = latest_day - timedelta(days=column.days_before_latest)
     return f"{_quote(table.partition_column)} >= DATE '{first}' AS {name}"
-
-
-def _duckdb_path(url: str) -> str:
-    return url.removeprefix("file://")
 
 
 def _quote(identifier: str) -> str:
