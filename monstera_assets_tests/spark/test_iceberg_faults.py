@@ -107,8 +107,14 @@ def script(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.mark.parametrize("stage", ["before", "metadata", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("uri", "number", "stage"),
+    [
+        *(("sqlite", n, stage) for n in (1, 2, 3) for stage in ("before", "metadata", "after")),
+        *(("postgres", n, "metadata") for n in (1, 2, 3)),
+    ],
+    indirect=["uri"],
+)
 def test_a_killed_load_leaves_whole_tables_and_is_repaired(
     tmp_path: Path, uri: str, number: int, stage: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Test loads of several tables, and clean-up."""
+"""Test loads of several tables, clean-up, and the merging of small files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from monstera_assets.warehouse.errors import ConflictingWriteError, WarehouseError
 from monstera_assets.warehouse.iceberg.cleanup import clean_up
 from monstera_assets.warehouse.iceberg.loads import Load, incomplete_days
+from monstera_assets.warehouse.iceberg.merging import Merged, merge_small_files
 from monstera_assets.warehouse.iceberg.replacement import replace_rows
 from monstera_assets.warehouse.iceberg.stored_table import StoredTable
+from monstera_assets.warehouse.tables import Column
 from monstera_assets_tests.spark.iceberg_tables import (
     ACCEPTED,
     CURRENT,
@@ -28,10 +30,12 @@ from monstera_assets_tests.spark.iceberg_tables import (
     table,
     window,
     write_days,
+    write_query,
 )
 
 pytestmark = pytest.mark.spark
 
+PARTS = table("parts", Column("parts", "array<struct<n: int64>>", "."))
 TABLES = (ACCEPTED, REJECTED, LEDGER)
 
 
@@ -196,3 +200,62 @@ def test_old_metadata_and_manifests_do_not_pile_up(tmp_path: Path) -> None:
     assert sum(path.suffix == ".json" for path in files_below(stored)) == 21
     assert len(stored.handle.current_snapshot().manifests(stored.handle.io)) == 6
     assert len(stored.data_files()) == 30
+
+
+# ---------------------------------------------------------------- small files
+
+
+def test_small_files_of_a_day_are_merged(tmp_path: Path) -> None:
+    catalog = catalog_in(tmp_path, f"sqlite:///{tmp_path}/catalog.db")
+    stored = catalog.opened(PARTS)
+    part = (
+        "SELECT DATE '{day}' AS day, {n}::BIGINT AS number, 1::BIGINT AS version,"
+        " CAST({parts} AS STRUCT(n BIGINT)[]) AS parts"
+    )
+    parts = {0: "[{'n': 5::BIGINT}, NULL]", 1: "[]", 2: "NULL"}
+    files = [
+        write_query(stored, part.format(day=day, n=n, parts=parts[n]))
+        for day, numbers in ((JUNE[0], (0, 1, 2)), (JUNE[1], (0,)), (JUNE[2], (1, 2)))
+        for n in numbers
+    ]
+    replace_rows(stored, files, [window(1, 3)], run_id="run 1")
+    before = catalog.stored(PARTS)
+    rows = "SELECT * FROM ({}) ORDER BY day, number"
+    expected = fetched(rows.format(before.duckdb_rows()))
+    assert [row[1:] for row in expected[:3]] == [
+        (0, 1, [{"n": 5}, None]),
+        (1, 1, []),
+        (2, 1, None),
+    ]
+    late = catalog.opened(PARTS)
+
+    assert merge_small_files(catalog.opened(PARTS)) == Merged(before=5, after=2)
+    after = catalog.stored(PARTS)
+    assert [(file.day, file.rows) for file in after.data_files()] == [
+        (JUNE[0], 3),
+        (JUNE[1], 1),
+        (JUNE[2], 2),
+    ]
+    assert after.data_files()[1] in before.data_files()
+    assert fetched(rows.format(after.duckdb_rows())) == expected
+    assert after.materializations == before.materializations
+    assert merge_small_files(catalog.opened(PARTS)) == Merged(0, 0)
+    with pytest.raises(ConflictingWriteError, match="silver_parts was not written"):
+        merge_small_files(late)
+
+
+def test_merged_files_have_about_the_target_size(tmp_path: Path) -> None:
+    catalog = catalog_in(tmp_path, f"sqlite:///{tmp_path}/catalog.db")
+    stored = catalog.opened(CURRENT)
+    query = (
+        "SELECT {n} * 1000 + i AS number, (hash(i) % 1000000)::BIGINT AS version"
+        " FROM range(1000) AS t(i)"
+    )
+    files = [write_query(stored, query.format(n=n)) for n in range(10)]
+    replace_rows(stored, files, None)
+    size = sum(file.size for file in catalog.stored(CURRENT).data_files())
+    assert merge_small_files(catalog.opened(CURRENT), size // 3) == Merged(before=10, after=3)
+    stored = catalog.stored(CURRENT)
+    assert sorted(file.rows for file in stored.data_files()) == [3332, 3334, 3334]
+    found = f"SELECT count(DISTINCT number), min(number), max(number) FROM ({stored.duckdb_rows()})"
+    assert fetched(found) == [(10_000, 0, 9_999)]

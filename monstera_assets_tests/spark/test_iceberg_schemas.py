@@ -151,7 +151,10 @@ def test_trend_flags_are_computed_from_the_latest_day(tmp_path: Path) -> None:
 
 def test_the_record_returns_from_its_properties(tmp_path: Path) -> None:
     early, late = datetime(2025, 7, 1, 2, 3, 4, 5), datetime(2025, 7, 2)  # noqa: DTZ001
-    times = {JUNE[0]: early, JUNE[1]: early, JUNE[2]: late, JUNE[3]: early, JUNE[8]: late}
+    times: dict[date | None, datetime] = {
+        **dict.fromkeys((JUNE[0], JUNE[1], JUNE[3]), early),
+        **dict.fromkeys((JUNE[2], JUNE[8]), late),
+    }
     written = Materializations(times, "run", JUNE[8]).properties()
     assert written == {
         "monstera.materialized": "2025-06-01/2025-06-02@2025-07-01T02:03:04.000005,"

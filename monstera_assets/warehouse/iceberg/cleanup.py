@@ -67,8 +67,8 @@ def _replaced_snapshots(metadata: Any, before: int) -> list[int]:
     with_record = snapshot_with_record(metadata)
     if with_record is not None:
         kept.add(with_record.snapshot_id)
-    replaced_at = {}
-    newer = None
+    replaced_at: dict[int, int | None] = {}
+    newer: int | None = None
     for snapshot in ancestors(metadata):
         replaced_at[snapshot.snapshot_id] = newer
         newer = snapshot.timestamp_ms

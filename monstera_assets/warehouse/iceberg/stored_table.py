@@ -182,8 +182,12 @@ class StoredTable:
 
         DuckDB can query a dataset without an extension, with `connection.register` and `typed_rows`.
         """
+        return self.dataset_of(self.data_files(windows))
+
+    def dataset_of(self, files: Sequence[DataFile]) -> datasets.Dataset:
+        """Return the stored columns of the rows in data files as a dataset."""
         schema = schema_to_pyarrow(self.handle.schema(), include_field_ids=False)
-        paths = [self.filesystem(file.url)[1] for file in self.data_files(windows)]
+        paths = [self.filesystem(file.url)[1] for file in files]
         if not paths:
             return datasets.dataset(schema.empty_table())
         system, _, _ = self.filesystem(self.location)
