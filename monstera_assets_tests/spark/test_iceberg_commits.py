@@ -257,6 +257,7 @@ NUMBERS = "i AS number, 1::BIGINT AS version FROM range(3) AS t(i)"
             "rows without a day",
         ),
         (f"SELECT CAST(NULL AS DATE) AS day, {NUMBERS}", WarehouseError, "rows without a day"),
+        (f"SELECT DATE '2025-06-01' AS day, {NUMBERS} WHERE false", WarehouseError, "no rows"),
         (
             f"SELECT DATE '2025-06-01' + i::INTEGER AS day, {NUMBERS}",
             WarehouseError,
@@ -270,15 +271,15 @@ NUMBERS = "i AS number, 1::BIGINT AS version FROM range(3) AS t(i)"
         (
             f"SELECT DATE '2025-06-01' AS day, 1 AS added, {NUMBERS}",
             SchemaMismatchError,
-            "added",
+            "part.parquet: has added, which is not declared. Correct the cause",
         ),
         (
             "SELECT DATE '2025-06-01' AS day, 1::HUGEINT AS number, 1::BIGINT AS version",
             SchemaMismatchError,
-            "number",
+            "part.parquet: number is double but is declared as int64. Correct the cause",
         ),
     ],
-    ids=["other day", "null", "only nulls", "two days", "missing", "undeclared", "type"],
+    ids=["other day", "null", "only nulls", "no rows", "two days", "missing", "undeclared", "type"],
 )
 def test_wrong_files_are_refused(
     tmp_path: Path, query: str, error: type[WarehouseError], message: str

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from io import StringIO
 from typing import Any
 from uuid import uuid4
 
+from pyarrow import parquet
 from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.schema import index_by_id
 
@@ -186,6 +190,7 @@ def _commit(
             COMMIT_ID: commit_id,
         }
 
+    urls = [_url(path) for path in files]
     transaction = handle.transaction()
     try:
         with warnings.catch_warnings():
@@ -193,16 +198,17 @@ def _commit(
             warnings.filterwarnings("ignore", message="Delete operation did not match any records")
             transaction.delete(row_filter)
         # An empty list, too, makes a snapshot, which carries the record.
-        transaction.add_files(
-            [_url(path) for path in files],
-            snapshot_properties=_SnapshotProperties(handle, properties),
-        )
+        with redirect_stdout(StringIO()):  # pyiceberg prints a table of columns that differ
+            transaction.add_files(urls, snapshot_properties=_SnapshotProperties(handle, properties))
         rows = _verify_added(table, transaction, handle, windows)
-    except (ValueError, TypeError, OSError) as error:  # pyarrow's errors are ValueErrors
+    except WarehouseError:
+        raise
+    except Exception as error:  # of pyiceberg and pyarrow, about a file or its columns
         if isinstance(error, OSError):
             _require_base(stored, windows, error)
             raise WarehouseError(_not_written(table, windows, error)) from error
-        raise SchemaMismatchError(_not_written(table, windows, error)) from error
+        found = _differences(stored, urls) or str(error)
+        raise SchemaMismatchError(_not_written(table, windows, found)) from error
     try:
         transaction.commit_transaction()
     except (CommitFailedException, ValidationException) as error:
@@ -251,7 +257,9 @@ def _verify_day(table: Table, file: Any, schema: Any, windows: Sequence[DateWind
     column = schema.find_field(table.partition_column)
     day = data_file(file).day
     nulls = (file.null_value_counts or {}).get(column.field_id)
-    if nulls != 0 or day is None:
+    if not file.record_count:
+        problem = "no rows"
+    elif nulls != 0 or day is None:
         problem = f"rows without a {column.name}"
     elif any(
         (window.first <= day or (window.is_opening and table.takes_earlier_rows))
@@ -265,6 +273,34 @@ def _verify_day(table: Table, file: Any, schema: Any, windows: Sequence[DateWind
         f"{table.qualified_name} was not written and is unchanged: {file.file_path} contains"
         f" {problem}. Write the rows of the days to replace only."
     )
+
+
+def _differences(stored: StoredTable, urls: Sequence[str]) -> str:
+    """Return how the columns of the first file that differs from the declaration differ."""
+    expected = schema_to_pyarrow(stored.handle.schema(), include_field_ids=False)
+    for url in urls:
+        system, path, _ = stored.filesystem(url)
+        found = parquet.read_schema(path, filesystem=system)
+        problems = [
+            *(f"has no column {name}" for name in expected.names if name not in found.names),
+            *(
+                f"has {name}, which is not declared"
+                for name in found.names
+                if name not in expected.names
+            ),
+            *(
+                f"{name} is {_type(found, name)} but is declared as {_type(expected, name)}"
+                for name in found.names
+                if name in expected.names and _type(found, name) != _type(expected, name)
+            ),
+        ]
+        if problems:
+            return f"{url}: {'; '.join(problems)}."
+    return ""
+
+
+def _type(schema: Any, name: str) -> str:
+    return str(schema.field(name).type).replace("large_", "")
 
 
 def _leaves(schema: Any) -> Iterator[int]:
@@ -364,7 +400,7 @@ def _conflict(stored: StoredTable, windows: Sequence[DateWindow] | None, error: 
     )
 
 
-def _not_written(table: Table, windows: Sequence[DateWindow] | None, error: Exception) -> str:
+def _not_written(table: Table, windows: Sequence[DateWindow] | None, error: Exception | str) -> str:
     return (
         f"{table.qualified_name} ({_days(windows)}) was not written and is unchanged: {error} Correct"
         " the cause, then run the same command again."
