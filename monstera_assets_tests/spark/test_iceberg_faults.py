@@ -1,4 +1,4 @@
-"""Test killed writers, full disks, and readers beside commits of Iceberg tables."""
+"""Test killed writers, full disks, and readers during commits of Iceberg tables."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_a_killed_load_leaves_whole_tables_and_is_repaired(
         assert sum(path.suffix == ".parquet" for path in files_below(stored)) == 2
 
 
-def test_readers_beside_commits_never_see_a_mixture(tmp_path: Path, uri: str) -> None:
-    """Four readers read 100 times or more, beside 20 commits or more."""
+def test_readers_during_commits_never_see_a_mixture(tmp_path: Path, uri: str) -> None:
+    """Four readers read 100 times or more, during 20 commits or more."""
     catalog = catalog_in(tmp_path, uri)
     replace_days(catalog.opened(HISTORY), window(1, 4), 0)
     replace_days(catalog.opened(HISTORY), window(5, 6), -1)

@@ -102,7 +102,7 @@ def properties_of(snapshot: Any) -> Mapping[str, str]:
 
 
 def replaced_to_text(windows: Sequence[DateWindow] | None) -> str:
-    """Return the replaced windows as a property. None stands for the whole table."""
+    """Return the replaced windows as a property. None is the whole table."""
     return _WHOLE if windows is None else as_text(windows)
 
 
