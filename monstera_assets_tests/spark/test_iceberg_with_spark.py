@@ -108,4 +108,4 @@ def test_timestamps_of_96_bits_are_refused(spark: Any, tmp_path: Path) -> None:
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     replace_rows(stored, write(spark, stored, query), [window(1)])
     rows = catalog.stored(zoned).duckdb_rows()
-    assert fetched(f"SELECT epoch_us(at) FROM ({rows})") == [(1748781296123456,)]
+    assert fetched(f'SELECT epoch_us("at") FROM ({rows})') == [(1748781296123456,)]
