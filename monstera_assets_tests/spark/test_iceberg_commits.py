@@ -6,7 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestWriterV2,
+)
 
 from monstera_assets.warehouse.errors import (
     ConflictingWriteError,
@@ -305,3 +314,58 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         replace_rows(catalog.opened(HISTORY), [], None)
     with pytest.raises(WarehouseError, match="can only be replaced as a whole"):
         replace_rows(catalog.opened(CURRENT), [], [window(1)])
+
+
+class _DeletesWriter(ManifestWriterV2):  # type: ignore[misc]  # no stubs
+    """Write manifests of delete files, which pyiceberg itself only reads."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def test_row_level_deletes_of_another_program_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of files would contain the deleted rows. Replacing the day removes the deletes."""
+    catalog = catalog_in(tmp_path, f"sqlite:///{tmp_path}/catalog.db")
+    replace_days(catalog.opened(HISTORY), window(1, 2), 1)
+    stored = catalog.opened(HISTORY)
+    [first, _] = stored.data_files()
+    deletes = tmp_path / "deletes.parquet"
+    parquet.write_table(
+        pa.table({"file_path": [first.url], "pos": pa.array([0], pa.int64())}), deletes
+    )
+    [task] = stored.handle.scan(row_filter="day = '2025-06-01'").plan_files()
+    monkeypatch.setattr(
+        "pyiceberg.table.update.snapshot.write_manifest",
+        lambda format_version, **named: _DeletesWriter(**named),
+    )
+    with (
+        stored.handle.transaction() as transaction,
+        transaction.update_snapshot().fast_append() as append,
+    ):
+        append.append_data_file(
+            DataFile.from_args(
+                content=DataFileContent.POSITION_DELETES,
+                file_path=f"file://{deletes}",
+                file_format=FileFormat.PARQUET,
+                partition=task.file.partition,
+                record_count=1,
+                file_size_in_bytes=deletes.stat().st_size,
+                spec_id=stored.handle.spec().spec_id,
+            )
+        )
+    monkeypatch.undo()
+    assert len(catalog.stored(HISTORY).handle.scan().to_arrow()) == 2 * ROWS - 1
+
+    message = r"silver\.silver_history has row-level deletes, .* Materialize the days again"
+    with pytest.raises(WarehouseError, match=message):
+        catalog.stored(HISTORY).data_files()
+    with pytest.raises(WarehouseError, match=message):
+        catalog.stored(HISTORY).duckdb_rows([window(1)])
+    replace_days(catalog.opened(HISTORY), window(1), 2)
+    assert content(catalog.stored(HISTORY)) == of_versions((window(1), 2), (window(2), 1))
