@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from io import StringIO
 from typing import Any
 from uuid import uuid4
 
@@ -49,6 +47,10 @@ from monstera_assets.warehouse.iceberg.stored_table import (
 )
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
+
+# That a window was empty is not worth a warning. The filter is set once, because changing the filters
+# for each commit would affect the commits of other threads.
+warnings.filterwarnings("ignore", message="Delete operation did not match any records")
 
 _Change = Callable[[Materializations], Materializations]
 """Returns the record after a commit from the record before it."""
@@ -193,13 +195,9 @@ def _commit(
     urls = [_url(path) for path in files]
     transaction = handle.transaction()
     try:
-        with warnings.catch_warnings():
-            # That a window was empty is not worth a warning.
-            warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-            transaction.delete(row_filter)
+        transaction.delete(row_filter)
         # An empty list, too, makes a snapshot, which carries the record.
-        with redirect_stdout(StringIO()):  # pyiceberg prints a table of columns that differ
-            transaction.add_files(urls, snapshot_properties=_SnapshotProperties(handle, properties))
+        transaction.add_files(urls, snapshot_properties=_SnapshotProperties(handle, properties))
         rows = _verify_added(table, transaction, handle, windows)
     except WarehouseError:
         raise
