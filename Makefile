@@ -7,9 +7,11 @@ RUNS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPARK_VENV := .venv-spark
+SPARK_STAMP := $(SPARK_VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-deploy test-package bench ui lint docs pictures docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-spark test-deploy test-package bench ui lint docs pictures docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +54,15 @@ test-mornings: setup  ## Run sixty mornings of one company and 200 days of anoth
 test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minutes)
 	$(BIN)/pytest -m faults
 
+test-spark: $(SPARK_STAMP)  ## Test Iceberg tables with SQLite and PostgreSQL (must be installed) and an S3 emulator
+	$(SPARK_VENV)/bin/pytest -m spark
+
+$(SPARK_STAMP): requirements-spark.lock pyproject.toml
+	$(PYTHON) -m venv $(SPARK_VENV)
+	$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-spark.lock
+	$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 test-deploy: setup  ## Run the services of deploy/ with PostgreSQL, and in a container if an engine is available
 	$(BIN)/pytest -m deploy
 
@@ -83,8 +94,9 @@ docs-site: setup  ## Build the documentation site in data/docs-site/
 docs-serve: setup  ## Serve the documentation on localhost and reload it on changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
-lock: setup  ## Resolve the dependencies and update the lock file
+lock: setup  ## Resolve the dependencies and update the lock files
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --extra test-spark --constraint requirements.lock --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements-spark.lock pyproject.toml
 
 clean:  ## Delete the environment and everything that runs have written
-	rm -rf $(VENV) data .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SPARK_VENV) data .mypy_cache .pytest_cache .ruff_cache .hypothesis

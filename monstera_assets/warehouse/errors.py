@@ -19,3 +19,11 @@ class MissingTableError(WarehouseError):
 
 class MissingPartitionsError(MissingTableError):
     """Required days were never materialized."""
+
+
+class ConflictingWriteError(WarehouseError):
+    """Another run replaced the same table or days since this run began."""
+
+
+class UnknownOutcomeError(WarehouseError):
+    """The connection was lost during a commit, which may or may not have been applied."""

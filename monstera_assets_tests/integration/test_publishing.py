@@ -305,7 +305,7 @@ def test_another_dagster_project_reads_the_copy(settings: Settings) -> None:
     run = dg.materialize(
         [upstream, churned_users],
         selection=[churned_users],
-        resources={"monstera": reader, "io_manager": dg.InMemoryIOManager()},
+        resources={"monstera": reader, "io_manager": dg.mem_io_manager},
     )
     assert run.success
     with duckdb.connect(str(settings.published), read_only=True) as connection:
