@@ -167,7 +167,11 @@ class Rule:
 
     def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
         """Compile the query for all rows that the rule returns, with the days as parameters."""
-        return compile_query(self._found(tables, policy, Window.parameters()))
+        return compile_query(self.rows(tables, policy))
+
+    def rows(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> ir.Table:
+        """Return all rows that the rule returns, with the days as query parameters."""
+        return self._found(tables, policy, Window.parameters())
 
     def _found(
         self, tables: Sequence[ir.Table], policy: LifecyclePolicy, window: Window | None

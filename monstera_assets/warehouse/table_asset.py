@@ -38,7 +38,7 @@ from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.warehouse.batching import DateBatches
-from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.compiler import Query, compile_query
 from monstera_assets.warehouse.errors import SchemaMismatchError
 from monstera_assets.warehouse.io_manager import DAYS_BACK, READS, Computed, InputRows, Reads
 from monstera_assets.warehouse.previews import Preview
@@ -46,7 +46,7 @@ from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
 from monstera_assets.warehouse.tables import Layer, Table, declared, register
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_verified
+from monstera_assets.warehouse.writer import verify_schema
 
 # Ranges of days require this beta feature. The lock file pins the Dagster version.
 warnings.filterwarnings("ignore", message=r"Parameter `backfill_policy`", category=BetaWarning)
@@ -177,7 +177,17 @@ class TableAsset:
         timezone: str = UTC,
         assets: Mapping[str, "TableAsset"] | None = None,
     ) -> Query:
-        """Compile the table's query, with the days to compute and read as query parameters.
+        """Compile the query for the table's rows. The arguments are the same as for `rows`."""
+        return compile_query(self.rows(relations, policy, timezone, assets))
+
+    def rows(
+        self,
+        relations: Mapping[str, Table],
+        policy: LifecyclePolicy,
+        timezone: str = UTC,
+        assets: Mapping[str, "TableAsset"] | None = None,
+    ) -> ir.Table:
+        """Return the table's rows, with the days to compute and read as query parameters.
 
         Args:
             relations: the input tables, by name.
@@ -207,7 +217,8 @@ class TableAsset:
             *map(rows_of, self.inputs),
             **self._accepted(policy=policy, timezone=timezone, window=window, as_of=self._as_of),
         )
-        return compile_verified(self.table, rows)
+        verify_schema(self.table, rows.schema())
+        return rows
 
     def on_days(
         self,
@@ -218,7 +229,7 @@ class TableAsset:
     ) -> ir.Table:
         """Return the table's rows for days before the first partition, computed from the facts.
 
-        The arguments are the same as for `query`. Facts from earlier days are stored in the first
+        The arguments are the same as for `rows`. Facts from earlier days are stored in the first
         partition.
         """
 
