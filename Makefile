@@ -68,7 +68,7 @@ ui: setup  ## Open the Dagster UI on localhost
 	DAGSTER_HOME="$$($(BIN)/monstera home)" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 docs: setup  ## Regenerate docs/generated/
-	$(BIN)/monstera docs --source seeds --output docs/generated
+	$(BIN)/monstera docs --source seeds --output docs/generated --dialects
 
 docs-site: setup  ## Build the documentation site in data/docs-site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
