@@ -77,7 +77,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
             # Slow to import, and not needed if the exports have landed.
             from monstera_assets.imports.importer import run_import
 
-            report = run_import(settings, open_warehouse=warehouse.connect)
+            report = run_import(settings, open_warehouse=warehouse.get_connection)
             metadata["files_written"] = len(report.written)
             metadata["files_removed"] = len(report.removed)
         return MaterializeResult(metadata={**metadata, **ledger_totals(settings)})

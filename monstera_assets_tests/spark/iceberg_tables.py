@@ -16,6 +16,7 @@ import duckdb
 from monstera_assets.warehouse.iceberg.catalog import IcebergCatalog, open_catalog
 from monstera_assets.warehouse.iceberg.replacement import Committed, replace_rows
 from monstera_assets.warehouse.iceberg.stored_table import StoredTable
+from monstera_assets.warehouse.layers import AssetGroup
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -42,6 +43,7 @@ def table(
         ),
         key=(*(column.name for column in day), "number"),
         owners=("team:tests",),
+        group=AssetGroup.INTAKE,
         partition_column="day" if daily else None,
         takes_earlier_rows=takes_earlier_rows,
     )
