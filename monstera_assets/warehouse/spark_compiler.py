@@ -285,7 +285,7 @@ class SparkOperations(SharedOperations):
         *,
         include_null: bool,
     ) -> sge.Expression:
-        """Return an aggregate: an array of the values, sorted by keys beside them."""
+        """Return an aggregate: an array of the values, sorted by keys next to them."""
         keys = {f"key_{number}": key for number, key in enumerate(order_by)}
         fields = [part for name, key in keys.items() for part in (sge.convert(name), key.this)]
         collected: sge.Expression = self.f.anon.collect_list(
