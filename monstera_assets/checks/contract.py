@@ -74,7 +74,7 @@ def evaluate_contract(
         }
     for parts in (
         *(_null_parts(table), _allowed_parts(table)),
-        *(_reference_parts(table), _share_parts(table)),
+        *(_reference_parts(table, window), _share_parts(table)),
     ):
         if parts:
             finding = _count(engine, table, parts, window)
@@ -116,16 +116,17 @@ def _allowed_parts(table: Table) -> list[_Part]:
     ]
 
 
-def _reference_parts(table: Table) -> list[_Part]:
+def _reference_parts(table: Table, window: DateWindow | None) -> list[_Part]:
+    # Subqueries of their own, since some engines allow NOT IN only in the condition of a query.
+    where = _where(table, window) or " WHERE true"
     return [
         _Part(
             REFERENCES,
             column.name,
-            _rows_where(
-                f"{_column(column.name)} IS NOT NULL AND {_column(column.name)} NOT IN (SELECT"
-                f" {_quoted(column.references.column)} FROM"
-                f" {column.references.layer}.{_quoted(column.references.table)})"
-            ),
+            f"(SELECT count(*) FROM {table.qualified_name} AS checked{where} AND"
+            f" {_column(column.name)} IS NOT NULL AND {_column(column.name)} NOT IN (SELECT"
+            f" {_quoted(column.references.column)} FROM"
+            f" {column.references.layer}.{_quoted(column.references.table)}))",
         )
         for column in table.columns
         if column.references
@@ -147,9 +148,8 @@ def _rows_where(condition: str) -> str:
 
 def _count(engine: Engine, table: Table, parts: list[_Part], window: DateWindow | None) -> Finding:
     counts = ", ".join(part.count for part in parts)
-    _, [row] = engine.records(
-        f"SELECT {counts} FROM {table.qualified_name} AS checked{_where(table, window)}"
-    )
+    of_rows = f" FROM {table.qualified_name} AS checked{_where(table, window)}"
+    _, [row] = engine.records(f"SELECT {counts}{'' if parts[0].rule == REFERENCES else of_rows}")
     broken = tuple((part.label, int(rows)) for part, rows in zip(parts, row, strict=True) if rows)
     return Finding(parts[0].rule, sum(rows for _, rows in broken), ("column", "rows"), broken)
 

@@ -43,11 +43,11 @@ from monstera_assets.warehouse.engine import (
     DateBatches,
     Evaluation,
     Records,
+    partitions_missing,
     verify_columns,
     verify_schema,
 )
 from monstera_assets.warehouse.errors import (
-    MissingPartitionsError,
     MissingTableError,
     SchemaMismatchError,
     WarehouseError,
@@ -61,7 +61,7 @@ from monstera_assets.warehouse.tables import (
     Table,
     same_type,
 )
-from monstera_assets.warehouse.windows import DateWindow, split_window, windows_of
+from monstera_assets.warehouse.windows import DateWindow, split_window
 
 if TYPE_CHECKING:
     from monstera_assets.warehouse.batches import TableBatch
@@ -123,7 +123,7 @@ class DuckDBEngine:
         with self.transaction():
             self.prepare(table)
             if isinstance(rows, pd.DataFrame):
-                inserted = self._replace_by_frame(table, rows, window)
+                inserted = self.replace_by_frame(table, rows, window)
             else:
                 self.delete(table, window)
                 query = rows if isinstance(rows, Query) else compile_verified(table, rows)
@@ -421,9 +421,7 @@ class DuckDBEngine:
             bind(self.connection, {FIRST_HASH: first, LAST_HASH: end - 1})
             yield select
 
-    def _replace_by_frame(
-        self, table: Table, frame: pd.DataFrame, window: DateWindow | None
-    ) -> int:
+    def replace_by_frame(self, table: Table, frame: pd.DataFrame, window: DateWindow | None) -> int:
         """Replace the table's slice with a DataFrame's rows and return the row count."""
         verify_columns(table, [str(name) for name in frame.columns])
         self.connection.register(_FRAME, _without_types_of_empty_columns(frame))
@@ -552,13 +550,7 @@ class DuckDBEngine:
         if not missing:
             return
         require_raw_events(self, table.name, missing[0][0])
-        gaps = windows_of(row[0] for row in missing)
-        named = ", ".join(map(str, gaps[:5])) + (" and more" if len(gaps) > 5 else "")
-        raise MissingPartitionsError(
-            f"{table.qualified_name} has no partitions for {named} ({len(missing)} days)."
-            f" Materialize the missing days first, for example with: monstera run --from"
-            f" {gaps[0].first} --to {gaps[-1].last}"
-        )
+        raise partitions_missing(table, (day for (day,) in missing))
 
     def _refresh_trend_flags(self, table: Table) -> None:
         if not table.trend_flags:

@@ -6,7 +6,7 @@ write is also here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,9 +17,9 @@ import pandas as pd
 
 from monstera_assets.warehouse.archive import Archive
 from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.errors import SchemaMismatchError
+from monstera_assets.warehouse.errors import MissingPartitionsError, SchemaMismatchError
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import DateWindow, windows_of
 
 if TYPE_CHECKING:
     from monstera_assets.warehouse.batches import TableBatch
@@ -154,6 +154,17 @@ class Engine(Protocol):
 
     def record_settings(self, settings: Mapping[str, str]) -> None:
         """Record settings that are not yet recorded."""
+
+
+def partitions_missing(table: Table, days: Iterable[date]) -> MissingPartitionsError:
+    """Return the error for days that are required but were never materialized."""
+    gaps = windows_of(days)
+    named = ", ".join(map(str, gaps[:5])) + (" and more" if len(gaps) > 5 else "")
+    return MissingPartitionsError(
+        f"{table.qualified_name} has no partitions for {named} ({sum(map(len, gaps))} days)."
+        f" Materialize the missing days first, for example with: monstera run --from"
+        f" {gaps[0].first} --to {gaps[-1].last}"
+    )
 
 
 def verify_columns(table: Table, delivered: Sequence[str]) -> None:

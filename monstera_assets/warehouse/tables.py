@@ -224,6 +224,11 @@ def declared(qualified_name: str) -> Table | None:
     return _DECLARED.get(qualified_name)
 
 
+def all_declared() -> tuple[Table, ...]:
+    """Return all registered declarations."""
+    return tuple(_DECLARED.values())
+
+
 def _constraints_in_words(column: Column) -> list[str]:
     return list(_describe(column))
 

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
+    NoSuchNamespaceError,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
+from pyiceberg.io import load_file_io
 
 from monstera_assets.warehouse.errors import (
     ConflictingWriteError,
@@ -64,7 +66,7 @@ class IcebergCatalog:
 
     def __init__(self, catalog: Catalog, warehouse: str) -> None:
         self._catalog = catalog
-        self._warehouse = warehouse.rstrip("/")
+        self.warehouse = warehouse.rstrip("/")
 
     def stored(self, table: Table) -> StoredTable:
         """Load a table for reading. Later commits do not change what is read.
@@ -120,6 +122,24 @@ class IcebergCatalog:
         """Return whether the table exists."""
         return bool(self._catalog.table_exists((table.schema, table.name)))
 
+    def properties(self, namespace: str) -> Mapping[str, str]:
+        """Return the properties of a namespace, which are none if it does not exist."""
+        try:
+            return dict(self._catalog.load_namespace_properties(namespace))
+        except NoSuchNamespaceError:
+            return {}
+
+    def set_properties(self, namespace: str, properties: Mapping[str, str]) -> None:
+        """Add properties to a namespace, which is created if it does not exist."""
+        self._catalog.create_namespace_if_not_exists(namespace)
+        self._catalog.update_namespace_properties(namespace, updates=dict(properties))
+
+    def delete_folder(self, url: str) -> None:
+        """Delete a folder below the warehouse's folder."""
+        io = load_file_io({**self._catalog.properties}, url)
+        scheme, netloc, path = io.parse_location(url)
+        io.fs_by_scheme(scheme, netloc).delete_dir(path)
+
     def close(self) -> None:
         """Close the catalog's connections."""
         self._catalog.close()
@@ -138,7 +158,7 @@ class IcebergCatalog:
         return self._catalog.create_table(
             (table.schema, table.name),
             schema,
-            location=f"{self._warehouse}/{table.schema}/{table.name}",
+            location=f"{self.warehouse}/{table.schema}/{table.name}",
             partition_spec=partition_spec(table, schema),
             properties={
                 **_PROPERTIES,

@@ -96,6 +96,11 @@ class StoredTable:
         return now if latest is None else max(now, latest + timedelta(microseconds=1))
 
     @property
+    def snapshot_id(self) -> int | None:
+        """The id of the snapshot that is read, or None if nothing was ever committed."""
+        return _snapshot_id(self.loaded)
+
+    @property
     def total_rows(self) -> int:
         """The number of rows, which is read from the snapshot's summary."""
         return total_rows(self.loaded)
