@@ -407,6 +407,8 @@ def attention(most: int) -> Entry:
         assert {row[0]: row[2] for row in rows} == revenue_at_risk(company)
         ahead = [row[4] for row in rows if row[4] is not None and row[4] >= 0]
         next_renewal = [f"{min(ahead):,} day"] if ahead else []
+        if len({row[3] for row in rows if row[3] is not None}) < 2:
+            rows = [(*row[:3], *row[4:]) for row in rows]
         return Expected(
             rows[:most],
             [count(len(rows)), money(sum(row[2] for row in rows)), *next_renewal],
@@ -710,7 +712,6 @@ REVENUE: Entries = {
         {"Net": "revenue_retained_net_monthly", "Gross": "revenue_retained_gross_monthly"}, percent
     ),
     "Paying accounts": revenue({"Paying": "accounts_paying_daily"}, count),
-    "Accounts needing attention": attention(200),
 }
 
 
@@ -1677,7 +1678,10 @@ def health(company: Company) -> Expected:
     scores = [
         score
         for (score,) in company.query(
-            "SELECT health_score FROM silver.silver_account_current_state"
+            "SELECT now.health_score FROM silver.silver_account_current_state AS now"
+            " JOIN silver.silver_account_state_history AS history USING (account_id)"
+            " WHERE snapshot_date = ? AND history.is_paid",
+            company.last,
         )
     ]
     parts = [(name, sum(low <= s < high for s in scores)) for name, (low, high) in bands.items()]
@@ -1685,12 +1689,13 @@ def health(company: Company) -> Expected:
 
 
 ACCOUNTS: Entries = {
+    "Accounts needing attention": attention(200),
     "All accounts": all_accounts,
     "People": people,
-    "Accounts by health": health,
+    "Paying accounts by health": health,
     "States now": states_now("accounts", ACCOUNT_STATES),
     "States over time": states_over_time("account"),
-    "Health": overall({"Health": "accounts_health_mean_daily"}, number),
+    "Mean health of paying accounts": overall({"Health": "accounts_health_mean_daily"}, number),
     "Transitions between states": moves("account"),
 }
 
@@ -1894,7 +1899,7 @@ def tiles(company: Company) -> dict[str, Tiles]:
     found["revenue.html"] = _tiles(company, "gold_revenue_metrics", REVENUE_TILES)
     accounts = revenue_at_risk(company)
     note = f"{len(accounts):,} account{'s' * (len(accounts) != 1)}"
-    for page in ("index.html", "revenue.html"):
+    for page in ("index.html", "revenue.html", "accounts.html"):
         found[page]["MRR at Risk"] = (money(sum(accounts.values(), Decimal(0))), note)
     for label_ in ("Accounts Paying Daily", "Revenue Closing Daily"):
         found["accounts.html"][label_] = found["revenue.html"][label_]

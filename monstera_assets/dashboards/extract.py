@@ -44,7 +44,7 @@ _COLUMNS: dict[str, str] = {
         event_id entity_id entity_type event_type event_timestamp event_date total_seats
         monthly_recurring_revenue currency subscription_tier""",
     "silver_account_current_state": """
-        account_id current_state state_since state_reason subscription_tier total_seats
+        account_id current_state is_paid state_since state_reason subscription_tier total_seats
         active_seats health_score health_band monthly_recurring_revenue contract_renewal_date
         days_to_renewal products_active""",
     "silver_account_state_intervals": """

@@ -27,6 +27,8 @@ from monstera_assets.dashboards.model import (
     words,
 )
 from monstera_assets.dashboards.reading import DAYS_SQL, WEEK, WEEK_SQL, Daily
+from monstera_assets.gold.gold_overall_metrics import HEALTH
+from monstera_assets.gold.gold_revenue_metrics import REVENUE_RETAINED_GROSS, REVENUE_RETAINED_NET
 from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.warehouse.duckdb_engine import quote
@@ -39,6 +41,12 @@ _FORMATS = {
     **dict.fromkeys((Unit.RATIO, Unit.MONEY, Unit.YEARLY_MONEY), ",.2f"),
     Unit.CHANGE: "+.1%",
 }
+_TILE_NAMES = {
+    HEALTH: "Mean health of paying accounts",
+    REVENUE_RETAINED_NET: "NRR in 30 days",
+    REVENUE_RETAINED_GROSS: "GRR in 30 days",
+}
+"""Names that say what a metric without a short name, or with an ambiguous one, covers."""
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -245,7 +253,7 @@ def tiles(daily: Daily, *metrics: Metric) -> list[model.Tile]:
             definition(metric),
             daily.table.qualified_name,
             reader.wording.week_on_week(metric, now, then),
-            short_name=metric.short_name,
+            short_name=_TILE_NAMES.get(metric, metric.short_name),
         )
         for metric, (then, now) in values.items()
     ]

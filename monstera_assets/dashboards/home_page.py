@@ -39,7 +39,7 @@ def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
         "What changed since last week, the key figures, and what needs attention.",
         [*ma.tiles(reader.daily(overall.TABLE), *_TILES), *at_risk(reader)],
         [
-            ma.Section("Needing attention", [needing_attention(reader, 5)]),
+            ma.Section("Needing attention", [needing_attention(reader, 5, "accounts.html")]),
             ma.Section("Users", [active_users(reader), states_over_time(reader, "Users")]),
         ],
         below=ma.MAIN_PAGES,

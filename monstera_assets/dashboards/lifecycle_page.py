@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
+from monstera_assets.dashboards.revenue_page import at_risk, needing_attention
 from monstera_assets.gold import gold_engagement_power_curve as power_curve
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
@@ -261,18 +262,20 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     daily, money = reader.daily(overall.TABLE), reader.daily(revenue.TABLE)
     over_time = [
         states_over_time(reader, "Accounts"),
-        ma.trend("Health", daily, {overall.HEALTH: "Health"}),
+        ma.trend("Mean health of paying accounts", daily, {overall.HEALTH: "Health"}),
         moves_figure(reader, "Accounts"),
     ]
     return ma.Page(
         "accounts.html",
         "Accounts",
-        "Each account's state, health and revenue. Filter the lists to find anyone by id.",
+        "Who needs a call and why, and each account's state, health and revenue.",
         [
             *ma.tiles(daily, overall.ACCOUNTS_ACTIVE, overall.HEALTH),
             *ma.tiles(money, revenue.ACCOUNTS_PAYING, revenue.REVENUE_CLOSING),
+            *at_risk(reader),
         ],
         [
+            ma.Section("Needing attention", [needing_attention(reader, 200)]),
             ma.Section(
                 "Find an account or a person", [_account_list(reader), _people_list(reader)]
             ),
@@ -282,14 +285,15 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     )
 
 
-@ma.item("Accounts by health", "Accounts, Health, Latest Day, by Band")
+@ma.item("Paying accounts by health", "Accounts, Paying, Latest Day, by Health Band")
 def _health(reader: ma.Reader) -> ma.Item:
-    select = "SELECT health_band, count(*) FROM silver_account_current_state GROUP BY ALL"
-    found = reader.counts(select)
+    found = reader.counts(
+        "SELECT health_band, count(*) FROM silver_account_current_state WHERE is_paid GROUP BY ALL"
+    )
     bands = [(f"{ma.words(band)}, {score}", found.get(band, 0)) for band, score in _HEALTH.items()]
     parts = ("seat_utilization", "product_breadth", "recent_activity", "contract_status")
     shown = ["health_band", "health_score", *(f"{part}_score" for part in parts)]
-    return ma.bars("accounts", bands, ma.about(CURRENT, *shown), name="Health", whole=True)
+    return ma.bars("paying accounts", bands, ma.about(CURRENT, *shown), name="Health", whole=True)
 
 
 @ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")

@@ -329,7 +329,7 @@ class Listing:
     """A table of values or cells shown in place of a chart.
 
     `links` contains the pages that a field's values link to, by the field's name. Readers can filter
-    and sort the rows of a `searchable` table.
+    and sort the rows of a `searchable` table. `more` leads to the page with all rows.
     """
 
     finding: str
@@ -339,6 +339,7 @@ class Listing:
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     footnote: str = ""
     searchable: bool = True
+    more: Link | None = None
     name: str = ""
     title: str = ""
 

@@ -1,4 +1,4 @@
-"""The revenue page: MRR, what changed it, and the accounts whose revenue is at stake."""
+"""The revenue page: MRR and what changed it. The list of accounts that need attention is shared."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         "revenue.html",
         "Revenue",
-        "Monthly recurring revenue (MRR), what it gained and lost, and the accounts at risk.",
+        "Monthly recurring revenue (MRR), what it gained and lost, and how much of it is at risk.",
         [*tiles, *at_risk(reader)],
         [
             ma.Section("Changes", [_waterfall(reader), _movements(reader)]),
             ma.Section("Level", level),
-            ma.Section("Needing attention", [needing_attention(reader, 200)]),
         ],
+        below=[ma.Link("Accounts needing attention", "accounts.html")],
+        below_heading="MRR at risk",
     )
 
 
@@ -140,14 +141,18 @@ def _tiers(reader: ma.Reader) -> ma.Item:
 
 
 @ma.item("Accounts needing attention", "Accounts, Needing Attention, Latest Day, by Account")
-def needing_attention(reader: ma.Reader, most: int) -> ma.Item:
-    """List the accounts that need attention, highest revenue first."""
-    count, total, nearest = _attention(reader)
+def needing_attention(reader: ma.Reader, most: int, page: str = "") -> ma.Item:
+    """List the accounts that need attention, highest revenue first.
+
+    `page` has the list of all. The risk is left out if it is the same for each account.
+    """
+    count, total, nearest, risks = _attention(reader)
     ma.require(count, "No accounts need attention.")
     fields = ma.fields(
         *("account_id/Account", "why/Why"),
         f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
-        *("churn_probability/Churn risk/.0%", "days_to_renewal/Renewal in days/,d/not set"),
+        *(["churn_probability/Churn risk/.0%"] if risks > 1 else []),
+        "days_to_renewal/Renewal in days/,d/not set",
         *(
             "health_score/Health/,.0f",
             "health_change_30/in 30 days/+,.0f",
@@ -171,13 +176,14 @@ def needing_attention(reader: ma.Reader, most: int) -> ma.Item:
         f"The table shows the {most} accounts with the highest revenue out of {count:,}."
         if count > most
         else "",
+        more=ma.Link(f"All {ma.plural(count, 'account')}", page) if page else None,
     )
 
 
 def at_risk(reader: ma.Reader) -> list[ma.Tile]:
     """Return the tile with the MRR of the accounts that need attention, if they are known."""
     try:
-        count, total, _ = _attention(reader)
+        count, total, *_ = _attention(reader)
     except MissingTableError:
         return []
     described = ma.Definition(
@@ -193,10 +199,11 @@ def at_risk(reader: ma.Reader) -> list[ma.Tile]:
 
 
 def _attention(reader: ma.Reader) -> tuple[Any, ...]:
-    """Return the number of accounts that need attention, their revenue and the days to a renewal."""
+    """Return the number, revenue, days to a renewal and different risks of these accounts."""
     [found] = reader.rows(
         "SELECT count(*), coalesce(sum(monthly_recurring_revenue), 0), min(days_to_renewal)"
-        " FILTER (days_to_renewal >= 0) FROM gold_accounts_needing_attention"
+        " FILTER (days_to_renewal >= 0), count(DISTINCT churn_probability)"
+        " FROM gold_accounts_needing_attention"
     )
     return found
 

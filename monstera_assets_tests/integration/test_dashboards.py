@@ -286,7 +286,7 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
     studio = made["product_video_studio.html"]
     # Two products have this name, so that the pages also show their ids.
     assert studio.one("h1").text == f"{evil} (video_studio)"
-    listed = cards(made["revenue.html"])["Accounts needing attention"]
+    listed = cards(made["accounts.html"])["Accounts needing attention"]
     assert shown_table(listed).rows[0][0] == evil
     data = payloads(tmp_path / "site" / "current" / "lifecycle.html")
     assert any(f"country:{evil}" in str(one["columns"]) for one in data.values())
