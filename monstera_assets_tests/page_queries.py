@@ -163,12 +163,17 @@ def trend_finding(points: Sequence[tuple[date, Any]], form: Form, *, brief: bool
     known = [(day, value) for day, value in points if value is not None]
     if not known:
         return []
-    (first, old), (last, new) = known[0], known[-1]
+    last, new = known[-1]
     if len(known) == 1:
-        return [form(old), day_text(first)]
-    span = (last - first).days
+        return [form(new), day_text(last)]
     if all(value == new for _, value in known):
-        return [form(new), f"{span + 1:,}"]
+        return [form(new), f"{(last - known[0][0]).days + 1:,}"]
+    # The latest known value at least 4 weeks before, or else the first one.
+    month = last - timedelta(weeks=4)
+    first, old = max(
+        (one for one in known if one[0] <= month), default=known[0], key=lambda o: o[0]
+    )
+    span = (last - first).days
     same = form(old) == form(new)
     change = [] if same else [difference(old, new, form, "points")]
     parts = [form(new)] if same else [form(old), form(new), *(part for part in change if part)]
@@ -183,9 +188,15 @@ def total_finding(points: Sequence[tuple[date, Any]], form: Form) -> list[str]:
     known = [(day, value) for day, value in points if value is not None]
     if not known:
         return []
-    added = sum(value for _, value in known)
-    parts = [form(added), f"{len(known):,}"]
-    if not added:
+    size = 28 // (points[1][0] - points[0][0]).days if len(points) > 1 else 28
+    values = [value for _, value in known][::-1]
+    added = sum(values[:size])
+    parts = [form(added), f"{min(len(known), size):,}"]
+    if len(known) >= 2 * size:
+        before = sum(values[size : 2 * size])
+        change = difference(before, added, form, "points")
+        parts += [form(before), *([change] if change else []), f"{size}"]
+    if not any(values):
         return parts
     highest = max(value for _, value in known)
     return [*parts, form(highest), day_text(next(day for day, value in known if value == highest))]
@@ -484,7 +495,7 @@ def rate(*names: str) -> Entry:
 LIFECYCLE: Entries = {
     "Gained and lost users": growth,
     "Active users": active_users,
-    "Gained per lost user": trend(
+    "Gained per lost user in 30 days": trend(
         "gold_growth_accounting",
         {"Quick ratio": "users_quick_ratio_per_window"},
         ratio,
@@ -653,6 +664,8 @@ def waterfall(company: Company) -> Expected:
     month, (opening, sums, closing) = [*months_of_revenue(company).items()][-1]
     largest = max(sums, key=abs)
     finding = [month, money(opening), money(closing)]
+    finding.append(f"{'+' if closing > opening else ''}{money(closing - opening)}")
+    finding += [by] if (by := difference(opening, closing, money, "points")) else []
     finding += [MOVED[sums.index(largest)], money(largest)] if largest else []
     return Expected(rows, finding)
 
@@ -1834,7 +1847,6 @@ ACTIVITY_TILES = {
 }
 PRODUCT_TILES = ("Users Active Daily", "Events Qualifying Daily", "Workflows Completed Daily")
 TO_DATE_TILES = {
-    "Users in Use to Date": ("users_in_use_to_date", count),
     "Users Tried Share to Date": ("users_tried_share_to_date", percent),
     "Users Activated Share to Date": ("users_activated_share_to_date", percent),
 }
@@ -1919,4 +1931,24 @@ def tiles(company: Company) -> dict[str, Tiles]:
             name: (form(value), "all time")
             for (name, (_, form)), value in zip(TO_DATE_TILES.items(), values, strict=True)
         }
+        used = dict(
+            company.query(
+                "SELECT snapshot_date, count(*) FROM silver.silver_user_product_state_history"
+                " WHERE product_id = ? AND current_state IN"
+                " ('active_in_product', 'reactivated_in_product') GROUP BY 1",
+                product,
+            )
+        )
+        before = company.last - timedelta(days=7)
+        [(known,)] = company.query(
+            "SELECT count(*) > 0 FROM gold.gold_state_distribution"
+            " WHERE scope = 'product' AND segment_value = ? AND metric_date = ?",
+            product,
+            before,
+        )
+        now, then = used.get(company.last, 0), used.get(before, 0) if known else None
+        found[product_file(product)]["Users in Use Daily"] = (
+            count(now),
+            week_on_week(then, now, count),
+        )
     return found

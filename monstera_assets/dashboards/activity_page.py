@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from monstera_assets.dashboards.lifecycle_page import states_figure
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold import gold_segment_metrics as segment_metrics
+from monstera_assets.gold import gold_state_distribution as distribution
 from monstera_assets.gold.gold_state_transition_metrics import PRODUCT
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.gold.metrics import Metric, MetricTable
@@ -224,13 +227,7 @@ def _adoption_funnel(reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item("States over time", "Users, in State Daily, Last 18 Months, by State")
 def _product_states(reader: ma.Reader, product: ma.Product) -> ma.Item:
-    # One query for all products.
-    found = reader.rows(
-        "SELECT segment_value, metric_date, state, members_in_state_daily FROM gold_state_distribution"
-        f" WHERE {ma.WEEKLY_SQL} AND scope = $scope ORDER BY ALL",
-        scope=PRODUCT,
-    )
-    rows = [row[1:] for row in found if row[0] == product.id]
+    rows = [row[1:] for row in _states_by_week(reader) if row[0] == product.id]
     ma.require(any(users for *_, users in rows), "No users have accessed the product.")
     return states_figure(reader, "Users", (ma.ON_DAY,), rows, ADOPTED_STATES)
 
@@ -269,16 +266,37 @@ def _events(totals: ma.Daily) -> ma.Item:
     )
 
 
+def _states_by_week(reader: ma.Reader) -> ma.Rows:
+    """Return product, day, state and users on each last day of a week, of all products."""
+    return reader.rows(
+        "SELECT segment_value, metric_date, state, members_in_state_daily FROM gold_state_distribution"
+        f" WHERE {ma.WEEKLY_SQL} AND scope = $scope ORDER BY ALL",
+        scope=PRODUCT,
+    )
+
+
 def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
-    metrics = (adoption.USERS_IN_USE, adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
+    metrics = (adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
     source, text = adoption.TABLE.qualified_name, reader.wording.text
     try:
         values = zip(metrics, _adoption(reader, product, metrics), strict=True)
+        in_use: Counter[date] = Counter()
+        for own, day, state, users in _states_by_week(reader):
+            if own == product.id:
+                in_use[day] += users * (state in adoption.IN_USE)
     except (MissingTableError, ma.NothingToShowError):
         return []
+    now, then = in_use[reader.last], in_use.get(reader.last - timedelta(days=ma.WEEK))
+    of_state = distribution.TABLE.qualified_name
+    used = replace(ma.definition(adoption.USERS_IN_USE), name="Users in Use Daily")
+    change = reader.wording.week_on_week(adoption.USERS_IN_USE, now, then)
+    users_now = ma.count_text(now)
     return [
-        ma.Tile(one.name, text(one, value), ma.definition(one), source, note="all time")
-        for one, value in values
+        ma.Tile(used.name, users_now, used, of_state, change, short_name="Users in use now"),
+        *(
+            ma.Tile(one.name, text(one, value), ma.definition(one), source, note="all time")
+            for one, value in values
+        ),
     ]
 
 

@@ -21,6 +21,8 @@ _ABSOLUTE = {Unit.SCORE: "{:+.1f}", Unit.RATIO: "{:+.2f}"}
 """Formats of the differences of units whose changes are shown as differences."""
 _LARGE_AMOUNT = 100
 """Amount of money from which pages show whole units of the currency."""
+_COMPARED_DAYS = 28
+"""Number of days over which findings compare values: from the start, a company only grows."""
 _NAMED = 3
 """Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
@@ -66,11 +68,16 @@ class Wording:
         return money_text(amount, self.currency)
 
     def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-        """Describe the change from first to last known value, and the highest unless `brief`."""
+        """Describe the change in 4 weeks to the last known value, and the highest unless `brief`.
+
+        If no value is known 4 weeks earlier or before, the change is that from the first value.
+        """
         known = [point for point in points if point.value is not None]
         if not known:
             return f"{metric.name} has no known values in this period."
-        first, last = known[0], known[-1]
+        last = known[-1]
+        earlier = [point for point in known if (last.day - point.day).days >= _COMPARED_DAYS]
+        first = earlier[-1] if earlier else known[0]
         old, new = self.text(metric, first.value), self.text(metric, last.value)
         if len(known) == 1:
             return f"{metric.name} was {old} on {day_text(first.day)}, the only day with a value."
@@ -79,10 +86,11 @@ class Wording:
         if new == old:
             change = f"{metric.name} is {new}, the same as {plural(days, 'day')} earlier"
             if all(point.value == last.value for point in known):
+                days = (last.day - known[0].day).days
                 return f"{metric.name} stayed at {new} for {days + 1:,} days."
         else:
             verb = "rose" if last.value > first.value else "fell"
-            by = self._difference(metric, first.value, last.value, "points")
+            by = self.difference(metric, first.value, last.value, "points")
             part = f" ({by})" if by else ""
             change = f"{metric.name} {verb} from {old} to {new}{part} in {plural(days, 'day')}"
         unknown = "" if last == points[-1] else f" No value is known after {day_text(last.day)}."
@@ -92,19 +100,26 @@ class Wording:
         return f"{change}. The highest value was {most} on {day_text(highest.day)}.{unknown}"
 
     def total(self, metric: Metric, points: Sequence[Point], period: str) -> str:
-        """Describe a daily metric's total and the day or week (`period`) with the highest value."""
+        """Describe the total of 4 weeks and the day or week (`period`) with the highest value."""
         known = [point for point in points if point.value is not None]
         if not known:
             return f"{metric.name} has no known values in this period."
-        added = sum(point.value for point in known)
-        over = plural(len(known), period)
-        sentence = f"{metric.name} totals {self.text(metric, added)} over {over}"
-        if not added:
+        most = _COMPARED_DAYS // 7 if period == "week" else _COMPARED_DAYS
+        added, before = (
+            sum(point.value for point in some) for some in (known[-most:], known[-2 * most : -most])
+        )
+        over = plural(min(len(known), most), period)
+        sentence = f"{metric.name} totals {self.text(metric, added)} over the latest {over}"
+        if len(known) >= 2 * most:
+            by = self.difference(metric, before, added, "points")
+            sentence += f", after {self.text(metric, before)}{f' ({by})' if by else ''} over the"
+            sentence += f" {most} before"
+        if not any(point.value for point in known):
             return f"{sentence}."
         highest = max(known, key=lambda point: point.value)
         when = "in the week ending" if period == "week" else "on"
-        most = self.text(metric, highest.value)
-        return f"{sentence}. The highest value was {most} {when} {day_text(highest.day)}."
+        value = self.text(metric, highest.value)
+        return f"{sentence}. The highest value was {value} {when} {day_text(highest.day)}."
 
     def week_on_week(self, metric: Metric, now: Any, then: Any) -> Change:
         """Return the change from a week earlier, as both values if a percentage would mislead."""
@@ -114,12 +129,12 @@ class Wording:
         if new == old:
             return Change(Direction.FLAT, "unchanged", "from a week earlier")
         direction = Direction.UP if now > then else Direction.DOWN
-        by = self._difference(metric, then, now, "pts")
+        by = self.difference(metric, then, now, "pts")
         if not by:
             return Change(direction, f"from {old} to {new}", "in a week")
         return Change(direction, f"{by} from {old}")
 
-    def _difference(self, metric: Metric, first: Any, last: Any, points: str) -> str:
+    def difference(self, metric: Metric, first: Any, last: Any, points: str) -> str:
         """Return the change between two values, or an empty string if only the values are shown."""
         if metric.unit in _IN_POINTS:
             return f"{(last - first) * 100:+.1f} {points}"

@@ -79,7 +79,7 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
                 [
                     _growth_figure(reader),
                     active_users(reader),
-                    ma.trend("Gained per lost user", by_month, ratio, most=10),
+                    ma.trend("Gained per lost user in 30 days", by_month, ratio, most=10),
                 ],
             ),
             ma.Section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),

@@ -74,7 +74,9 @@ def _waterfall(reader: ma.Reader) -> ma.Item:
         for step, value in zip(steps, values, strict=True)
     ]
     (name, (opening, *moved, closing)), money = [*months.items()][-1], reader.wording.money
-    finding = f"{name}: MRR went from {money(opening)} to {money(closing)}."
+    by = reader.wording.difference(revenue.REVENUE_CLOSING, opening, closing, "")
+    change = ", ".join(filter(None, (f"{'+' * (closing > opening)}{money(closing - opening)}", by)))
+    finding = f"{name}: MRR went from {money(opening)} to {money(closing)} ({change})."
     kind, largest = max(zip(_COLORS, moved, strict=True), key=lambda one: abs(one[1]))
     if largest:
         finding += f" The largest movement was {kind.lower()} ({money(largest)})."
@@ -83,7 +85,7 @@ def _waterfall(reader: ma.Reader) -> ma.Item:
         *ma.fields("step/Movement", f"amount/{reader.wording.currency}/,.2f"),
     )
     metrics = (revenue.REVENUE_OPENING, *_MOVED, revenue.REVENUE_CLOSING)
-    chart = ma.Chart("waterfall", fields, rows, height=280)
+    chart = ma.Chart("waterfall", fields, rows, _COLORS, 280)
     return ma.Figure(finding, chart, ma.about(revenue.TABLE, *metrics), wide=True)
 
 

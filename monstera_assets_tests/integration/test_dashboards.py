@@ -75,7 +75,7 @@ def test_tiles_show_short_names(seeds_run: SeedsRun) -> None:
         for tile in page.all("li", "tile")
     }
     assert shown["Users Active Monthly"] == ["MAU"]
-    assert shown["Revenue Retained Net Monthly"] == ["NRR"]
+    assert shown["Revenue Retained Net Monthly"] == ["NRR in 30 days"]
     assert shown["Accounts Active Monthly"] == []
 
 

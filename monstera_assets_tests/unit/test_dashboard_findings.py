@@ -118,6 +118,14 @@ def test_trend_summary(metric: Metric, values: list[Any], sentence: str) -> None
     assert WORDING.trend_summary(metric, points(values)) == sentence
 
 
+def test_a_trend_compares_with_four_weeks_earlier() -> None:
+    values = [1, 100, None, *range(150, 176), 200]
+    assert WORDING.trend_summary(MONTHLY, points(values)) == (
+        "Users Active Monthly rose from 100 to 200 (+100.0%) in 28 days. The highest value was 200 on"
+        " 1 May 2025."
+    )
+
+
 def test_a_brief_trend_summary_omits_the_highest_value() -> None:
     assert WORDING.trend_summary(MONTHLY, points([200, 800, 400]), brief=True) == (
         "Users Active Monthly rose from 200 to 400 (+100.0%) in 2 days."
@@ -127,13 +135,20 @@ def test_a_brief_trend_summary_omits_the_highest_value() -> None:
 def test_total() -> None:
     total = WORDING.total
     assert total(CREATED, points([1, 4, 2]), "day") == (
-        "Users Created Daily totals 7 over 3 days. The highest value was 4 on 3 Apr 2025."
+        "Users Created Daily totals 7 over the latest 3 days. The highest value was 4 on 3 Apr 2025."
     )
     assert total(CREATED, points([1, None, 3], 7), "week") == (
-        "Users Created Daily totals 4 over 2 weeks."
+        "Users Created Daily totals 4 over the latest 2 weeks."
         " The highest value was 3 in the week ending 16 Apr 2025."
     )
-    assert total(CREATED, points([0]), "week") == "Users Created Daily totals 0 over 1 week."
+    assert total(CREATED, points([99, 10, 10, 10, 10, 20, 20, 20, 0], 7), "week") == (
+        "Users Created Daily totals 60 over the latest 4 weeks, after 40 (+50.0%) over the 4 before."
+        " The highest value was 99 in the week ending 2 Apr 2025."
+    )
+    assert (
+        total(CREATED, points([0]), "week")
+        == "Users Created Daily totals 0 over the latest 1 week."
+    )
     assert total(CREATED, points([None]), "day") == (
         "Users Created Daily has no known values in this period."
     )

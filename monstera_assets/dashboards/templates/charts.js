@@ -146,16 +146,14 @@ const charts = (() => {
       ] };
     },
     /** Changes that lead from the opening to the closing amount. */
-    waterfall({ keys: [step, amount] }) {
+    waterfall({ keys: [step, amount], colors }) {
       const is = (name) => `datum.${step.name} === '${name}'`, change = `datum.${amount.name}`;
       const axis = { title: null, labelOverlap: false,
         labelAngle: { expr: "width < 430 ? -90 : 0" },
         labelAlign: { expr: "width < 430 ? 'right' : 'center'" } };
       const base = { tooltip: tooltip(step, amount),
         x: { field: step.name, type: "ordinal", sort: null, axis } };
-      const kind = { value: css("rising"), condition: [
-        { test: `${is("Opening")} || ${is("Closing")}`, value: css("secondary") },
-        { test: `${change} < 0`, value: css("declining") }] };
+      const kind = color(step.name, { Opening: "secondary", ...colors, Closing: "secondary" });
       return { transform: [
         { calculate: `${is("Closing")} ? 0 : ${change}`, as: "change" },
         { window: [{ op: "sum", field: "change", as: "after" }] },

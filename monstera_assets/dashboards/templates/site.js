@@ -105,7 +105,7 @@
         });
         return button;
       });
-      const shown = this.kind !== "flows" && entries.length > (this.series ? 1 : 0);
+      const shown = !["flows", "waterfall"].includes(this.kind) && entries.length > (this.series ? 1 : 0);
       if (shown) bar.append(make("div", { className: "legend" }, ...entries));
       this.legend = shown && this.series ? entries : [];
       const save = (name, click) => {
