@@ -545,6 +545,7 @@ def retained(company: Company) -> list[Row]:
             rows += [
                 (kind_name, counting, segment, None, users, period, kept / users)
                 for (segment, period), (users, kept) in sums.items()
+                if users >= MIN_BASE
             ]
     return rows
 
@@ -552,23 +553,23 @@ def retained(company: Company) -> list[Row]:
 def triangle(company: Company) -> Expected:
     def name(kind: str, start: date | None, users: int) -> str:
         if start is None:
-            return "All cohorts"
+            return "All cohorts (average)"
         months = kind.startswith("Months")
         return f"{start:%b %Y} ({users:,})" if months else f"{start} ({users:,})"
 
     rows = retained(company)
-    second = [
+    fourth = [
         (share, start)
         for kind, counting, segment, start, users, period, share in rows
         if (kind, counting, segment) == ("Months (30 days)", "Active in the period", "all")
         and start
-        and period == 1
+        and period == 3
         and users >= MIN_BASE
     ]
-    finding = []
-    if second:
-        best, worst = max(second), min(second)
-        finding = [
+    finding = ["month 3"]
+    if fourth:
+        best, worst = max(fourth), min(fourth)
+        finding += [
             *(f"{best[1]:%B %Y}", percent(best[0])),
             *(f"{worst[1]:%B %Y}", percent(worst[0])),
         ]

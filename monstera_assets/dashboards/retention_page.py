@@ -11,10 +11,12 @@ _COUNTED = {
     "Active in the period": (cohorts.USERS_RETAINED, cohorts.RETENTION),
     "Active in it or later": (cohorts.USERS_RETAINED_UNBOUNDED, cohorts.RETENTION_UNBOUNDED),
 }
+_COMPARED = 3
+"""The month in which cohorts are compared."""
 _MONTHS, _BRACKET = _COHORTS["month"][1], "Active in the period"
 _KIND = ma.choice("kind", "Periods", [name for _, name in _COHORTS.values()])
 _COHORT, _NUMBER, _SHARE = ma.fields(
-    "cohort/Signed up in", "period/Periods since signup/,d", "share/Retained/.1%"
+    "cohort/Signed up in", "period/Month or week since signup/,d", "share/Retained/.1%"
 )
 
 
@@ -23,8 +25,9 @@ def retention_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         "retention.html",
         "Retention",
-        "What share of the people who sign up together is active later. Period 0 starts with each"
-        " person's signup. A period is shown once it has ended for the whole cohort.",
+        "What share of the people who sign up together is active later. Month 0 starts with each"
+        " person's signup. A month is shown once it has ended for the whole cohort. The average leaves"
+        " out months that too few users have completed.",
         sections=[ma.Section("Cohorts", [_triangle(reader), _curve(reader), _sizes(reader)])],
     )
 
@@ -40,13 +43,13 @@ def _triangle(reader: ma.Reader) -> ma.Item:
         (share, start)
         for *shown, start, users, period, share in found
         if shown == [_MONTHS, _BRACKET, ma.TOTAL]
-        and (start and period == 1 and users >= reader.wording.minimum_base)
+        and (start and period == _COMPARED and users >= reader.wording.minimum_base)
     ]
-    finding = "No monthly cohort that is large enough to compare has completed its second period."
+    finding = f"No monthly cohort that is large enough to compare has completed month {_COMPARED}."
     if known:
         (best, first), (worst, second) = max(known), min(known)
         finding = (
-            f"In the second month, the cohort of {first:%B %Y} kept most ({best:.1%}) and that of"
+            f"In month {_COMPARED}, the cohort of {first:%B %Y} kept most ({best:.1%}) and that of"
             f" {second:%B %Y} least ({worst:.1%})."
         )
     counting = ma.choice("series", "Counting", [*_COUNTED])
@@ -63,6 +66,7 @@ def _curve(reader: ma.Reader) -> ma.Item:
         for kind, counting, segment, start, _, period, share in _shares(reader)
         if start is None
     ]
+    ma.require(rows, "Too few users have completed a period for a reliable average.")
     months = {
         period: share
         for kind, segment, period, counting, share in rows
@@ -97,7 +101,10 @@ def _sizes(reader: ma.Reader) -> ma.Item:
 
 
 def _shares(reader: ma.Reader) -> ma.Rows:
-    """Return kind, counting, segment, cohort, its size, period and share; no cohort means all."""
+    """Return kind, counting, segment, cohort, its size, period and share; no cohort means all.
+
+    Averages of fewer users than `min_alert_population` are left out.
+    """
     size, parts = cohorts.USERS_IN_COHORT.column_name, []
     for kind, (most, name) in _COHORTS.items():
         for counting, (retained, rate) in _COUNTED.items():
@@ -111,7 +118,8 @@ def _shares(reader: ma.Reader) -> ma.Rows:
             )
             parts += [
                 f"{chosen}, NULL AS cohort, CAST(sum({size}) AS BIGINT) AS users, period_number,"
-                f" sum({kept}) / sum({size}) AS share {within} GROUP BY ALL",
+                f" sum({kept}) / sum({size}) AS share {within} GROUP BY ALL"
+                f" HAVING users >= {reader.wording.minimum_base}",
                 f"{chosen}, cohort_start, {size}, period_number, {rate.column_name} {within}"
                 f" QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {most}",
             ]
@@ -124,5 +132,5 @@ def _shares(reader: ma.Reader) -> ma.Rows:
 
 def _name(kind: str, start: object, users: int) -> str:
     if start is None:
-        return "All cohorts"
+        return "All cohorts (average)"
     return f"{start:%b %Y} ({users:,})" if kind == _MONTHS else f"{start} ({users:,})"
