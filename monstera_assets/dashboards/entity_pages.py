@@ -20,6 +20,7 @@ from monstera_assets.dashboards.risk_page import LISTED
 from monstera_assets.gold.churn_risk import HIGH
 from monstera_assets.gold.gold_product_recommendations import TABLE as RECOMMENDATIONS
 from monstera_assets.gold.gold_user_churn_scores import TABLE as USER_SCORES
+from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.silver.silver_account_state_intervals import TABLE as ACCOUNT_INTERVALS
 from monstera_assets.silver.silver_user_segment_history import SEGMENT_COLUMNS
 from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
@@ -33,6 +34,8 @@ chart without scripts. They keep pages small."""
 _PEOPLE_PER_ACCOUNT = 5
 """Number of people at high risk in each account that needs attention who have a page."""
 _SEGMENTS = [one.name for one in SEGMENT_COLUMNS if one.name != "segment_version"]
+
+_IN_USE = (*map(str, IN_USE),)
 
 Found = Mapping[str, ma.Rows]
 
@@ -242,7 +245,11 @@ def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
     runs = partial(_runs, reader, ids, key="user_id")
     platform = runs("silver_user_state_intervals", lanes={"Platform": "platform_state"})
     states, composite = {"": "current_state"}, {"Segment": "composite_segment"}
-    products = runs("silver_user_product_state_intervals", lanes=states, lane="product_id")
+    of_product = "silver_user_product_state_intervals"
+    now_used = of(
+        of_product, "product_id", where=f"valid_to IS NULL AND current_state IN {_IN_USE}"
+    )
+    products = runs(of_product, lanes=states, lane="product_id")
     days = "snapshot_date AS first, first AS last"
     history = runs("silver_user_segment_history", lanes=composite, days=days)
     now = of("silver_behavioral_segments", ", ".join(_SEGMENTS))
@@ -260,6 +267,8 @@ def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
             "Last qualifying event": ma.day_text(last) if last else "none",
             "Qualifying events": f"{events:,} in {ma.plural(age, 'day')} since signup",
         }
+        used_now = sorted(catalog.name(node) for (node,) in now_used.get(person, ()))
+        facts["Products in use"] = ", ".join(used_now) or "none"
         for found in now.get(person, ()):
             facts |= dict(zip(map(ma.words, _SEGMENTS), map(ma.words, found), strict=True))
         used = [(catalog.name(node), *row) for node, *row in products.get(person, ())]

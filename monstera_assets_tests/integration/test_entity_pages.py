@@ -293,6 +293,13 @@ def test_facts_and_lists_of_people(
         person,
         LAST,
     )
+    used = query(
+        settings,
+        "SELECT product_name FROM silver.silver_user_product_states"
+        " JOIN bronze.bronze_product_catalog USING (product_id) WHERE user_id = ?"
+        " AND current_state IN ('active_in_product', 'reactivated_in_product') ORDER BY 1",
+        person,
+    )
     page = pages[page_file("person", person)]
     found = cards(page)
     assert rows_of(found["Facts"]) == [
@@ -300,6 +307,7 @@ def test_facts_and_lists_of_people(
         ["Account", account],
         ["Last qualifying event", day_text(last) if last else "none"],
         ["Qualifying events", f"{events} in {age:,} days since signup"],
+        ["Products in use", ", ".join(name for (name,) in used) or "none"],
         *([label(name), label(value)] for name, value in zip(names, segments, strict=True)),
     ]
     assert f"Person, {label(state).lower()} since {day_text(since)}." in page.text
