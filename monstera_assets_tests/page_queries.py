@@ -1413,16 +1413,20 @@ def at_high_risk(entities: str) -> Entry:
         own = f"{OF[entities]}_id"
         last = ", account_id" if entities == "Users" else ""
         rows = company.query(
-            f"SELECT {own}, churn_probability, reason_1, reason_2, reason_3{last}"
-            f" FROM gold.gold_{OF[entities]}_churn_scores WHERE risk_band = 'high'"
+            f"SELECT {own}, churn_probability, reason_1, reason_2, reason_3{last}, a.current_state"
+            f" FROM gold.gold_{OF[entities]}_churn_scores LEFT JOIN (SELECT account_id, current_state"
+            " FROM silver.silver_account_state_history WHERE snapshot_date = ?) AS a USING (account_id)"
+            " WHERE risk_band = 'high'",
+            company.last,
         )
+        rows = [(*row[:-1], label(row[-1] or "")) for row in rows]
         rows.sort(key=lambda row: (-row[1], row[0]))
         if not rows:
             return Expected([], [])
         return Expected(
             rows[:200],
             [f"{len(rows):,} {OF[entities]}", f"{rows[0][1]:.0%}"],
-            ["200", count(len(rows))] if len(rows) > 200 else [],
+            [count(min(len(rows), 200)), count(len(rows))],
         )
 
     return expected
@@ -1444,36 +1448,34 @@ def tenths(company: Company) -> list[Row]:
     ]
 
 
-def evaluated(company: Company) -> list[Row]:
-    return company.query(
-        "SELECT entity, predictor, is_published, auc, brier_score, top_tenth_lift"
-        " FROM gold.gold_churn_model_evaluation"
-        " WHERE evaluation_date IS NULL AND decile = 0 ORDER BY entity DESC, predictor DESC"
-    )
-
-
 def calibration(company: Company) -> Expected:
-    rows, scores = tenths(company), evaluated(company)
-    finding = []
-    for entity in ("user", "account"):
-        published_ones = [row[1] for row in scores if row[0] == entity and row[2]]
-        finding += [label(entity) + "s", *(one.replace("_", " ") for one in published_ones)]
-        for of, predictor, _, auc, brier, _ in scores:
-            if of == entity and predictor in PREDICTORS and auc is not None:
-                finding += [PREDICTORS[predictor], f"{auc:.3f}", f"{brier:.3f}"]
-    return Expected(rows, finding)
-
-
-def risk_tenths(company: Company) -> Expected:
     rows = tenths(company)
     finding = []
-    for entity in ("user", "account"):
-        lifts = []
-        for of, predictor, _, _, _, lift in evaluated(company):
-            if of == entity and predictor in PREDICTORS and lift:
-                lifts += [f"{lift:.1f}", predictor]
-        finding += [label(entity) + "s", *lifts] if lifts else []
-    return Expected([(who, tenth, name, seen) for who, name, tenth, _, _, seen in rows], finding)
+    for entity, predictor, auc, brier, lift in company.query(
+        "SELECT entity, predictor, auc, brier_score, top_tenth_lift"
+        " FROM gold.gold_churn_model_evaluation"
+        " WHERE evaluation_date IS NULL AND decile = 0 AND is_published ORDER BY entity DESC"
+    ):
+        who = label(entity) + "s"
+        name = PREDICTORS.get(predictor)
+        top = [row for row in rows if row[:3] == (who, name, 10)]
+        finding.append(who)
+        if not lift or not top:
+            finding.append(predictor.replace("_", " "))
+            continue
+        # The lift is that of the tenth over everybody who was scored.
+        of = [row for row in rows if row[:2] == (who, name)]
+        everybody = sum(row[3] * row[5] for row in of) / sum(row[3] for row in of)
+        [(*_, predicted, seen)] = top
+        assert lift == pytest.approx(seen / everybody, rel=0.02)
+        over = predicted - seen
+        near = -0.05 < over < 0.05
+        finding += [
+            *(predictor, "can be trusted" if lift >= 2 else "says little", f"{lift:.1f}"),
+            "about right" if near else "too high" if over > 0 else "too low",
+            *(percent(predicted), percent(seen), f"{auc:.3f}", f"{brier:.3f}"),
+        ]
+    return Expected(rows, finding)
 
 
 @dataclass(frozen=True)
@@ -1628,7 +1630,6 @@ def risk(company: Company) -> Entries:
         "Users at high risk": at_high_risk("Users"),
         "Accounts at high risk": at_high_risk("Accounts"),
         "Predicted and actual churn": calibration,
-        "Churn by tenth of the risk": risk_tenths,
         **charts,
         "Anomalies": anomaly_list,
     }

@@ -29,6 +29,8 @@ _POPULATIONS = {"user": "Users", "account": "Accounts"}
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors(_LINES.values())
 _TENTH, _OBSERVED = ma.fields("tenth/Tenth by risk, 10 is the highest/,d", "observed/Churned/.1%")
+_GOOD_LIFT, _CLOSE = 2.0, 0.05
+"""Lift from which an order can be trusted, and share by which percentages may differ."""
 _PER_USER, _EVENTS = "events per user", Measure.EVENTS_PER_USER
 
 
@@ -44,9 +46,13 @@ def risk_page(reader: ma.Reader) -> ma.Page:
         "Risk",
         "Who may leave, how far the prediction can be trusted, and days that were unusual.",
         sections=[
-            ma.Section("Churn risk", [_bands(reader, entities) for entities in _SCORES]),
+            ma.Section(
+                "Churn risk",
+                [_bands(reader, entities) for entities in _SCORES],
+                "Churn: 30 days without a qualifying event for users, a lapse in 90 days for accounts.",
+            ),
             ma.Section("At high risk", [_at_high_risk(reader, entities) for entities in _SCORES]),
-            ma.Section("Accuracy on past dates", [_calibration(reader), _lift(reader)]),
+            ma.Section("Accuracy on past dates", [_calibration(reader)]),
             ma.Section("Anomalies", [*unusual, _anomaly_list(reader)]),
         ],
     )
@@ -72,10 +78,12 @@ def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     fields = ma.fields(
         *(f"{key}/{one}", "churn_probability/Churn risk/.0%", "reason_1/Reason 1"),
         *("reason_2/Reason 2", "reason_3/Reason 3", *(["account_id/Account"] if is_user else [])),
+        "current_state/Account state",
     )
-    columns = ", ".join(one.name for one in fields)
+    columns = ", ".join(one.name for one in fields[:-1])
     rows = reader.rows(
-        f"SELECT count(*) OVER (), {columns} FROM {table.name} WHERE risk_band = '{HIGH}'"
+        f"SELECT count(*) OVER (), {columns}, a.current_state FROM {table.name}"
+        f" LEFT JOIN silver_account_current_state AS a USING (account_id) WHERE risk_band = '{HIGH}'"
         f" ORDER BY churn_probability DESC, {key} LIMIT {LISTED}"
     )
     if not rows:
@@ -87,62 +95,27 @@ def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
         f"{ma.plural(count, one.lower())} {'is' if count == 1 else 'are'} at high risk. The highest"
         f" risk is {highest:.0%}.",
         fields,
-        [row[1:] for row in rows],
+        [(*row[1:-1], ma.words(row[-1] or "")) for row in rows],
         ma.about(table, "churn_probability", "reason_1", "reason_2", "reason_3"),
         {"user_id": reader.people, "account_id": reader.accounts},
-        f"The table shows the {LISTED} with the highest risk out of {count:,}. The command monstera"
-        f" {command} ID opens the page of each one."
-        if count > LISTED
-        else "",
+        f"{len(rows):,} of {count:,} shown, highest risk first. The command monstera {command} ID opens"
+        " the page of any other.",
     )
 
 
 @ma.item("Predicted and actual churn", "Churn, Predicted and Observed, to Date, by Tenth")
 def _calibration(reader: ma.Reader) -> ma.Item:
     population, rows = _tenths(reader)
-    finding = "".join(
-        f"{name}: the {published} is published. "
-        + "".join(
-            f"{line}: AUC {auc:.3f}, Brier score {brier:.3f}. "
-            for line, (auc, brier, _) in scores.items()
-            if auc is not None
-        )
-        for name, (published, scores) in _overall(reader).items()
-    )
     fields = (
         *(population, *ma.fields("model/Series"), _TENTH),
         *(*ma.fields("scored/Scored/,d", "predicted/Predicted/.1%"), _OBSERVED),
     )
     options = {"most": max(value for row in rows for value in row[4:])}
-    columns = ("predicted_share", "observed_share", "auc", "brier_score", "is_published")
+    columns = ("predicted_share", "observed_share", "auc", "brier_score", "top_tenth_lift")
     return ma.Figure(
-        f"{finding}On the diagonal, predictions are exact.",
+        f"{_verdict(reader, rows)} On the diagonal, predictions are exact.",
         ma.Chart("points", fields, rows, _COLORS, 300, options=options),
         ma.about(evaluation.TABLE, *columns),
-    )
-
-
-@ma.item("Churn by tenth of the risk", "Churn, Observed, to Date, by Tenth")
-def _lift(reader: ma.Reader) -> ma.Item:
-    population, found = _tenths(reader)
-    finding = " ".join(
-        f"{name}: in the tenth with the highest risk, the share who churned was"
-        f" {' and '.join(lifts)} the share of all."
-        for name, (_, scores) in _overall(reader).items()
-        if (
-            lifts := [
-                f"{lift:.1f} times by the {line.lower()}"
-                for line, (*_, lift) in scores.items()
-                if lift
-            ]
-        )
-    )
-    rows = [(name, tenth, line, observed) for name, line, tenth, *_, observed in found]
-    fields = (population, _TENTH, ma.SERIES, _OBSERVED)
-    return ma.Figure(
-        finding or "No one churned on the evaluated dates.",
-        ma.Chart("lines", fields, rows, _COLORS, 270, options={"dots": True}),
-        ma.about(evaluation.TABLE, "decile", "observed_share", "top_tenth_lift"),
     )
 
 
@@ -277,20 +250,29 @@ def _tenths(reader: ma.Reader) -> tuple[ma.Field, ma.Rows]:
     return ma.choice("population", "Population", [*names]), rows
 
 
-def _overall(reader: ma.Reader) -> dict[str, tuple[str, dict[str, tuple[Any, ...]]]]:
-    """Return each population's published predictor, and the AUC, Brier score and lift of each one."""
-    found: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {}
-    for entity, predictor, is_published, *scores in reader.rows(
-        "SELECT entity, predictor, is_published, auc, brier_score, top_tenth_lift"
-        " FROM gold_churn_model_evaluation WHERE evaluation_date IS NULL AND decile = 0"
-        " ORDER BY entity DESC, predictor DESC"
+def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
+    """Return how far the order and the percentages of each published risk can be trusted."""
+    highest = {row[:2]: row[4:] for row in tenths if row[2] == 10}
+    sentences = []
+    for entity, predictor, auc, brier, lift in reader.rows(
+        "SELECT entity, predictor, auc, brier_score, top_tenth_lift FROM gold_churn_model_evaluation"
+        " WHERE evaluation_date IS NULL AND decile = 0 AND is_published ORDER BY entity DESC"
     ):
-        published, lines = found.get(_POPULATIONS[entity], ("", {}))
-        if predictor in _LINES:
-            lines[_LINES[predictor]] = tuple(scores)
-        name = ma.words(predictor).lower() if is_published else published
-        found[_POPULATIONS[entity]] = (name, lines)
-    return found
+        name, line = _POPULATIONS[entity], _LINES.get(predictor)
+        if not lift or (name, line) not in highest:
+            sentences.append(f"{name}: {ma.words(predictor).lower()}, the same risk for all.")
+            continue
+        predicted, churned = highest[name, line]
+        order = "can be trusted" if lift >= _GOOD_LIFT else "says little"
+        gap = "about right" if abs(predicted - churned) < _CLOSE else "too high"
+        if gap == "too high" and predicted < churned:
+            gap = "too low"
+        sentences.append(
+            f"{name}: the order of risk by the {predictor} {order}. The tenth with the highest risk"
+            f" churned {lift:.1f} times as often as all. Its percentages are {gap}: {predicted:.1%} was"
+            f" predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
+        )
+    return " ".join(sentences)
 
 
 def _no_predictions(population: str = "") -> str:
