@@ -720,7 +720,6 @@ REVENUE: Entries = {
     "MRR in one month": waterfall,
     "MRR won and lost": movements,
     "MRR": revenue({"MRR": "revenue_closing_daily"}),
-    "ARR": revenue({"ARR": "revenue_annualized_daily"}),
     "MRR by tier": tiers,
     "Retained revenue": revenue(
         {"Net": "revenue_retained_net_monthly", "Gross": "revenue_retained_gross_monthly"}, percent
@@ -1016,19 +1015,6 @@ def recommended(company: Company) -> Expected:
     return Expected([(*key, n) for key, n in users.items()], ranking_finding([*best.items()]))
 
 
-def reasons(company: Company) -> Expected:
-    users = Counter(
-        ("Popular with all" if because is None else company.names[because], company.names[product])
-        for product, _, because, _ in suggestions(company)
-    )
-    known = [
-        (f"{product} because of {because}", n)
-        for (because, product), n in sorted(users.items())
-        if because != "Popular with all"
-    ]
-    return Expected([(*key, n) for key, n in users.items()], ranking_finding(known))
-
-
 def came_true(company: Company) -> Expected:
     rates = {
         "Hit rate at 1": "hit_rate_at_1",
@@ -1076,7 +1062,6 @@ PRODUCTS: Entries = {
     "Retention by number of products": kept_users,
     "Most frequent paths": paths,
     "Recommended products": recommended,
-    "Why products are recommended": reasons,
     "How often they came true": came_true,
 }
 
@@ -1350,25 +1335,6 @@ def product_states(product: str) -> Entry:
     return expected
 
 
-def product_states_now(product: str) -> Entry:
-    def expected(company: Company) -> Expected:
-        users = dict(
-            company.query(
-                "SELECT current_state, count(*) FROM silver.silver_user_product_states"
-                " WHERE product_id = ? AND current_state <> 'never_adopted' GROUP BY 1",
-                product,
-            )
-        )
-        assert company.query(
-            "SELECT users_tried_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
-            product,
-        ) == [(sum(users.values()),)]
-        parts = [(label(state), users.get(state, 0)) for state in PRODUCT_STATES]
-        return bars(parts, whole=bool(users))
-
-    return expected
-
-
 def of_product(company: Company, product: str) -> Entries:
     table, where = "gold_activity_metrics", f"{WHOLE} AND product_id = '{published(product)}'"
     users = {"Active": "users_active_daily", "Present": "users_present_daily"}
@@ -1376,7 +1342,6 @@ def of_product(company: Company, product: str) -> Entries:
         "Active and present users": trend(table, users, count, where),
         "Adoption funnel": product_steps(product),
         "States over time": product_states(product),
-        "States now": product_states_now(product),
         "Qualifying events": totals(table, {"Events": "events_qualifying_daily"}, where),
         **kinds_of_events(product),
         **workflows(company, product),
@@ -1944,8 +1909,7 @@ def tiles(company: Company) -> dict[str, Tiles]:
         before = company.last - timedelta(days=7)
         [(known,)] = company.query(
             "SELECT count(*) > 0 FROM gold.gold_state_distribution"
-            " WHERE scope = 'product' AND segment_value = ? AND metric_date = ?",
-            product,
+            " WHERE scope = 'product' AND metric_date = ?",
             before,
         )
         now, then = used.get(company.last, 0), used.get(before, 0) if known else None

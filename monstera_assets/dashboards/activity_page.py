@@ -197,13 +197,14 @@ def product_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
     return ma.Page(
         product.file,
         product.name,
-        "Who uses the product, for what, and who stopped.",
+        "Who uses the product, for what, and who stopped. In use means active in the last 30 days,"
+        " unless the catalog sets another window.",
         [*tiles, *_tiles_to_date(reader, product)],
         [
             ma.Section("Users", [active, _adoption_funnel(reader, product)]),
             ma.Section(
                 "States",
-                [_product_states(reader, product), _product_states_now(reader, product)],
+                [_product_states(reader, product)],
                 "All users who ever accessed the product.",
             ),
             ma.Section("Events", [_events(totals), *kinds_of_events(reader, catalog, product)]),
@@ -230,15 +231,6 @@ def _product_states(reader: ma.Reader, product: ma.Product) -> ma.Item:
     rows = [row[1:] for row in _states_by_week(reader) if row[0] == product.id]
     ma.require(any(users for *_, users in rows), "No users have accessed the product.")
     return states_figure(reader, "Users", (ma.ON_DAY,), rows, ADOPTED_STATES)
-
-
-@ma.item("States now", "Users, in State to Date, Latest Day, by State")
-def _product_states_now(reader: ma.Reader, product: ma.Product) -> ma.Item:
-    states = {state: adoption.USERS_IN_STATE[state] for state in ADOPTED_STATES}
-    values = _adoption(reader, product, states.values())
-    rows = zip(map(ma.words, states), values, strict=True)
-    described = ma.about(adoption.TABLE, *states.values())
-    return ma.bars("users", rows, described, name="State", whole=True)
 
 
 @ma.item("Qualifying events", ma.title(activity.EVENTS_QUALIFYING))
@@ -277,27 +269,22 @@ def _states_by_week(reader: ma.Reader) -> ma.Rows:
 
 def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
     metrics = (adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
-    source, text = adoption.TABLE.qualified_name, reader.wording.text
+    source, wording, used = adoption.TABLE.qualified_name, reader.wording, adoption.USERS_IN_USE
+    in_use: Counter[date] = Counter()
     try:
         values = zip(metrics, _adoption(reader, product, metrics), strict=True)
-        in_use: Counter[date] = Counter()
         for own, day, state, users in _states_by_week(reader):
-            if own == product.id:
-                in_use[day] += users * (state in adoption.IN_USE)
+            in_use[day] += users * (own == product.id and state in adoption.IN_USE)
     except (MissingTableError, ma.NothingToShowError):
         return []
     now, then = in_use[reader.last], in_use.get(reader.last - timedelta(days=ma.WEEK))
-    of_state = distribution.TABLE.qualified_name
-    used = replace(ma.definition(adoption.USERS_IN_USE), name="Users in Use Daily")
-    change = reader.wording.week_on_week(adoption.USERS_IN_USE, now, then)
-    users_now = ma.count_text(now)
-    return [
-        ma.Tile(used.name, users_now, used, of_state, change, short_name="Users in use now"),
-        *(
-            ma.Tile(one.name, text(one, value), ma.definition(one), source, note="all time")
-            for one, value in values
-        ),
-    ]
+    defined = replace(ma.definition(used), name="Users in Use Daily")
+    of, change = distribution.TABLE.qualified_name, wording.week_on_week(used, now, then)
+    tiles = [ma.Tile(defined.name, f"{now:,}", defined, of, change, short_name="Users in use now")]
+    for one, value in values:
+        text, meaning = wording.text(one, value), ma.definition(one)
+        tiles.append(ma.Tile(one.name, text, meaning, source, note="all time"))
+    return tiles
 
 
 def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:

@@ -30,7 +30,7 @@ _COLUMNS: dict[str, str] = {
         workflow_id workflow_name event_type position is_last_step runs_started runs_reached
         reach_rate""",
     "gold_product_recommendations": """
-        user_id recommendation_rank product_id recommendation_source score because_product_id why""",
+        user_id recommendation_rank product_id recommendation_source score why""",
     "gold_recommendation_evaluation": """
         evaluation_date predictor users_judged is_published hit_rate_at_1 hit_rate_at_3
         mean_reciprocal_rank""",

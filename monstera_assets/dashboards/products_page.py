@@ -27,7 +27,7 @@ _COLUMNS = (
     *(adoption.USERS_IN_USE, adoption.USERS_TRIED, adoption.ADOPTION_RATE),
     *(adoption.ACTIVATION_RATE, adoption.DAYS_TO_ACTIVATION, adoption.USERS_STARTED),
 )
-_NOBODY, _OTHERS, _POPULAR = "None yet", "Other products", "Popular with all"
+_NOBODY, _OTHERS = "None yet", "Other products"
 _ANY, _BEST = "Any of three", "Best only"
 _ORDERS = {"affinity": ma.PRIMARY, "popularity": "second", "chance": ma.SECONDARY}
 _RATES = {
@@ -61,7 +61,7 @@ def products_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ),
             ma.Section(
                 "Recommendations",
-                [_recommended(reader, catalog), _reasons(reader, catalog), _accuracy(reader)],
+                [_recommended(reader, catalog), _accuracy(reader)],
                 "What each user may adopt next, and how often past recommendations came true.",
             ),
         ],
@@ -309,7 +309,13 @@ def _paths(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 def _recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     counts: Counter[tuple[str, str, str]] = Counter()
     sums: Counter[str] = Counter()
-    for own, source, _, users, best in _recommendations(reader):
+    found = reader.rows(
+        "SELECT product_id, recommendation_source, count(*),"
+        " count(*) FILTER (recommendation_rank = 1) FROM gold_product_recommendations GROUP BY 1, 2"
+        " ORDER BY sum(count(*)) OVER (PARTITION BY product_id) DESC, product_id, recommendation_source"
+    )
+    ma.require(found, "There is no user to whom a product could be recommended.")
+    for own, source, users, best in found:
         counts[_ANY, catalog.name(own), ma.words(source)] += users
         counts[_BEST, catalog.name(own), ma.words(source)] += best
         sums[catalog.name(own)] += best
@@ -321,30 +327,6 @@ def _recommended(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         f"As the best next product, {ma.lowered(ma.ranking('users', sums.items()))}",
         ma.Chart("grouped", fields, rows, colors, options={"stacked": True}),
         ma.about(RECOMMENDATIONS, "recommendation_rank", "recommendation_source"),
-    )
-
-
-@ma.item("Why products are recommended", "Users, with Recommendation, to Date, by Reason")
-def _reasons(reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    rows = [
-        (_POPULAR if because is None else catalog.name(because), catalog.name(own), users)
-        for own, _, because, users, _ in _recommendations(reader)
-    ]
-    shown = [*dict.fromkeys(own for _, own, _ in rows)][:_PRODUCTS]
-    rows.sort(key=lambda row: (row[0] == _POPULAR, *row))
-    known = [
-        (f"{own} because of {because}", users)
-        for because, own, users in rows
-        if because != _POPULAR
-    ]
-    fields = ma.fields("because/Because of", "product/Recommended", "users/Users/,d")
-    return ma.Figure(
-        ma.ranking("recommendations", known)
-        if known
-        else "No product is recommended because of another one.",
-        ma.Chart("heatmap", fields, [row for row in rows if row[1] in shown]),
-        ma.about(RECOMMENDATIONS, "because_product_id", "recommendation_source"),
-        wide=True,
     )
 
 
@@ -377,22 +359,6 @@ def _by_use(reader: ma.Reader) -> Mapping[str, Mapping[Metric, Any]]:
     """Return the adoption metrics of each product, most used products first."""
     found = reader.by_key(adoption.TABLE, "product_id", "ORDER BY product_id")
     return dict(sorted(found.items(), key=lambda one: -(one[1][adoption.USERS_IN_USE] or 0)))
-
-
-def _recommendations(reader: ma.Reader) -> ma.Rows:
-    """Return product, source, reason, and the numbers of recommendations and of best ones.
-
-    The most recommended products come first.
-    """
-    rows = reader.rows(
-        "SELECT * FROM (SELECT product_id, recommendation_source, because_product_id,"
-        " count(*) AS users, count(*) FILTER (recommendation_rank = 1)"
-        " FROM gold_product_recommendations GROUP BY ALL)"
-        " ORDER BY sum(users) OVER (PARTITION BY product_id) DESC, product_id,"
-        " recommendation_source, because_product_id"
-    )
-    ma.require(rows, "There is no user to whom a product could be recommended.")
-    return rows
 
 
 def _products(count: int) -> str:

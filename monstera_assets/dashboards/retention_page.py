@@ -101,10 +101,7 @@ def _sizes(reader: ma.Reader) -> ma.Item:
 
 
 def _shares(reader: ma.Reader) -> ma.Rows:
-    """Return kind, counting, segment, cohort, its size, period and share; no cohort means all.
-
-    Averages of fewer users than `min_alert_population` are left out.
-    """
+    """Return kind, counting, segment, cohort (None for all), its size, period and share."""
     size, parts = cohorts.USERS_IN_COHORT.column_name, []
     for kind, (most, name) in _COHORTS.items():
         for counting, (retained, rate) in _COUNTED.items():

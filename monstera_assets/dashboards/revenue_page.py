@@ -36,7 +36,6 @@ def revenue_page(reader: ma.Reader) -> ma.Page:
     retained, what = {net: "Net", gross: "Gross"}, "Retained Net and Gross Monthly"
     level = [
         ma.trend("MRR", daily, {revenue.REVENUE_CLOSING: "MRR"}, wide=True),
-        ma.trend("ARR", daily, {revenue.REVENUE_ANNUALIZED: "ARR"}),
         _tiers(reader),
         ma.trend("Retained revenue", daily, retained, what=what, most=2),
         ma.trend("Paying accounts", daily, {revenue.ACCOUNTS_PAYING: "Paying"}),
@@ -144,10 +143,7 @@ def _tiers(reader: ma.Reader) -> ma.Item:
 
 @ma.item("Accounts needing attention", "Accounts, Needing Attention, Latest Day, by Account")
 def needing_attention(reader: ma.Reader, most: int, page: str = "") -> ma.Item:
-    """List the accounts that need attention, highest revenue first.
-
-    `page` has the list of all. The risk is left out if it is the same for each account.
-    """
+    """List the accounts that need attention, highest revenue first. `page` lists all of them."""
     count, total, nearest, risks = _attention(reader)
     ma.require(count, "No accounts need attention.")
     fields = ma.fields(

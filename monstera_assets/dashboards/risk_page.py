@@ -264,9 +264,8 @@ def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
             continue
         predicted, churned = highest[name, line]
         order = "can be trusted" if lift >= _GOOD_LIFT else "says little"
-        gap = "about right" if abs(predicted - churned) < _CLOSE else "too high"
-        if gap == "too high" and predicted < churned:
-            gap = "too low"
+        gap = "too high" if predicted > churned + _CLOSE else "about right"
+        gap = "too low" if predicted < churned - _CLOSE else gap
         sentences.append(
             f"{name}: the order of risk by the {predictor} {order}. The tenth with the highest risk"
             f" churned {lift:.1f} times as often as all. Its percentages are {gap}: {predicted:.1%} was"
