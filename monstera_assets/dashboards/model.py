@@ -329,7 +329,7 @@ class Listing:
     """A table of values or cells shown in place of a chart.
 
     `links` contains the pages that a field's values link to, by the field's name. Readers can filter
-    and sort the rows of a `searchable` table. `more` leads to the page with all rows.
+    and sort the rows of a `searchable` table. `more` follows the footnote.
     """
 
     finding: str
