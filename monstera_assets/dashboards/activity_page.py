@@ -20,6 +20,7 @@ from monstera_assets.gold.gold_state_transition_metrics import PRODUCT
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.gold.published_ids import published_id
+from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 from monstera_assets.silver.silver_workflow_funnel import TABLE as FUNNEL
 from monstera_assets.warehouse.errors import MissingTableError
@@ -274,7 +275,7 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
     try:
         values = zip(metrics, _adoption(reader, product, metrics), strict=True)
         for own, day, state, users in _states_by_week(reader):
-            in_use[day] += users * (own == product.id and state in adoption.IN_USE)
+            in_use[day] += users * (own == product.id and state in IN_USE)
     except (MissingTableError, ma.NothingToShowError):
         return []
     now, then = in_use[reader.last], in_use.get(reader.last - timedelta(days=ma.WEEK))

@@ -335,7 +335,7 @@ def test_one_user_on_one_day(tmp_path: Path) -> None:
     assert shown_table(active).headings == ["Day", "Monthly", "Weekly", "Daily"]
     assert shown_table(active).rows == [["1 Jun 2025", "1", "1", "1"]]
     assert "was 1 on 1 Jun 2025, the only day with a value" in active.one("p", "finding").text
-    assert tiles(made["product_notes.html"])["Users in Use to Date"][0] == "1"
+    assert tiles(made["product_notes.html"])["Users in Use Daily"][0] == "1"
 
 
 def test_the_home_page_shows_failing_checks_and_lateness(seeds_run: SeedsRun) -> None:
