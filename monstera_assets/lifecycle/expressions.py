@@ -18,6 +18,7 @@ import ibis.expr.operations as ops
 import ibis.expr.rules as rlz
 import ibis.expr.types as ir
 from ibis.common.annotations import attribute
+from ibis.common.typing import VarTuple
 from ibis.expr.operations.relations import Simple
 
 
@@ -48,6 +49,20 @@ class Fold(ops.Value):  # type: ignore[misc]
     def dtype(self) -> dt.DataType:
         """Return the type of the value before the first item."""
         return self.initial.dtype
+
+
+class KeyNumber(ops.Value):  # type: ignore[misc]
+    """A number for each row of a table, from columns that identify the row.
+
+    The numbers of a table are different, not negative, and not much larger than the number of rows.
+    The compiler in `warehouse` chooses the engine's numbering: numbering all rows in order is one
+    sort, which engines on several machines cannot share.
+    """
+
+    by: VarTuple[ops.Value]
+
+    shape = ds.columnar
+    dtype = dt.int64
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
@@ -89,6 +104,15 @@ def folded(
     )
     body = function(value.to_expr(), item.to_expr()).cast(initial.type())
     return Fold(of_items, initial.op(), body.op(), value, item).to_expr()
+
+
+def key_number(*by: ir.Value) -> ir.IntegerColumn:
+    """Return a number for each row of a table, which only its keys and the engine determine.
+
+    Args:
+        by: columns that identify each row.
+    """
+    return KeyNumber(tuple(column.op() for column in by)).to_expr()
 
 
 def materialized(rows: ir.Table) -> ir.Table:

@@ -29,7 +29,7 @@ from datetime import date, datetime, time
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized, union_by_name
+from monstera_assets.lifecycle.expressions import key_number, materialized, union_by_name
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
@@ -59,9 +59,8 @@ def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
-    """Number a table's rows in the order of the `by` columns, which identify each row."""
-    in_order = ibis.window(order_by=list(by))
-    return materialized(keys.mutate(**{number: ibis.row_number().over(in_order)}))
+    """Number a table's rows. The `by` columns identify each row (see `key_number`)."""
+    return materialized(keys.mutate(**{number: key_number(*(keys[name] for name in by))}))
 
 
 def first_of(

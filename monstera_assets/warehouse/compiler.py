@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import ibis
@@ -18,15 +15,18 @@ import ibis.expr.types as ir
 import sqlglot as sg
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
+from ibis.common.patterns import replace
 
 from monstera_assets.lifecycle.expressions import (
     Fold,
+    KeyNumber,
     Parameter,
     PartitionedByKey,
     materialized,
     parameter,
 )
 from monstera_assets.lifecycle.workflows import MatchedInOrder
+from monstera_assets.warehouse.stages import MARKS, gc_disabled, in_stages
 from monstera_assets.warehouse.tables import duckdb_type
 
 FIRST_HASH, LAST_HASH = "first_hash_of_batch", "last_hash_of_batch"
@@ -54,8 +54,16 @@ class Query:
     batch: str = ""
 
 
+@replace(KeyNumber)  # type: ignore[untyped-decorator]
+def numbered_in_order(_: KeyNumber, **__: object) -> ops.Value:
+    """Number the rows 0, 1, ... in the order of their keys."""
+    return ibis.row_number().over(order_by=[key.to_expr() for key in _.by]).op()
+
+
 class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no stubs
     """Ibis's DuckDB compiler, extended with this project's operations."""
+
+    LOWERED_OPS: ClassVar = {KeyNumber: numbered_in_order}
 
     def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the operation's name
         self, op: Parameter, *, name: str, dtype: dt.DataType
@@ -125,18 +133,17 @@ _COMPILER = WarehouseCompiler()
 # DuckDB merges nested selections itself. Merging selections in Python took a quarter of the compile
 # time.
 ibis.options.sql.fuse_selects = False
-_MARKS = (ops.SelfReference, PartitionedByKey)
 
 
 def compile_query(expression: ir.Table) -> Query:
     """Compile an Ibis expression over unbound tables to a `Query`."""
     root = expression.op()
-    found = root.find((*_MARKS, Parameter))
+    found = root.find((*MARKS, Parameter))
     marked = [node for node in found if isinstance(node, PartitionedByKey)]
     names = {node: f"facts_by_key_{number}" for number, node in enumerate(marked, start=1)}
     facts = {name: compile_duckdb(_hashed(node)) for node, name in names.items()}
     in_batches = root.replace({node: _batch_of(name, node) for node, name in names.items()})
-    select = _compile_in_stages(in_batches, in_batches.find(_MARKS) if names else found)
+    select = _compile_in_stages(in_batches, in_batches.find(MARKS) if names else found)
     return Query(
         select=_over_all_keys(select, facts) if names else select,
         columns={name: duckdb_type(dtype) for name, dtype in expression.schema().items()},
@@ -174,7 +181,7 @@ def compile_duckdb(expression: ir.Table) -> str:
     """
     root = expression.op()
     with gc_disabled():
-        return _compile_in_stages(root, root.find(_MARKS))
+        return _compile_in_stages(root, root.find(MARKS))
 
 
 def _literal(value: object) -> str:
@@ -201,50 +208,14 @@ def _batch_of(name: str, facts: PartitionedByKey) -> ops.Node:
 
 
 def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
-    # Plain tables do not need a stage.
-    shared = {
-        mark.parent
-        for mark in marks
-        if isinstance(mark, _MARKS) and not isinstance(mark.parent, ops.PhysicalTable)
-    }
-    if not shared:
-        return _compile(root)
-    stages: dict[str, str] = {}
-
-    def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """Rebuild a node from its rewritten inputs, and replace a shared node with a stage's table."""
-        rewritten = node.__recreate__(below) if below else node
-        if node not in shared:
-            return rewritten
-        select = _compile_stage(rewritten)
-        # The name depends only on the stage, so that several queries share its SQL.
-        name = f"stage_{hashlib.sha256(select.encode()).hexdigest()[:16]}"
-        stages[name] = select
-        return ops.UnboundTable(name=name, schema=rewritten.schema)
-
-    # Make one pass from the leaves to the root so that each stage reads only earlier stages.
-    last = root.replace(rewrite)
+    stages, last = in_stages(root, marks, _compile_stage)
+    if not stages:
+        return _compile(last)
     named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in stages.items())
     query = f"WITH {named} SELECT * FROM ({_compile(last)})"
     for number, name in enumerate(stages, start=1):
         query = query.replace(name, f"stage_{number}")
     return query
-
-
-@contextmanager
-def gc_disabled() -> Iterator[None]:
-    """Disable garbage collection while expressions are being built and compiled.
-
-    Garbage collection would take a tenth of the compile time and free nothing, since every object in
-    an expression is needed until the expression's SQL is complete.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,177 @@
+"""Compile expressions for engines other than DuckDB.
+
+This module has what these engines have in common: they store the stages of a query as tables, and
+read a query's parameters by name. An engine's own SQL is in a compiler of its own
+(`warehouse.spark_compiler`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import ibis
+import ibis.common.exceptions as com
+import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+import sqlglot.expressions as sge
+from ibis.backends.sql.compilers.base import SQLGlotCompiler
+
+from monstera_assets.lifecycle.expressions import Fold, Parameter, PartitionedByKey
+from monstera_assets.lifecycle.workflows import MatchedInOrder
+from monstera_assets.warehouse.stages import MARKS, gc_disabled, in_stages
+
+Function = Callable[..., sge.Expression]
+"""Renders a call of a DuckDB function, given the compiler, the operation and the arguments."""
+
+
+@dataclass(frozen=True)
+class StagedQuery:
+    """An expression's SQL for an engine that stores intermediate tables.
+
+    Attributes:
+        select: the query, which reads the tables in `stages` by their names.
+        stages: the query for each intermediate table, by its name, which depends only on the SQL. A
+            stage reads only tables and earlier stages.
+        parameters: the names of the parameters in the SQL.
+        columns: the Ibis type of each column, in order.
+    """
+
+    select: str
+    stages: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    columns: Mapping[str, dt.DataType] = field(default_factory=dict)
+
+
+class SharedOperations:
+    """This project's operations, for the compilers of engines other than DuckDB."""
+
+    functions: ClassVar[Mapping[str, Function]] = {}
+    """How the engine renders the DuckDB functions that expressions call by name."""
+
+    f: Any
+    cast: Callable[..., sge.Expression]
+
+    def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the operation's name
+        self, op: Parameter, *, name: str, dtype: dt.DataType
+    ) -> sge.Expression:
+        """Compile to a named parameter."""
+        del op
+        return self.cast(sge.Placeholder(this=name), dtype)
+
+    def visit_DropColumns(  # noqa: N802
+        self, op: ops.DropColumns, *, parent: Any, columns_to_drop: frozenset[str]
+    ) -> Any:
+        """Sort the columns, which Ibis stores in a set whose order differs between processes."""
+        return super().visit_DropColumns(  # type: ignore[misc]  # of Ibis's compiler
+            op, parent=parent, columns_to_drop=sorted(columns_to_drop)
+        )
+
+    def visit_PartitionedByKey(  # noqa: N802
+        self, op: PartitionedByKey, *, parent: Any, key: str
+    ) -> Any:
+        """Compile to the facts themselves."""
+        del op, key
+        return parent
+
+    def visit_Fold(self, op: Fold, **_: Any) -> sge.Expression:  # noqa: N802
+        """Raise an error, since SQL has no standard fold over an array."""
+        del op
+        raise com.UnsupportedOperationError("no fold over an array")
+
+    def visit_MatchedInOrder(self, op: MatchedInOrder, **_: Any) -> sge.Expression:  # noqa: N802
+        """Raise an error, since SQL has no standard fold over an array."""
+        del op
+        raise com.UnsupportedOperationError("no fold over an array")
+
+    def visit_ScalarUDF(self, op: ops.ScalarUDF, **arguments: Any) -> sge.Expression:  # noqa: N802
+        """Render the engine's own function, which may have another name."""
+        return self._called(op, *arguments.values())
+
+    def visit_AggUDF(self, op: ops.AggUDF, *, where: Any, **arguments: Any) -> sge.Expression:  # noqa: N802
+        """Render the engine's own function, which may have another name."""
+        if where is not None:
+            raise com.UnsupportedOperationError(f"no condition in {op.__func_name__}")
+        return self._called(op, *arguments.values())
+
+    def _called(self, op: Any, *arguments: sge.Expression) -> sge.Expression:
+        name = op.__func_name__
+        if name not in self.functions:
+            raise com.UnsupportedOperationError(f"no function like DuckDB's {name}")
+        return self.functions[name](self, op, *arguments)
+
+
+def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> StagedQuery:
+    """Compile an Ibis expression over unbound tables for an engine other than DuckDB.
+
+    Raises:
+        ibis.common.exceptions.IbisError: If the engine lacks an operation of the expression.
+    """
+    with gc_disabled():
+        root = expression.op()
+        root = root.replace(_unsorted if not root.find(ops.Limit) else _without_asof)
+        found = root.find((*MARKS, Parameter))
+        stages, last = in_stages(root, found, lambda node: _compile(node, compiler))
+        return StagedQuery(
+            _compile(last, compiler),
+            stages,
+            tuple(sorted({node.name for node in found if isinstance(node, Parameter)})),
+            dict(expression.schema().items()),
+        )
+
+
+def _unsorted(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
+    """Remove sorts, since tables are sets of rows. Only DuckDB stores rows in the order of a query."""
+    rewritten = _without_asof(node, below)
+    return rewritten.parent if isinstance(rewritten, ops.Sort) else rewritten
+
+
+def _without_asof(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
+    """Join the latest row on or before a moment as the row that holds until the key's next one."""
+    joins = node.__recreate__(below) if below else node
+    if not isinstance(joins, ops.JoinChain):
+        return joins
+    if all(link.how != "asof" for link in joins.rest):
+        return joins
+    replaced: dict[ops.Node, ops.Node] = {}
+    links = []
+    for link in joins.rest:
+        if link.how == "asof":
+            links.append(_held(link, replaced))
+        else:
+            links.append(link.replace(replaced))
+    values = {name: value.replace(replaced) for name, value in joins.values.items()}
+    return ops.JoinChain(joins.first, links, values)
+
+
+def _held(link: ops.JoinLink, replaced: dict[ops.Node, ops.Node]) -> ops.JoinLink:
+    """Return an ASOF join as a left join, and note the table that replaces the joined one."""
+    keys, bounds = (
+        [part for part in link.predicates if isinstance(part, kind)]
+        for kind in (ops.Equals, ops.GreaterEqual)
+    )
+    if len(bounds) != 1 or len(keys) + 1 != len(link.predicates):
+        raise com.UnsupportedOperationError("an ASOF join that is not on `>=` and equal keys")
+    moment, since = bounds[0].left, bounds[0].right
+    names = [
+        side.name for key in keys for side in (key.left, key.right) if side.rel == link.table
+    ]
+    rows = link.table.parent.to_expr()
+    in_order = ibis.window(group_by=names, order_by=since.name)
+    held = rows.mutate(held_before=rows[since.name].lead().over(in_order)).op()
+    table = link.table.copy(parent=held)
+    replaced[link.table] = table
+    before = ops.Field(table, "held_before")
+    holds = ops.Or(ops.IsNull(before), ops.Less(moment, before))
+    return ops.JoinLink(
+        "left", table, [*(part.replace(replaced) for part in link.predicates), holds]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _compile(node: ops.Node, compiler: SQLGlotCompiler) -> str:
+    compiled = compiler.to_sqlglot(node.to_expr())
+    return str(compiled.sql(dialect=compiler.dialect, copy=False))
