@@ -45,6 +45,9 @@ class Query:
         parameters: the names of the parameters in the SQL. `bind` sets their values.
         facts: the query for each temporary table of facts marked with `by_key`, by table name.
         batch: the query over one range of hashes in the temporary fact tables.
+        stages: for engines other than DuckDB, the query for each intermediate table that `select`
+            reads, by a name that depends only on the SQL. A stage reads only tables and earlier
+            stages.
     """
 
     select: str
@@ -52,6 +55,7 @@ class Query:
     parameters: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     batch: str = ""
+    stages: Mapping[str, str] = field(default_factory=dict)
 
 
 @replace(KeyNumber)  # type: ignore[untyped-decorator]

@@ -8,7 +8,6 @@ read a query's parameters by name. An engine's own SQL is in a compiler of its o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -19,36 +18,49 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import SQLGlotCompiler
+from ibis.common.patterns import replace
 
-from monstera_assets.lifecycle.expressions import Fold, Parameter, PartitionedByKey
+from monstera_assets.lifecycle.expressions import (
+    Fold,
+    KeyNumber,
+    Parameter,
+    PartitionedByKey,
+    folded,
+)
 from monstera_assets.lifecycle.workflows import MatchedInOrder
+from monstera_assets.warehouse.compiler import Query, numbered_in_order
 from monstera_assets.warehouse.stages import MARKS, gc_disabled, in_stages
+from monstera_assets.warehouse.tables import duckdb_type
+
+@replace(MatchedInOrder)  # type: ignore[untyped-decorator]  # Ibis has no stubs
+def matched_by_fold(_: MatchedInOrder, **__: object) -> ops.Value:
+    """Fold the steps into an array of matched times, whose length is the number of matched steps."""
+    none = ibis.literal([], type=_.dtype)
+    return folded(
+        _.steps.to_expr(),
+        none,
+        lambda matched, step: ibis.ifelse(
+            step["minus_number"] == -1 - matched.length(),
+            matched.concat(ibis.array([step["moment"]])),
+            matched,
+        ),
+    ).op()
+
 
 Function = Callable[..., sge.Expression]
 """Renders a call of a DuckDB function, given the compiler, the operation and the arguments."""
 
 
-@dataclass(frozen=True)
-class StagedQuery:
-    """An expression's SQL for an engine that stores intermediate tables.
-
-    Attributes:
-        select: the query, which reads the tables in `stages` by their names.
-        stages: the query for each intermediate table, by its name, which depends only on the SQL. A
-            stage reads only tables and earlier stages.
-        parameters: the names of the parameters in the SQL.
-        columns: the Ibis type of each column, in order.
-    """
-
-    select: str
-    stages: Mapping[str, str] = field(default_factory=dict)
-    parameters: tuple[str, ...] = ()
-    columns: Mapping[str, dt.DataType] = field(default_factory=dict)
-
-
 class SharedOperations:
     """This project's operations, for the compilers of engines other than DuckDB."""
 
+    # Ibis would define these operations again in each subclass.
+    SIMPLE_OPS: ClassVar[Mapping[type[ops.Node], str]] = {}
+    UNSUPPORTED_OPS: ClassVar[tuple[type[ops.Node], ...]] = ()
+    LOWERED_OPS: ClassVar[Mapping[type[ops.Node], Any]] = {
+        KeyNumber: numbered_in_order,
+        MatchedInOrder: matched_by_fold,
+    }
     functions: ClassVar[Mapping[str, Function]] = {}
     """How the engine renders the DuckDB functions that expressions call by name."""
 
@@ -82,11 +94,6 @@ class SharedOperations:
         del op
         raise com.UnsupportedOperationError("no fold over an array")
 
-    def visit_MatchedInOrder(self, op: MatchedInOrder, **_: Any) -> sge.Expression:  # noqa: N802
-        """Raise an error, since SQL has no standard fold over an array."""
-        del op
-        raise com.UnsupportedOperationError("no fold over an array")
-
     def visit_ScalarUDF(self, op: ops.ScalarUDF, **arguments: Any) -> sge.Expression:  # noqa: N802
         """Render the engine's own function, which may have another name."""
         return self._called(op, *arguments.values())
@@ -104,7 +111,7 @@ class SharedOperations:
         return self.functions[name](self, op, *arguments)
 
 
-def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> StagedQuery:
+def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> Query:
     """Compile an Ibis expression over unbound tables for an engine other than DuckDB.
 
     Raises:
@@ -115,11 +122,11 @@ def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> StagedQue
         root = root.replace(_unsorted if not root.find(ops.Limit) else _without_asof)
         found = root.find((*MARKS, Parameter))
         stages, last = in_stages(root, found, lambda node: _compile(node, compiler))
-        return StagedQuery(
+        return Query(
             _compile(last, compiler),
-            stages,
+            {name: duckdb_type(dtype) for name, dtype in expression.schema().items()},
             tuple(sorted({node.name for node in found if isinstance(node, Parameter)})),
-            dict(expression.schema().items()),
+            stages=stages,
         )
 
 

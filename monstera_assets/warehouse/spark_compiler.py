@@ -18,11 +18,12 @@ import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import NULL, SQLGlotCompiler
 from ibis.backends.sql.compilers.databricks import DatabricksCompiler
 from ibis.backends.sql.compilers.pyspark import PySparkCompiler
+from ibis.backends.sql.datatypes import PySparkType
 from ibis.common.patterns import replace
 
 from monstera_assets.lifecycle.expressions import Fold, KeyNumber
-from monstera_assets.lifecycle.workflows import MatchedInOrder
-from monstera_assets.warehouse.portable import SharedOperations, StagedQuery, compile_staged
+from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.portable import SharedOperations, compile_staged
 
 _NUMBERINGS = 256
 """The number of groups whose rows are numbered independently. A group is sorted by one task."""
@@ -37,8 +38,67 @@ def numbered_in_groups(_: KeyNumber, **__: object) -> ops.Value:
     return (place * _NUMBERINGS + group).cast("int64").op()
 
 
+def _json_text(
+    compiler: SparkOperations, op: Any, document: sge.Expression, path: sge.Expression
+) -> sge.Expression:
+    del op
+    text: sge.Expression = compiler.f.anon.get_json_object(document, path)
+    return text
+
+
+def _bit_count(compiler: SparkOperations, op: Any, bits: sge.Expression) -> sge.Expression:
+    del op
+    count: sge.Expression = compiler.f.anon.bit_count(bits)
+    return count
+
+
+def _in_zone(
+    compiler: SparkOperations, op: Any, zone: sge.Expression, moment: sge.Expression
+) -> sge.Expression:
+    """Convert an instant (TIMESTAMP) to local time (TIMESTAMP_NTZ), or local time to an instant."""
+    convert = compiler.f.anon.convert_timezone
+    if op.args[1].dtype.timezone is None:
+        return compiler.cast(convert(zone, sge.convert("UTC"), moment), op.dtype)
+    clock: sge.Expression = convert(
+        sge.convert("UTC"), zone, compiler.cast(moment, dt.timestamp)
+    )
+    return clock
+
+
+def _smallest(
+    compiler: SparkOperations, op: Any, values: sge.Expression, number: sge.Expression
+) -> sge.Expression:
+    del op
+    f = compiler.f.anon
+    smallest: sge.Expression = f.slice(f.array_sort(f.collect_list(values)), 1, number)
+    return smallest
+
+
+_FUNCTIONS = {
+    "bit_count": _bit_count,
+    "json_extract_string": _json_text,
+    "min": _smallest,
+    "timezone": _in_zone,
+}
+
+
+class SparkTypes(PySparkType):  # type: ignore[misc]
+    """Types whose meaning does not depend on the session's `spark.sql.timestampType`."""
+
+    @classmethod
+    def _from_ibis_Timestamp(cls, dtype: dt.Timestamp) -> sge.DataType:  # noqa: N802
+        kinds = sge.DataType.Type
+        return sge.DataType(
+            this=kinds.TIMESTAMPNTZ if dtype.timezone is None else kinds.TIMESTAMPLTZ
+        )
+
+
 class SparkOperations(SharedOperations):
     """Operations that Ibis's compiler for Spark lacks, or whose results would differ."""
+
+    LOWERED_OPS: ClassVar = {**SharedOperations.LOWERED_OPS, KeyNumber: numbered_in_groups}
+    functions: ClassVar = _FUNCTIONS
+    type_mapper = SparkTypes
 
     if_: Any
     quoted: Any
@@ -60,29 +120,8 @@ class SparkOperations(SharedOperations):
         item: sge.Expression,
     ) -> sge.Expression:
         """Compile to Spark's own fold over an array."""
-        return self._folded(items, initial, op.dtype, value, item, body)
-
-    def visit_MatchedInOrder(  # type: ignore[override]  # noqa: N802
-        self, op: MatchedInOrder, *, steps: sge.Expression
-    ) -> sge.Expression:
-        """Fold the steps into an array of matched times."""
-        matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
-        is_next = _field(step, "minus_number").eq(-1 - self.f.anon.size(matched))
-        longer = self.f.anon.concat(matched, self.f.anon.array(_field(step, "moment")))
-        body = self.if_(is_next, longer, matched)
-        return self._folded(steps, self.f.anon.array(), op.dtype, matched, step, body)
-
-    def _folded(
-        self,
-        items: sge.Expression,
-        initial: sge.Expression,
-        dtype: dt.DataType,
-        value: sge.Expression,
-        item: sge.Expression,
-        body: sge.Expression,
-    ) -> sge.Expression:
         fold: sge.Expression = self.f.anon.aggregate(
-            items, self.cast(initial, dtype), sge.Lambda(this=body, expressions=[value, item])
+            items, self.cast(initial, op.dtype), sge.Lambda(this=body, expressions=[value, item])
         )
         return fold
 
@@ -289,55 +328,8 @@ def _comparison(keys: dict[str, sge.Ordered]) -> sge.Expression:
     return sge.Lambda(this=case.else_(sge.convert(0)), expressions=[left, right])
 
 
-def _json_text(
-    compiler: SparkOperations, op: Any, document: sge.Expression, path: sge.Expression
-) -> sge.Expression:
-    del op
-    text: sge.Expression = compiler.f.anon.get_json_object(document, path)
-    return text
-
-
-def _bit_count(compiler: SparkOperations, op: Any, bits: sge.Expression) -> sge.Expression:
-    del op
-    count: sge.Expression = compiler.f.anon.bit_count(bits)
-    return count
-
-
-def _in_zone(
-    compiler: SparkOperations, op: Any, zone: sge.Expression, moment: sge.Expression
-) -> sge.Expression:
-    """Convert an instant (TIMESTAMP) to local time (TIMESTAMP_NTZ), or local time to an instant."""
-    convert = compiler.f.anon.convert_timezone
-    if op.args[1].dtype.timezone is None:
-        return compiler.cast(convert(zone, sge.convert("UTC"), moment), op.dtype)
-    clock: sge.Expression = convert(
-        sge.convert("UTC"), zone, compiler.cast(moment, dt.timestamp)
-    )
-    return clock
-
-
-def _smallest(
-    compiler: SparkOperations, op: Any, values: sge.Expression, number: sge.Expression
-) -> sge.Expression:
-    del op
-    f = compiler.f.anon
-    smallest: sge.Expression = f.slice(f.array_sort(f.collect_list(values)), 1, number)
-    return smallest
-
-
-_FUNCTIONS = {
-    "bit_count": _bit_count,
-    "json_extract_string": _json_text,
-    "min": _smallest,
-    "timezone": _in_zone,
-}
-
-
 class SparkCompiler(SparkOperations, PySparkCompiler):  # type: ignore[misc]  # Ibis has no stubs
     """Ibis's Spark compiler, extended with this project's operations."""
-
-    LOWERED_OPS: ClassVar = {KeyNumber: numbered_in_groups}
-    functions: ClassVar = _FUNCTIONS
 
     def visit_UnboundTable(  # noqa: N802
         self, op: ops.UnboundTable, *, name: str, schema: Any, namespace: ops.Namespace
@@ -350,9 +342,6 @@ class SparkCompiler(SparkOperations, PySparkCompiler):  # type: ignore[misc]  # 
 class DatabricksSqlCompiler(SparkOperations, DatabricksCompiler):  # type: ignore[misc]
     """Ibis's Databricks compiler, extended with this project's operations."""
 
-    LOWERED_OPS: ClassVar = {KeyNumber: numbered_in_groups}
-    functions: ClassVar = _FUNCTIONS
-
 
 _COMPILER = SparkCompiler()
 
@@ -362,7 +351,7 @@ def view_name(schema: str | None, table: str) -> str:
     return table if schema is None or table.startswith(f"{schema}_") else f"{schema}_{table}"
 
 
-def compile_spark(expression: ir.Table) -> StagedQuery:
+def compile_spark(expression: ir.Table) -> Query:
     """Compile an Ibis expression over unbound tables to Spark SQL.
 
     Raises:
