@@ -82,7 +82,7 @@ ui: setup  ## Open the Dagster UI on localhost
 	DAGSTER_HOME="$$($(BIN)/monstera home)" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 docs: setup  ## Regenerate docs/generated/
-	$(BIN)/monstera docs --source seeds --output docs/generated
+	$(BIN)/monstera docs --source seeds --output docs/generated --dialects
 
 pictures: demo-company  ## Take the pictures in docs/images/ in headless Chromium (must be installed)
 	$(BIN)/python -m docs.pictures $(COMPANY)

@@ -902,7 +902,12 @@ def list_settings() -> None:
     metavar="FOLDER",
     help="Write the pages to this folder, replacing any existing pages with the same names.",
 )
-def docs(source: Path | None, output: Path) -> None:
+@click.option(
+    "--dialects",
+    is_flag=True,
+    help="Also compile each table for other engines, and write which of them lack an operation.",
+)
+def docs(source: Path | None, output: Path, dialects: bool) -> None:
     """Generate the documentation pages that describe the tables."""
     settings = load_settings(source=source)
     from monstera_assets.definitions import build_definitions, rules, table_assets, tables
@@ -912,6 +917,10 @@ def docs(source: Path | None, output: Path) -> None:
     graph = build_definitions(settings).resolve_asset_graph()
     catalog = read_catalog(settings.source)
     pages = render_pages(graph, table_assets(settings), tables(settings), rules(settings), catalog)
+    if dialects:
+        from monstera_assets.documentation.dialects import render_dialects
+
+        pages = {**pages, **render_dialects(table_assets(settings), tables(settings))}
     try:
         written = write_pages(pages, output)
     except OSError as error:

@@ -61,14 +61,16 @@ def silver_workflow_funnel(
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
+    # Unnesting both lists at once would pair their items in DuckDB and cross them in Spark.
     reached = runs.select(
         "workflow_id",
         "started_at",
         "steps_reached",
         "status",
-        moment=runs.reached_at.unnest(),
+        "reached_at",
         position=ibis.range(1, runs.steps_reached + 1).unnest().cast("int64"),
     )
+    reached = reached.mutate(moment=reached.reached_at[reached.position - 1])
     stands = reached.position == reached.steps_reached
     counted = reached.group_by("workflow_id", "position").aggregate(
         runs_reached=reached.count(),

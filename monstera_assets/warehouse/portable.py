@@ -118,29 +118,61 @@ def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> Query:
         ibis.common.exceptions.IbisError: If the engine lacks an operation of the expression.
     """
     with gc_disabled():
-        root = expression.op()
-        root = root.replace(_unsorted if not root.find(ops.Limit) else _without_asof)
-        found = root.find((*MARKS, Parameter))
-        stages, last = in_stages(root, found, lambda node: _compile(node, compiler))
+        stages, last = in_portable_stages(expression, lambda node: _compile(node, compiler))
+        parameters = {node.name for node in expression.op().find(Parameter)}
         return Query(
             _compile(last, compiler),
             {name: duckdb_type(dtype) for name, dtype in expression.schema().items()},
-            tuple(sorted({node.name for node in found if isinstance(node, Parameter)})),
+            tuple(sorted(parameters)),
             stages=stages,
         )
 
 
+def in_portable_stages(
+    expression: ir.Table, compile_it: Callable[[ops.Node], str]
+) -> tuple[dict[str, str], ops.Node]:
+    """Compile the stages of an expression, without what only DuckDB has (see `in_stages`)."""
+    root = expression.op()
+    root = root.replace(_portable if root.find(ops.Limit) else _unsorted)
+    return in_stages(root, root.find(MARKS), compile_it)
+
+
 def _unsorted(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
     """Remove sorts, since tables are sets of rows. Only DuckDB stores rows in the order of a query."""
-    rewritten = _without_asof(node, below)
+    rewritten = _portable(node, below)
     return rewritten.parent if isinstance(rewritten, ops.Sort) else rewritten
 
 
-def _without_asof(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
+def _portable(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
+    """Replace what not all engines have."""
+    rewritten = node.__recreate__(below) if below else node
+    if isinstance(rewritten, ops.JoinChain):
+        return _without_asof(rewritten)
+    if isinstance(rewritten, ops.Filter):
+        return _without_qualify(rewritten)
+    return rewritten
+
+
+def _without_qualify(rows: ops.Filter) -> ops.Node:
+    """Compute the windows of a condition before the condition, instead of in QUALIFY."""
+    windows = {
+        window
+        for condition in rows.predicates
+        for window in condition.find(ops.WindowFunction, filter=ops.Value)
+    }
+    if not windows:
+        return rows
+    columns = {name: ops.Field(rows.parent, name) for name in rows.parent.schema}
+    named = {f"window_{n}": window for n, window in enumerate(sorted(windows, key=repr))}
+    computed = ops.Project(rows.parent, {**columns, **named})
+    fields = {value: ops.Field(computed, name) for name, value in {**columns, **named}.items()}
+    conditions = [each.replace(fields, filter=ops.Value) for each in rows.predicates]
+    chosen = ops.Filter(computed, conditions)
+    return ops.Project(chosen, {name: ops.Field(chosen, name) for name in columns})
+
+
+def _without_asof(joins: ops.JoinChain) -> ops.JoinChain:
     """Join the latest row on or before a moment as the row that holds until the key's next one."""
-    joins = node.__recreate__(below) if below else node
-    if not isinstance(joins, ops.JoinChain):
-        return joins
     if all(link.how != "asof" for link in joins.rest):
         return joins
     replaced: dict[ops.Node, ops.Node] = {}

@@ -9,30 +9,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import ibis
 from pyspark.sql import DataFrame, SparkSession
 
-from monstera_assets.definitions import table_assets, tables
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.spark_compiler import view_name
+from monstera_assets.lifecycle.expressions import window_parameters
+from monstera_assets.warehouse.compiler import Query, bind
+from monstera_assets.warehouse.io_manager import Reads
+from monstera_assets.warehouse.spark_compiler import SparkTypes, view_name
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
-_OPERATIONS = (("operations", "materializations"), ("operations", "source_changes"))
+_RECORDS = {
+    "materializations": {
+        "table_name": "string",
+        "partition_date": "date",
+        "materialized_at": "timestamp",
+    },
+    "source_changes": {"affects_from": "date", "changed_at": "timestamp"},
+}
+"""The columns of the records that expressions read."""
 
 
 @contextmanager
 def local_spark(folder: Path) -> Iterator[SparkSession]:
-    """Start Spark in this process, with two threads and 2 GB."""
+    """Start Spark in this process, with two threads and 2 GB.
+
+    The tables are small, so that compiling their queries to bytecode would take most of the time.
+    """
     spark = (
         SparkSession.builder.master("local[2]")
         .config("spark.driver.memory", "2g")
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        .config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+        .config("spark.sql.adaptive.enabled", "false")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.local.dir", str(folder / "local"))
@@ -66,20 +81,29 @@ class SparkTables:
 
     def load(self, all_tables: Sequence[Table]) -> None:
         """Copy tables from DuckDB, and the records that expressions read."""
-        named = [*((table.schema, table.name) for table in all_tables), *_OPERATIONS]
-        for schema, name in named:
+        relations = [
+            *((table.schema, table.name, table.relation.schema()) for table in all_tables),
+            *(("operations", name, ibis.schema(columns)) for name, columns in _RECORDS.items()),
+        ]
+        for schema, name, columns in relations:
             path = self.folder / f"{name}.parquet"
-            self.warehouse.execute(f"COPY {schema}.{name} TO '{path}' (FORMAT parquet)")
-            self._view(view_name(schema, name), self.spark.read.parquet(str(path)))
+            if not path.exists():
+                self.warehouse.execute(
+                    f"COPY (SELECT {', '.join(columns)} FROM {schema}.{name}) TO '{path}' (FORMAT parquet)"
+                )
+            types = ", ".join(f"`{c}` {SparkTypes.to_string(t)}" for c, t in columns.items())
+            rows = self.spark.read.schema(types).parquet(str(path))
+            rows.createOrReplaceTempView(view_name(schema, name))
 
     def rows(self, query: Query, parameters: Mapping[str, date]) -> DataFrame:
         """Return a query's rows, with its stages stored as Parquet files."""
         values = {name: parameters[name] for name in query.parameters}
         for name, select in query.stages.items():
             path = self.folder / f"{name}.parquet"
+            rows = self._run(select, values)
             if not path.exists():
-                self._run(select, values).write.parquet(str(path))
-            self._view(name, self.spark.read.parquet(str(path)))
+                rows.write.parquet(str(path))
+            self.spark.read.schema(rows.schema).parquet(str(path)).createOrReplaceTempView(name)
         return self._run(query.select, values)
 
     def differences(
@@ -89,36 +113,86 @@ class SparkTables:
 
         Floats may differ by a billionth of their size.
         """
-        path = self.folder / f"computed_{table.name}.parquet"
-        self.rows(query, parameters).write.parquet(str(path))
-        columns = ", ".join(
-            f'CAST("{column.name}" AS {column.stored_type}) AS "{column.name}"'
-            for column in table.data_columns
-        )
-        same_key = " AND ".join(
-            f'ours."{name}" IS NOT DISTINCT FROM theirs."{name}"' for name in table.key
-        )
+        computed = self._store(f"computed_{table.name}", self.rows(query, parameters))
+        columns = table.data_columns
+        cast = ", ".join(f'CAST("{c.name}" AS {c.stored_type}) AS "{c.name}"' for c in columns)
+        on = " AND ".join(f'ours."{key}" IS NOT DISTINCT FROM theirs."{key}"' for key in table.key)
         differ = ", ".join(
-            f'count(*) FILTER (WHERE NOT missing AND {_differs(column.name, column.stored_type)}) AS'
-            f' "{column.name}"'
-            for column in table.data_columns
+            f'count(*) FILTER (WHERE {_differs(c.name, c.stored_type)}) AS "{c.name}"'
+            for c in columns
         )
         found = self.warehouse.execute(
-            f"SELECT count(*) FILTER (WHERE missing) AS missing_rows, {differ},"
-            f" count(*) - (SELECT count(*) FROM {table.qualified_name}) AS added_rows FROM"
-            f" (SELECT ours, theirs, ours IS NULL OR theirs IS NULL AS missing"
-            f" FROM {table.qualified_name} AS ours FULL JOIN (SELECT {columns}"
-            f" FROM read_parquet('{path}/*.parquet')) AS theirs ON {same_key})"
+            f"WITH theirs AS (SELECT {cast} FROM {computed}) SELECT {differ}, (SELECT count(*) FROM"
+            f" {table.qualified_name}) - count(*) AS missing, (SELECT count(*) FROM theirs) -"
+            f" count(*) AS added FROM {table.qualified_name} AS ours JOIN theirs ON {on}"
         )
         names = [column[0] for column in found.description]
         return {name: rows for name, rows in zip(names, found.fetchall()[0], strict=True) if rows}
+
+    def findings(
+        self, name: str, expected: Query, query: Query, parameters: Mapping[str, date]
+    ) -> tuple[int, int]:
+        """Return the number of rows that DuckDB finds, and of rows that only one engine finds.
+
+        Args:
+            name: the name of the rule.
+            expected: the rule's query for DuckDB.
+            query: the rule's query for Spark.
+            parameters: the values of query parameters, by name.
+        """
+        found = self._store(f"found_by_{name}", self.rows(query, parameters))
+        bind(self.warehouse, {key: parameters[key] for key in expected.parameters})
+        columns = ", ".join(
+            f'round("{column}", 6) AS "{column}"' if kind == "DOUBLE" else f'CAST("{column}" AS {kind})'
+            for column, kind in expected.columns.items()
+        )
+        ours = f"SELECT {columns} FROM ({expected.select})"
+        theirs = f"SELECT {columns} FROM {found}"
+        self.warehouse.execute(f"CREATE OR REPLACE TEMP TABLE ours AS {ours}")
+        self.warehouse.execute(f"CREATE OR REPLACE TEMP TABLE theirs AS {theirs}")
+        [counted] = self.warehouse.execute(
+            "SELECT (SELECT count(*) FROM ours), (SELECT count(*) FROM (FROM ours EXCEPT ALL FROM"
+            " theirs)) + (SELECT count(*) FROM (FROM theirs EXCEPT ALL FROM ours))"
+        ).fetchall()
+        return counted[0], counted[1]
+
+    def _store(self, name: str, rows: DataFrame) -> str:
+        path = self.folder / f"{name}.parquet"
+        rows.write.parquet(str(path))
+        return f"read_parquet('{path}/*.parquet')"
 
     def _run(self, select: str, values: Mapping[str, date]) -> DataFrame:
         # As text, since a date before the Gregorian calendar would not be converted.
         return self.spark.sql(select, args={name: str(value) for name, value in values.items()})
 
-    def _view(self, name: str, rows: DataFrame) -> None:
-        rows.createOrReplaceTempView(name)
+
+def parameters_of_first_run(
+    asset: TableAsset, tables: Mapping[str, Table], window: DateWindow
+) -> dict[str, date]:
+    """Return the query parameters of a run that computes all days of a table.
+
+    Args:
+        asset: the table's asset.
+        tables: all tables, by name.
+        window: the days.
+    """
+    takes_earlier = asset.table.takes_earlier_rows
+    ends = {"window": (date.min if takes_earlier else window.first, window.last)}
+    for name, days in asset.days.items():
+        first, last = window.first, window.last
+        if days.reads == Reads.STORED_DAYS:
+            first, last = date.min, date.max
+        elif days.reads == Reads.LATEST_DAY:
+            first = last
+        elif tables[name].takes_earlier_rows:
+            is_whole = takes_earlier or days.reads == Reads.ALL_DAYS
+            first = date.min if is_whole else first - timedelta(days=days.back)
+        ends[name] = (first, last)
+    return {
+        parameter: day
+        for name, bounds in ends.items()
+        for parameter, day in zip(window_parameters(name), bounds, strict=True)
+    }
 
 
 def _differs(name: str, stored_type: str) -> str:
