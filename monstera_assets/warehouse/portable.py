@@ -32,6 +32,7 @@ from monstera_assets.warehouse.compiler import Query, numbered_in_order
 from monstera_assets.warehouse.stages import MARKS, gc_disabled, in_stages
 from monstera_assets.warehouse.tables import duckdb_type
 
+
 @replace(MatchedInOrder)  # type: ignore[untyped-decorator]  # Ibis has no stubs
 def matched_by_fold(_: MatchedInOrder, **__: object) -> ops.Value:
     """Fold the steps into an array of matched times, whose length is the number of matched steps."""
@@ -195,9 +196,7 @@ def _held(link: ops.JoinLink, replaced: dict[ops.Node, ops.Node]) -> ops.JoinLin
     if len(bounds) != 1 or len(keys) + 1 != len(link.predicates):
         raise com.UnsupportedOperationError("an ASOF join that is not on `>=` and equal keys")
     moment, since = bounds[0].left, bounds[0].right
-    names = [
-        side.name for key in keys for side in (key.left, key.right) if side.rel == link.table
-    ]
+    names = [side.name for key in keys for side in (key.left, key.right) if side.rel == link.table]
     rows = link.table.parent.to_expr()
     in_order = ibis.window(group_by=names, order_by=since.name)
     held = rows.mutate(held_before=rows[since.name].lead().over(in_order)).op()

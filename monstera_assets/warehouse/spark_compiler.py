@@ -59,9 +59,7 @@ def _in_zone(
     convert = compiler.f.anon.convert_timezone
     if op.args[1].dtype.timezone is None:
         return compiler.cast(convert(zone, sge.convert("UTC"), moment), op.dtype)
-    clock: sge.Expression = convert(
-        sge.convert("UTC"), zone, compiler.cast(moment, dt.timestamp)
-    )
+    clock: sge.Expression = convert(sge.convert("UTC"), zone, compiler.cast(moment, dt.timestamp))
     return clock
 
 

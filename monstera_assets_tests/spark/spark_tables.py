@@ -88,12 +88,11 @@ class SparkTables:
         for schema, name, columns in relations:
             path = self.folder / f"{name}.parquet"
             if not path.exists():
-                self.warehouse.execute(
-                    f"COPY (SELECT {', '.join(columns)} FROM {schema}.{name}) TO '{path}' (FORMAT parquet)"
-                )
+                rows = f"SELECT {', '.join(columns)} FROM {schema}.{name}"
+                self.warehouse.execute(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
             types = ", ".join(f"`{c}` {SparkTypes.to_string(t)}" for c, t in columns.items())
-            rows = self.spark.read.schema(types).parquet(str(path))
-            rows.createOrReplaceTempView(view_name(schema, name))
+            stored = self.spark.read.schema(types).parquet(str(path))
+            stored.createOrReplaceTempView(view_name(schema, name))
 
     def rows(self, query: Query, parameters: Mapping[str, date]) -> DataFrame:
         """Return a query's rows, with its stages stored as Parquet files."""
@@ -143,7 +142,9 @@ class SparkTables:
         found = self._store(f"found_by_{name}", self.rows(query, parameters))
         bind(self.warehouse, {key: parameters[key] for key in expected.parameters})
         columns = ", ".join(
-            f'round("{column}", 6) AS "{column}"' if kind == "DOUBLE" else f'CAST("{column}" AS {kind})'
+            f'round("{column}", 6) AS "{column}"'
+            if kind == "DOUBLE"
+            else f'CAST("{column}" AS {kind})'
             for column, kind in expected.columns.items()
         )
         ours = f"SELECT {columns} FROM ({expected.select})"
