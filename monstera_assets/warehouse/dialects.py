@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import ibis.expr.operations as ops
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import SQLGlotCompiler
 from ibis.backends.sql.compilers.bigquery import BigQueryCompiler
@@ -30,6 +31,15 @@ def _named(name: str, *constants: object) -> Function:
     return call
 
 
+def _without_dollar(
+    compiler: Any, op: Any, document: sge.Expression, path: sge.Expression
+) -> sge.Expression:
+    key = sge.convert(op.args[1].value.removeprefix("$."))
+    del path
+    text: sge.Expression = compiler.f.anon.json_extract_path_text(document, key)
+    return text
+
+
 class _WithReduce(SharedOperations):
     """Operations of engines that have the function `reduce`."""
 
@@ -49,9 +59,21 @@ class _BigQuery(SharedOperations, BigQueryCompiler):  # type: ignore[misc]  # Ib
         "json_extract_string": _named("json_value"),
     }
 
+    def visit_HexDigest(self, op: ops.HexDigest, *, arg: Any, how: str) -> sge.Expression:  # noqa: N802
+        del op
+        digest: sge.Expression = self.f.anon.to_hex(self.f.anon[how](arg))
+        return digest
+
 
 class _Snowflake(_WithReduce, SnowflakeCompiler):  # type: ignore[misc]
-    functions: ClassVar = {"json_extract_string": _named("get_path")}
+    functions: ClassVar = {"json_extract_string": _without_dollar}
+
+    def visit_HexDigest(self, op: ops.HexDigest, *, arg: Any, how: str) -> sge.Expression:  # noqa: N802
+        if how != "md5":
+            raise NotImplementedError(f"digest {how}")
+        del op
+        digest: sge.Expression = self.f.anon.md5_hex(arg)
+        return digest
 
     def visit_Fold(  # type: ignore[override]  # noqa: N802
         self, op: Fold, *, items: Any, initial: Any, body: Any, value: Any, item: Any
@@ -65,6 +87,12 @@ class _Trino(_WithReduce, TrinoCompiler):  # type: ignore[misc]
         "json_extract_string": _named("json_extract_scalar"),
         "min": _named("min"),
     }
+
+    def visit_HexDigest(self, op: ops.HexDigest, *, arg: Any, how: str) -> sge.Expression:  # noqa: N802
+        del op
+        digest = self.f.anon[how](self.f.anon.to_utf8(arg))
+        text: sge.Expression = self.f.anon.lower(self.f.anon.to_hex(digest))
+        return text
 
     def visit_Fold(  # type: ignore[override]  # noqa: N802
         self, op: Fold, *, items: Any, initial: Any, body: Any, value: Any, item: Any

@@ -195,8 +195,8 @@ class SparkOperations(SharedOperations):
         if isinstance(op.index, ops.Literal) and op.index.value >= 0:
             element: sge.Expression = self.f.anon.get(arg, index)
             return element
-        from_end = self.f.anon.try_element_at(arg, self.if_(index < 0, index, index + 1))
-        found: sge.Expression = from_end
+        counted = self.if_(index < 0, index, sge.paren(index) + 1)
+        found: sge.Expression = self.f.anon.try_element_at(arg, self.cast(counted, dt.int32))
         return found
 
     def visit_Median(  # noqa: N802
