@@ -46,8 +46,8 @@ class Query:
         facts: the query for each temporary table of facts marked with `by_key`, by table name.
         batch: the query over one range of hashes in the temporary fact tables.
         stages: for engines other than DuckDB, the query for each intermediate table that `select`
-            reads, by a name that depends only on the SQL. A stage reads only tables and earlier
-            stages.
+            reads, by a name that depends only on the SQL: with other parameters, a table of that
+            name has other rows. A stage reads only tables and earlier stages.
     """
 
     select: str

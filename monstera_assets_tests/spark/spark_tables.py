@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -97,8 +98,10 @@ class SparkTables:
     def rows(self, query: Query, parameters: Mapping[str, date]) -> DataFrame:
         """Return a query's rows, with its stages stored as Parquet files."""
         values = {name: parameters[name] for name in query.parameters}
+        # Queries share a stage, but with other days it has other rows.
+        days = sha256(repr(values).encode()).hexdigest()[:8]
         for name, select in query.stages.items():
-            path = self.folder / f"{name}.parquet"
+            path = self.folder / f"{name}_{days}.parquet"
             rows = self._run(select, values)
             if not path.exists():
                 rows.write.parquet(str(path))
