@@ -26,7 +26,8 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 import monstera_assets
-from monstera_assets.warehouse.compiler import Query, compile_query, gc_disabled
+from monstera_assets.warehouse.compiler import Query, compile_query
+from monstera_assets.warehouse.stages import gc_disabled
 
 _PACKAGE = Path(monstera_assets.__file__).parent
 _LIBRARIES = ("ibis-framework", "sqlglot", "duckdb")

@@ -6,7 +6,7 @@ are read by their names alone, since Spark's temporary views have no schema.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ibis
@@ -23,7 +23,7 @@ from ibis.common.patterns import replace
 
 from monstera_assets.lifecycle.expressions import Fold, KeyNumber
 from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.portable import SharedOperations, compile_staged
+from monstera_assets.warehouse.portable import Function, SharedOperations, compile_staged
 
 _NUMBERINGS = 256
 """The number of groups whose rows are numbered independently. A group is sorted by one task."""
@@ -72,7 +72,7 @@ def _smallest(
     return smallest
 
 
-_FUNCTIONS = {
+_FUNCTIONS: Mapping[str, Function] = {
     "bit_count": _bit_count,
     "json_extract_string": _json_text,
     "min": _smallest,
@@ -291,7 +291,7 @@ class SparkOperations(SharedOperations):
         collected: sge.Expression = self.f.anon.collect_list(
             self.f.anon.named_struct(*fields, sge.convert("value"), arg)
         )
-        conditions = [] if include_null else [arg.is_(sg.not_(NULL))]
+        conditions: list[sge.Expression] = [] if include_null else [arg.is_(sg.not_(NULL))]
         conditions += [] if where is None else [where]
         if conditions:
             chosen = sge.Where(this=sg.and_(*conditions))
@@ -334,7 +334,8 @@ class SparkCompiler(SparkOperations, PySparkCompiler):  # type: ignore[misc]  # 
     ) -> sge.Table:
         """Read a temporary view. Its name begins with the schema, as do the names of tables."""
         del op, schema
-        return sg.table(view_name(namespace.database, name), quoted=self.quoted)
+        view = sg.to_identifier(view_name(namespace.database, name), quoted=self.quoted)
+        return sge.Table(this=view)
 
 
 class DatabricksSqlCompiler(SparkOperations, DatabricksCompiler):  # type: ignore[misc]
