@@ -1,1 +1,1 @@
-"""Alerts notify people when a run's checks or steps fail, when tables are late, and when they recover."""
+"""Notify people when a run's checks or steps fail, when tables are late, and when they recover."""
