@@ -9,8 +9,6 @@ Events about a step's inputs, outputs and checks are buffered until a different 
 arrives or this process reads the log. Dozens of these events occur within milliseconds, and one
 transaction per event would take longer than the step itself. If the process is killed, the current
 step's buffered events are lost, but that step must be rerun anyway.
-
-dagster.yaml configures one of the classes, neither of which depends on the asset graph.
 """
 
 from __future__ import annotations

@@ -134,6 +134,14 @@ class SparkOperations(SharedOperations):
         )
         return literal
 
+    def visit_Divide(  # noqa: N802
+        self, op: ops.Divide, *, left: sge.Expression, right: sge.Expression
+    ) -> sge.Expression:
+        """Return null for a division by zero, which would stop the query."""
+        del op
+        quotient: sge.Expression = self.f.anon.try_divide(left, right)
+        return quotient
+
     # Ibis would treat NaN as null.
     visit_Field = SQLGlotCompiler.visit_Field  # noqa: N815
     visit_IsNull = SQLGlotCompiler.visit_IsNull  # noqa: N815

@@ -333,7 +333,7 @@ def _translated(statement: str) -> str:
     tree = sg.parse_one(statement, dialect="duckdb")
     for found in tree.find_all(sge.Table):
         found.replace(
-            sg.table(
+            sge.table_(
                 view_name(found.db or None, found.name), quoted=True, alias=found.alias or None
             )
         )

@@ -12,7 +12,7 @@ from monstera_assets.warehouse.spark_engine import SparkEngine, connect_spark
 
 
 class SparkWarehouse(Warehouse):
-    """Iceberg tables, whose rows a Spark Connect server computes."""
+    """Iceberg tables, and the Spark Connect server that computes them."""
 
     spark_remote: str = Field(description="The Spark Connect server, such as sc://host:15002.")
     warehouse: str = Field(description="The URL of the folder with the tables' files.")

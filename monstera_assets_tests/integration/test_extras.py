@@ -114,7 +114,7 @@ def test_commands_that_need_a_prediction_say_how_to_install_the_extra(
     with pytest.raises(SettingsError, match=re.escape(INSTALL)):
         table_query("gold_user_churn_scores", Settings(source=SEEDS))
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "monstera.duckdb").touch()
+    duckdb.connect(tmp_path / "data" / "monstera.duckdb").close()
     for table in PREDICTIONS:
         done = in_this_process(monkeypatch, tmp_path, "export", "--table", table)
         assert done.code == 2

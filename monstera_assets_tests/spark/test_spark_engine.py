@@ -36,6 +36,7 @@ from monstera_assets.warehouse.errors import (
     WarehouseError,
 )
 from monstera_assets.warehouse.iceberg.catalog import open_catalog
+from monstera_assets.warehouse.layers import AssetGroup
 from monstera_assets.warehouse.recorded_settings import (
     ChangedSettingsError,
     require_same_settings,
@@ -62,6 +63,7 @@ TEAMS = Table(
     columns=(Column("team", "string", "Team."),),
     key=("team",),
     owners=("team:tests",),
+    group=AssetGroup.INTAKE,
 )
 GAMES = Table(
     layer=Layer.SILVER,
@@ -79,6 +81,7 @@ GAMES = Table(
     ),
     key=("day", "team"),
     owners=("team:tests",),
+    group=AssetGroup.INTAKE,
     partition_column="day",
 )
 TOTALS = replace(GAMES, name="silver_totals")
