@@ -1413,6 +1413,11 @@ def tenths(company: Company) -> list[Row]:
     ]
 
 
+def risk_tenths(company: Company) -> Expected:
+    rows = [(who, tenth, name, seen) for who, name, tenth, _, _, seen in tenths(company)]
+    return Expected(rows, [])
+
+
 def calibration(company: Company) -> Expected:
     rows = tenths(company)
     finding = []
@@ -1595,6 +1600,7 @@ def risk(company: Company) -> Entries:
         "Users at high risk": at_high_risk("Users"),
         "Accounts at high risk": at_high_risk("Accounts"),
         "Predicted and actual churn": calibration,
+        "Churn by tenth of the risk": risk_tenths,
         **charts,
         "Anomalies": anomaly_list,
     }

@@ -52,7 +52,7 @@ def risk_page(reader: ma.Reader) -> ma.Page:
                 "Churn: 30 days without a qualifying event for users, a lapse in 90 days for accounts.",
             ),
             ma.Section("At high risk", [_at_high_risk(reader, entities) for entities in _SCORES]),
-            ma.Section("Accuracy on past dates", [_calibration(reader)]),
+            ma.Section("Accuracy on past dates", [_calibration(reader), _lift(reader)]),
             ma.Section("Anomalies", [*unusual, _anomaly_list(reader)]),
         ],
     )
@@ -116,6 +116,24 @@ def _calibration(reader: ma.Reader) -> ma.Item:
         f"{_verdict(reader, rows)} On the diagonal, predictions are exact.",
         ma.Chart("points", fields, rows, _COLORS, 300, options=options),
         ma.about(evaluation.TABLE, *columns),
+    )
+
+
+@ma.item("Churn by tenth of the risk", "Churn, Observed, to Date, by Tenth")
+def _lift(reader: ma.Reader) -> ma.Item:
+    population, found = _tenths(reader)
+    rows = [(name, tenth, line, observed) for name, line, tenth, *_, observed in found]
+    return ma.Figure(
+        "The steeper the line, the better the risk separates those who leave from those who stay.",
+        ma.Chart(
+            "lines",
+            (population, _TENTH, ma.SERIES, _OBSERVED),
+            rows,
+            _COLORS,
+            270,
+            options={"dots": True},
+        ),
+        ma.about(evaluation.TABLE, "decile", "observed_share", "top_tenth_lift"),
     )
 
 
