@@ -2,6 +2,7 @@
 
 There can be thousands of these pages, so the facts of all pages come from one query per table.
 """
+# Over 400 lines: accounts and people share the declarations of facts and history.
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ Events are facts where they are archived. Without any, objects are: invoices, ch
 and the current subscriptions. With an archive, objects only give the starts and the changes of seats
 and tier before its first event, and such a start has the renewal date of the last period paid by then.
 """
+# Over 400 lines: events and objects give the same facts, by the same rules.
 
 from __future__ import annotations
 

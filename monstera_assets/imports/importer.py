@@ -1,4 +1,5 @@
 """Import exports into the source folder: read what is new, compute all rows, write what differs."""
+# Over 400 lines: the steps of an import share its folders and its lock.
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ An asset returns a pandas DataFrame or a query that the engine runs. An input is
 DataFrame, or as a table and the days to read. Reading days that were never materialized raises an
 error.
 """
-# Over 400 lines: the handlers of the three kinds of results share how days and columns are found.
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager

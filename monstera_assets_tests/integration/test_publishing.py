@@ -301,7 +301,7 @@ def test_another_dagster_project_reads_the_copy(settings: Settings) -> None:
     reader = DuckDBPandasIOManager(
         database=str(settings.published), connection_config={"access_mode": "READ_ONLY"}
     )
-    upstream = dg.SourceAsset(["silver", "silver_user_current_state"], io_manager_key="monstera")
+    upstream = dg.AssetSpec(["silver", "silver_user_current_state"]).with_io_manager_key("monstera")
     run = dg.materialize(
         [upstream, churned_users],
         selection=[churned_users],

@@ -85,10 +85,10 @@ def test_defaults_equal_those_of_the_command() -> None:
         for name, shown_default in {
             "users": str(DEFAULT_USERS),
             "days": str(DEFAULT_DAYS),
-            "end_date": str(DEFAULT_END),
+            "to": str(DEFAULT_END),
             "seed": str(DEFAULT_SEED),
             "events": "none",
-            "until": "none",
+            "as_of": "none",
             "format": "parquet",
             "truth": "off",
             "output": "",

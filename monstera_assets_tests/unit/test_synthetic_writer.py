@@ -150,7 +150,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert "is not empty" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     file = tmp_path / "kept.txt"
-    assert "is not a folder" in command("--output", file).stderr
+    assert "is a file" in command("--output", file).stderr
     assert file.read_text() == "kept"
 
 

@@ -5,6 +5,7 @@ all of it or nothing. The table must be loaded before the inputs are read: then 
 run to the same days in the meantime is found, and this commit fails. Commits to other days do not
 conflict.
 """
+# Over 400 lines: a commit, its checks and its conflicts share one transaction.
 
 from __future__ import annotations
 
