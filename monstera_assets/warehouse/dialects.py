@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import ibis.common.exceptions as com
 import ibis.expr.operations as ops
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import SQLGlotCompiler
@@ -70,7 +71,7 @@ class _Snowflake(_WithReduce, SnowflakeCompiler):  # type: ignore[misc]
 
     def visit_HexDigest(self, op: ops.HexDigest, *, arg: Any, how: str) -> sge.Expression:  # noqa: N802
         if how != "md5":
-            raise NotImplementedError(f"digest {how}")
+            raise com.UnsupportedOperationError(f"digest {how}")
         del op
         digest: sge.Expression = self.f.anon.md5_hex(arg)
         return digest

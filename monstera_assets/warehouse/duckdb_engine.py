@@ -529,16 +529,7 @@ class DuckDBEngine:
         return frozenset(day for (day,) in rows)
 
     def require_partitions(self, table: Table, window: DateWindow) -> None:
-        """Verify that each day in `window` has been materialized.
-
-        Without this check, a missing day would look like a day without activity, and states would be
-        wrong.
-
-        Raises:
-            MissingPartitionsError: If days are missing. The message includes the command that
-                materializes the missing days.
-            ArchivedDaysError: If days are missing because their raw events were deleted.
-        """
+        """Verify that each day in `window` has been materialized (see `Engine.require_partitions`)."""
         missing = self.connection.execute(
             "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("
             f"{_literal(window.first)}, {_literal(window.last)}, INTERVAL 1 DAY)) AS day)"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ibis
+import ibis.common.exceptions as com
 import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
@@ -162,7 +163,7 @@ class SparkOperations(SharedOperations):
     ) -> sge.Expression:
         """Compile to the difference of the microseconds, the only unit that expressions use."""
         if op.part.value != "microsecond":
-            raise NotImplementedError(f"difference of timestamps in {op.part.value}")
+            raise com.UnsupportedOperationError(f"difference of timestamps in {op.part.value}")
         del part
         moment = dt.Timestamp(timezone="UTC")
         start, end = (self.f.anon.unix_micros(self.cast(at, moment)) for at in (right, left))
@@ -174,7 +175,7 @@ class SparkOperations(SharedOperations):
     ) -> sge.Expression:
         """Compile days to an interval without text between."""
         if unit.short != "D":
-            raise NotImplementedError(f"interval in {unit.plural}")
+            raise com.UnsupportedOperationError(f"interval in {unit.plural}")
         del op
         interval: sge.Expression = self.f.anon.make_dt_interval(arg)
         return interval
@@ -189,7 +190,7 @@ class SparkOperations(SharedOperations):
     ) -> sge.Expression:
         """Compile to one sequence. Ibis's own evaluates the sequence four times."""
         if not isinstance(op.step, ops.Literal) or op.step.value != 1:
-            raise NotImplementedError("range with steps other than 1")
+            raise com.UnsupportedOperationError("range with steps other than 1")
         del step
         sequence = self.f.anon.sequence(start, sge.paren(stop) - 1)
         empty = self.cast(self.f.anon.array(), op.dtype)
