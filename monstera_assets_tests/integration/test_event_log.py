@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import queue
 import sqlite3
 import threading
 from collections import Counter
@@ -426,6 +427,51 @@ def test_a_batch_may_exceed_the_values_of_one_sqlite_statement(tmp_path: Path) -
     )
     assert len(storage.get_materialized_partitions(USERS)) == 6_000
     assert len(storage.get_event_tags_for_asset(USERS)) == 6_000
+
+
+# ---------------------------------------------------------------- open files
+
+
+def test_a_commit_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    storage.store_event(entry(dg.DagsterEventType.STEP_START))
+    with storage.run_connection(RUN) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+    # The connection is open, so SQLite has not copied the log to the file, which waits for the disk.
+    assert (tmp_path / f"{RUN}.db-wal").stat().st_size > 0
+
+
+def test_a_closed_log_leaves_only_database_files(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    storage.store_event_batch(all_sorts_of_events())
+    storage.dispose()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".db"}
+
+
+def test_a_watcher_in_another_process_sees_each_batch(tmp_path: Path) -> None:
+    writer = BatchedSqliteEventLogStorage(str(tmp_path))
+    writer.store_event(entry(dg.DagsterEventType.PIPELINE_START, step_key=""))
+    webserver = SqliteEventLogStorage(str(tmp_path))
+    seen = queue.Queue[str]()
+    webserver.watch(
+        RUN, None, lambda event, _cursor: seen.put(event.get_dagster_event().event_type_value)
+    )
+    writer.store_event(entry(dg.DagsterEventType.STEP_START))
+    assert [seen.get(timeout=60) for _ in range(2)] == ["PIPELINE_START", "STEP_START"]
+    writer.store_event(entry(dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(1.5)))  # type: ignore[no-untyped-call]
+    assert seen.get(timeout=60) == "STEP_SUCCESS"
+    webserver.dispose()
+
+
+def test_a_wiped_log_starts_anew(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    storage.store_event(entry(dg.DagsterEventType.STEP_START))
+    storage.wipe()
+    storage.store_event(entry(dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(1.5)))  # type: ignore[no-untyped-call]
+    webserver = SqliteEventLogStorage(str(tmp_path))
+    [event] = webserver.get_logs_for_run(RUN)
+    assert event.dagster_event_type == dg.DagsterEventType.STEP_SUCCESS
 
 
 # ---------------------------------------------------------------- concurrent writers
