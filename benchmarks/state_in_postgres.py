@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.processes import measure, monstera
-from monstera_assets_tests.postgres import new_database, postgres_server
+from monstera_assets_tests.helpers.postgres import new_database, postgres_server
 
 _REPOSITORY = Path(__file__).parent.parent
 _CONFIGURATIONS = {"SQLite": "dagster.yaml", "PostgreSQL": "deploy/dagster.yaml"}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import monstera
+from monstera_assets_tests.helpers.command_line import monstera
+from monstera_assets_tests.helpers.shared import Shared
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.shared import Shared
 
 ROOM = 8 * 2**30
 """Bytes; twice what the tests use at a time."""

@@ -19,8 +19,8 @@ from random import Random
 
 import pytest
 
-from monstera_assets_tests.command_line import Snapshot, environment, query, snapshot
 from monstera_assets_tests.end_to_end.test_faults import disk
+from monstera_assets_tests.helpers.command_line import Snapshot, environment, query, snapshot
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 pytestmark = pytest.mark.faults

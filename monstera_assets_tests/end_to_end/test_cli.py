@@ -27,7 +27,7 @@ from monstera_assets.operations.alerts.alerts import build_alert_sensor
 from monstera_assets.operations.runs import run_range, whole_graph
 from monstera_assets.settings import Settings, variables
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import (
+from monstera_assets_tests.helpers.command_line import (
     MONSTERA,
     SEEDS,
     Outcome,

@@ -31,7 +31,7 @@ from monstera_assets.dashboards.site import write_site
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
 from monstera_assets_tests.end_to_end.chromium import chromium
-from monstera_assets_tests.site_page import Element, cards, payloads, read, shown_table
+from monstera_assets_tests.helpers.site_page import Element, cards, payloads, read, shown_table
 
 pytestmark = pytest.mark.browser
 

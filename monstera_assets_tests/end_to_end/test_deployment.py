@@ -24,9 +24,9 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from monstera_assets_tests.command_line import SEEDS, environment
 from monstera_assets_tests.end_to_end.test_daemon import free_port
-from monstera_assets_tests.postgres import new_database, postgres_server
+from monstera_assets_tests.helpers.command_line import SEEDS, environment
+from monstera_assets_tests.helpers.postgres import new_database, postgres_server
 
 pytestmark = pytest.mark.deploy
 

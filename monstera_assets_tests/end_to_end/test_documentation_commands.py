@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 
 from monstera_assets.cli import main
-from monstera_assets_tests.command_line import SEEDS, copy_of, environment
 from monstera_assets_tests.end_to_end.test_cli import LAST, LATE_EVENT
+from monstera_assets_tests.helpers.command_line import SEEDS, copy_of, environment
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]

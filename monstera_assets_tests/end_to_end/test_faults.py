@@ -35,13 +35,14 @@ from monstera_assets.settings import SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceFile
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import (
+from monstera_assets_tests.helpers.command_line import (
     MONSTERA,
     Snapshot,
     environment,
     held,
     snapshot,
 )
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_runs import (
     ENTITIES,
     EVENTS,
@@ -49,7 +50,6 @@ from monstera_assets_tests.integration.example_runs import (
     assert_same,
     batched_instance,
 )
-from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 LOADS = (*ENTITIES, *EVENTS, "silver_events_enriched", "silver_daily_user_activity")

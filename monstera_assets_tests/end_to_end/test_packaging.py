@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from monstera_assets_tests.command_line import SEEDS, Outcome, environment, snapshot
+from monstera_assets_tests.helpers.command_line import SEEDS, Outcome, environment, snapshot
+from monstera_assets_tests.helpers.shared import Shared
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.integration.test_extras import INSTALL, PREDICTIONS
-from monstera_assets_tests.shared import Shared
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"

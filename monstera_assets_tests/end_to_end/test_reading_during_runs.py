@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from monstera_assets.bronze.load_entities import VERSIONED
-from monstera_assets_tests.command_line import Outcome, Snapshot, copy_of, monstera
 from monstera_assets_tests.conftest import SEEDS_DAYS
+from monstera_assets_tests.helpers.command_line import Outcome, Snapshot, copy_of, monstera
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 SEEDS = Path(__file__).parents[2] / "seeds"

@@ -24,10 +24,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 from monstera_assets.definitions import build_definitions
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS, copy_of, environment
-from monstera_assets_tests.dagster_ui import Materialized
 from monstera_assets_tests.end_to_end.chromium import chromium
 from monstera_assets_tests.end_to_end.test_ui import BIN, HISTORY, PATIENCE, ROOT, Ui, webserver
+from monstera_assets_tests.helpers.command_line import SEEDS, copy_of, environment
+from monstera_assets_tests.helpers.dagster_ui import Materialized
 from monstera_assets_tests.integration.example_runs import SeedsRun, computed_from
 
 pytestmark = pytest.mark.browser

@@ -25,7 +25,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import SAME_DAYS, asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import Outcome
+from monstera_assets_tests.helpers.command_line import Outcome
 from monstera_assets_tests.integration.example_assets import QUIET, Row, in_memory_instance
 
 ENTITIES = tuple(table.name for table in load_entities.TABLES)

@@ -14,11 +14,11 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from monstera_assets.operations.jobs import Due
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets_tests.helpers.postgres import postgres_instance, postgres_server
 from monstera_assets_tests.integration.alert_examples import SECRET, House, Service, service
 from monstera_assets_tests.integration.alert_page import BEGIN, END, PAGE, examples
 from monstera_assets_tests.integration.example_assets import day
 from monstera_assets_tests.integration.example_runs import batched_instance
-from monstera_assets_tests.postgres import postgres_instance, postgres_server
 
 TWICE = (("n1", "First"), ("n1", "Again"))
 NAMES = (("n1", "one"),)

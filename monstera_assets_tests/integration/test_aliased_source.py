@@ -9,8 +9,8 @@ import pytest
 
 from monstera_assets.definitions import tables
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_runs import Graph, assert_same, computed_from
-from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 COMPUTED = [table.name for table in tables() if not table.name.startswith("bronze_")]

@@ -31,7 +31,8 @@ from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
+from monstera_assets_tests.helpers.source_files import Texts, write_rows, write_source
 from monstera_assets_tests.integration.example_runs import Graph, assert_same
 from monstera_assets_tests.integration.test_odd_sources import (
     ACCOUNT,
@@ -41,7 +42,6 @@ from monstera_assets_tests.integration.test_odd_sources import (
     USER,
     VIDEO,
 )
-from monstera_assets_tests.source_files import Texts, write_rows, write_source
 
 FIRST, LAST = date(2025, 6, 1), date(2025, 6, 9)
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)

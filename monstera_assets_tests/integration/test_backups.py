@@ -28,7 +28,7 @@ from monstera_assets.operations.erasure_lists import ErasureListError, read_list
 from monstera_assets.operations.forget import forget_person
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import WarehouseLockedError
-from monstera_assets_tests.command_line import Snapshot, held, query, snapshot
+from monstera_assets_tests.helpers.command_line import Snapshot, held, query, snapshot
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()

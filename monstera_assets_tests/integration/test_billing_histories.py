@@ -20,9 +20,9 @@ from monstera_assets.bronze import bronze_accounts, bronze_subscription_events
 from monstera_assets.lifecycle.billing import facts_on_lapsed
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.billing_histories import EXCHANGE_RATES, HISTORIES, History
+from monstera_assets_tests.helpers.source_files import Texts, write_source
+from monstera_assets_tests.inputs.billing_histories import EXCHANGE_RATES, HISTORIES, History
 from monstera_assets_tests.integration.example_runs import Graph
-from monstera_assets_tests.source_files import Texts, write_source
 
 POLICY = LifecyclePolicy.model_validate({"exchange_rates": EXCHANGE_RATES})
 COMPARED = (

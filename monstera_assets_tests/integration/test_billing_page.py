@@ -11,8 +11,8 @@ import pytest
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.markdown_page import Row, section, sections
 from monstera_assets_tests.integration.example_runs import Graph
-from monstera_assets_tests.markdown_page import Row, section, sections
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "billing.md").read_text(encoding="utf-8")

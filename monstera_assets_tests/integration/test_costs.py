@@ -27,7 +27,7 @@ from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.sizes import TableSize, measure_tables
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import copy_of, in_this_process
+from monstera_assets_tests.helpers.command_line import copy_of, in_this_process
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 NOW = datetime(2025, 6, 4, 6, 0, tzinfo=UTC)

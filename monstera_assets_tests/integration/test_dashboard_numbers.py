@@ -30,12 +30,13 @@ from monstera_assets.settings import Settings
 from monstera_assets.synthetic.company import Company as MadeUp
 from monstera_assets.synthetic.writer import generate
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests import page_queries, twin_company
 from monstera_assets_tests.conftest import SEEDS_DAYS
+from monstera_assets_tests.helpers import page_queries
+from monstera_assets_tests.helpers.page_queries import Company, Entries, Expected
+from monstera_assets_tests.helpers.shared import Shared
+from monstera_assets_tests.helpers.site_page import cards, payloads, read, shown_table, tiles
+from monstera_assets_tests.inputs import twin_company
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun, computed_from
-from monstera_assets_tests.page_queries import Company, Entries, Expected
-from monstera_assets_tests.shared import Shared
-from monstera_assets_tests.site_page import cards, payloads, read, shown_table, tiles
 
 MADE_UP = MadeUp(users=300, days=570)
 """A generated company whose history is longer than 18 months."""

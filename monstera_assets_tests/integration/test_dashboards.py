@@ -29,8 +29,15 @@ from monstera_assets.operations.status import Status, TableStatus
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.site_page import (
+    Element,
+    cards,
+    payloads,
+    read,
+    shown_table,
+    tiles,
+)
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun
-from monstera_assets_tests.site_page import Element, cards, payloads, read, shown_table, tiles
 
 TITLE = re.compile(
     r"[A-Z]\w+(, [\w -]+)+?, (Last \d+ (Days|Months)|Latest Day|to Date|Days \d+ to \d+ after Adoption)"

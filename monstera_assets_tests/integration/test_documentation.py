@@ -21,8 +21,8 @@ from monstera_assets.gold.gold_metric_catalog import catalog_rows
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.markdown import code, table, text
 from monstera_assets.settings import Settings
+from monstera_assets_tests.helpers.markdown_page import plain, section, sections
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.markdown_page import plain, section, sections
 
 ROOT = Path(__file__).parents[2]
 SEEDS = ROOT / "seeds"

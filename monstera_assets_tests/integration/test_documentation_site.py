@@ -27,9 +27,9 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings, variables
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.site_page import read
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
-from monstera_assets_tests.site_page import read
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -19,9 +19,9 @@ from monstera_assets.dashboards.reading import page_file
 from monstera_assets.dashboards.site import write_site
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
+from monstera_assets_tests.helpers.page_queries import day_text, label
+from monstera_assets_tests.helpers.site_page import Element, cards, parse, read, shown_table
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.page_queries import day_text, label
-from monstera_assets_tests.site_page import Element, cards, parse, read, shown_table
 
 HIGH = ("usr_05", "usr_08", "usr_19")
 """Users whose risk the tests raise, because the seeds have too little history for a model."""

@@ -37,7 +37,7 @@ from monstera_assets.operations.event_log import (
     BatchedPostgresEventLogStorage,
     BatchedSqliteEventLogStorage,
 )
-from monstera_assets_tests.postgres import new_database, postgres_server
+from monstera_assets_tests.helpers.postgres import new_database, postgres_server
 
 if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord

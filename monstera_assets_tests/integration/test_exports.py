@@ -27,7 +27,7 @@ from monstera_assets.operations.exports import (
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseLockedError
-from monstera_assets_tests.command_line import held
+from monstera_assets_tests.helpers.command_line import held
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()

@@ -23,7 +23,7 @@ from monstera_assets.definitions import (
 )
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.extras import is_installed
-from monstera_assets_tests.command_line import SEEDS, in_this_process
+from monstera_assets_tests.helpers.command_line import SEEDS, in_this_process
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]

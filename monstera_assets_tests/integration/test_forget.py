@@ -37,7 +37,9 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import held
+from monstera_assets_tests.helpers.command_line import held
+from monstera_assets_tests.helpers.postgres import postgres_instance, postgres_server
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_assets import Row
 from monstera_assets_tests.integration.example_runs import (
     ENTITIES,
@@ -47,8 +49,6 @@ from monstera_assets_tests.integration.example_runs import (
     compared_columns,
 )
 from monstera_assets_tests.integration.test_aliases import OLD, Loads, aliases, event, loads
-from monstera_assets_tests.postgres import postgres_instance, postgres_server
-from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 __all__ = ["loads"]  # a fixture
 

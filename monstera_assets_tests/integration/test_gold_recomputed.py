@@ -21,9 +21,9 @@ from monstera_assets.definitions import tables
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.warehouse.tables import Table, duckdb_type
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.metric_bounds import out_of_bounds
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun, computed_from
-from monstera_assets_tests.metric_bounds import out_of_bounds
-from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 HERE = Path(__file__).parents[1]
 QUERIES = {path.stem: path for path in sorted((HERE / "recomputed").glob("*.sql"))}

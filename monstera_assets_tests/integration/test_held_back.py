@@ -24,7 +24,8 @@ from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.changing_source import ChangingSource
+from monstera_assets_tests.helpers.source_files import Texts, write_rows, write_source
+from monstera_assets_tests.inputs.changing_source import ChangingSource
 from monstera_assets_tests.integration.example_runs import ENTITIES, assert_same
 from monstera_assets_tests.integration.test_late_data import CALENDAR, Bronze, nth
 from monstera_assets_tests.integration.test_odd_sources import (
@@ -35,7 +36,6 @@ from monstera_assets_tests.integration.test_odd_sources import (
     VIDEO,
     events_of,
 )
-from monstera_assets_tests.source_files import Texts, write_rows, write_source
 
 FIRST = date(2025, 6, 1)
 BOUND = 20

@@ -32,7 +32,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, DateWindow
-from monstera_assets_tests.import_samples import CATALOG, SAMPLES, STRIPE
+from monstera_assets_tests.helpers.import_samples import CATALOG, SAMPLES, STRIPE
 from monstera_assets_tests.integration.example_assets import QUIET
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, batched_instance
 

@@ -10,9 +10,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from monstera_assets_tests.command_line import Outcome, monstera
 from monstera_assets_tests.end_to_end.test_documentation_commands import assert_shown, steps
-from monstera_assets_tests.import_samples import CATALOG, SAMPLES, STRIPE, Sample, expected_rows
+from monstera_assets_tests.helpers.command_line import Outcome, monstera
+from monstera_assets_tests.helpers.import_samples import (
+    CATALOG,
+    SAMPLES,
+    STRIPE,
+    Sample,
+    expected_rows,
+)
 
 LATEST = "2025-06-11T00:00:00+00:00-2025-06-12T00:00:00+00:00.parquet.zst"
 

@@ -27,7 +27,8 @@ from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.source_changes import Cause, note_change, out_of_date
 from monstera_assets.warehouse.windows import DateWindow, as_text, from_text
-from monstera_assets_tests.changing_source import ChangingSource
+from monstera_assets_tests.inputs.changing_source import ChangingSource
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST
 from monstera_assets_tests.integration.example_assets import (
     FACTS,
     NAMES,
@@ -46,7 +47,6 @@ from monstera_assets_tests.integration.example_runs import (
     rows_of,
     waves,
 )
-from monstera_assets_tests.random_source import DAYS, FIRST
 
 BRONZE = (*ENTITIES, *EVENTS)
 EVERYTHING = tuple(name for wave in waves() for name in wave)

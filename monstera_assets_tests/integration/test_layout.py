@@ -17,8 +17,8 @@ from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.layout import STEPS, Step, bring_up_to_date, stored_version
 from monstera_assets.warehouse.source_changes import days_out_of_date
-from monstera_assets_tests.command_line import SEEDS
 from monstera_assets_tests.conftest import SEEDS_DAYS
+from monstera_assets_tests.helpers.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import Graph, SeedsRun, assert_same
 
 LAYOUTS = Path(__file__).parents[1] / "layouts"

@@ -34,7 +34,7 @@ from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import (
+from monstera_assets_tests.helpers.command_line import (
     MONSTERA,
     environment,
     in_this_process,

@@ -23,11 +23,11 @@ import pytest
 from monstera_assets.operations.runs import failures_of
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import Outcome, monstera, query
+from monstera_assets_tests.helpers.command_line import Outcome, monstera, query
+from monstera_assets_tests.helpers.shared import Shared
+from monstera_assets_tests.helpers.source_files import Texts, write_rows, write_source
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph
 from monstera_assets_tests.oracle.source import load
-from monstera_assets_tests.shared import Shared
-from monstera_assets_tests.source_files import Texts, write_rows, write_source
 
 at = datetime
 FIRST, LAST = date(2025, 6, 1), date(2025, 6, 30)

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from monstera_assets_tests.helpers.markdown_page import sections
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.markdown_page import sections
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "openstack.md").read_text(
     encoding="utf-8"

@@ -22,7 +22,7 @@ from monstera_assets.operations.publishing import KEY, PublishError, publish, pu
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.table_asset import asset_key
-from monstera_assets_tests.command_line import SEEDS, snapshot
+from monstera_assets_tests.helpers.command_line import SEEDS, snapshot
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()

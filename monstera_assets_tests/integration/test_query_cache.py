@@ -31,7 +31,7 @@ from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
 from monstera_assets.warehouse.tables import register
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
 
 QUERY = Query("SELECT 1 AS one", {"one": "INTEGER"}, ("window_last_day",), {"f": "SELECT 2"}, "b")
 

@@ -32,8 +32,8 @@ from monstera_assets.synthetic.writer import generate
 from monstera_assets.warehouse.compiler import compile_query
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 from monstera_assets_tests.integration.example_runs import Graph, computed_from
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 pytestmark = pytest.mark.slow
 

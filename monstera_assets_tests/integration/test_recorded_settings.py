@@ -16,7 +16,7 @@ from monstera_assets.warehouse.archive import Archive, record_archive
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.recorded_settings import ChangedSettingsError
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, assert_same
 
 DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 3))

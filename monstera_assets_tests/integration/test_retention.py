@@ -16,7 +16,7 @@ from monstera_assets.warehouse.archive import RAW_TABLES
 from monstera_assets.warehouse.io_manager import Reads
 from monstera_assets.warehouse.table_asset import SAME_DAYS
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import EVENTS, Graph, SeedsRun, assert_same
 
 TODAY = date(2025, 7, 1)

@@ -33,9 +33,9 @@ from monstera_assets.warehouse.windows import (
     RANGE_START_TAG,
     window_of_run,
 )
+from monstera_assets_tests.helpers.source_files import write_rows, write_source
 from monstera_assets_tests.integration.example_runs import batched_instance
 from monstera_assets_tests.integration.test_odd_sources import ACCOUNT, EVENT, FAMILY, USER, VIDEO
-from monstera_assets_tests.source_files import write_rows, write_source
 
 FIRST = date(2024, 2, 26)
 RANGE_START, RANGE_END = (f"dagster/asset_partition_range_{edge}" for edge in ("start", "end"))

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 
 from monstera_assets.lifecycle.segments import DIMENSIONS
+from monstera_assets_tests.helpers.markdown_page import section
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.markdown_page import section
 from monstera_assets_tests.unit.test_seeds import LAST, SEEDS, read
 
 SEGMENTS = section((SEEDS / "README.md").read_text(encoding="utf-8"), "Segments").rows

@@ -15,7 +15,8 @@ import pytest
 from monstera_assets.operations.source_check import check_source
 from monstera_assets.operations.source_findings import Finding, SourceCheck
 from monstera_assets.settings import Settings
-from monstera_assets_tests.command_line import SEEDS, in_this_process, monstera
+from monstera_assets_tests.helpers.command_line import SEEDS, in_this_process, monstera
+from monstera_assets_tests.helpers.source_files import Texts, write_source
 from monstera_assets_tests.integration.test_odd_sources import (
     ACCOUNT,
     EVENT,
@@ -28,7 +29,6 @@ from monstera_assets_tests.integration.test_odd_sources import (
     events_of,
     write_faults,
 )
-from monstera_assets_tests.source_files import Texts, write_source
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
 from monstera_assets_tests.integration.example_runs import Graph
 
 WHOLE = DateWindow(date(2024, 7, 1), date(2025, 6, 30))

@@ -18,8 +18,10 @@ from monstera_assets.operations.source_comparison import compare_source
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.changing_source import ChangingSource
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
+from monstera_assets_tests.helpers.shared import Shared
+from monstera_assets_tests.inputs.changing_source import ChangingSource
+from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_runs import (
     ENTITIES,
     EVENTS,
@@ -28,8 +30,6 @@ from monstera_assets_tests.integration.example_runs import (
     assert_same,
     rows_of,
 )
-from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
-from monstera_assets_tests.shared import Shared
 
 START = date(2025, 6, 15)
 LAST = date(2025, 6, 30)

@@ -14,8 +14,8 @@ from monstera_assets.lifecycle.states import AccountState, ProductState, UserSta
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import Generated, generate
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.metric_bounds import out_of_bounds
 from monstera_assets_tests.integration.example_runs import Graph
-from monstera_assets_tests.metric_bounds import out_of_bounds
 
 COMPANY = Company(users=60, days=120)
 

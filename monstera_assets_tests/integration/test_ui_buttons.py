@@ -17,9 +17,9 @@ from dagster._core.execution.backfill import BulkActionStatus
 
 from monstera_assets.definitions import tables
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS, Snapshot, snapshot
 from monstera_assets_tests.conftest import SEEDS_DAYS
-from monstera_assets_tests.dagster_ui import (
+from monstera_assets_tests.helpers.command_line import SEEDS, Snapshot, snapshot
+from monstera_assets_tests.helpers.dagster_ui import (
     LAUNCHER,
     DagsterUi,
     Materialized,
@@ -27,6 +27,7 @@ from monstera_assets_tests.dagster_ui import (
     dagster_ui,
     ranges,
 )
+from monstera_assets_tests.helpers.postgres import postgres_instance, postgres_server
 from monstera_assets_tests.integration.example_assets import Row
 from monstera_assets_tests.integration.example_runs import (
     SeedsRun,
@@ -35,7 +36,6 @@ from monstera_assets_tests.integration.example_runs import (
     computed_from,
     rows_of,
 )
-from monstera_assets_tests.postgres import postgres_instance, postgres_server
 
 HISTORY = "silver_user_state_history"
 FIVE_DAYS = tuple(DateWindow(date(2025, 6, 3), date(2025, 6, 7)))

@@ -15,7 +15,8 @@ from monstera_assets.bronze.load_entities import RESET_VERSIONS
 from monstera_assets.definitions import tables
 from monstera_assets.operations.runs import failures_of, range_tags
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS
+from monstera_assets_tests.helpers.source_files import Texts, write_rows, write_source
 from monstera_assets_tests.integration.example_runs import (
     ENTITIES,
     EVENTS,
@@ -31,7 +32,6 @@ from monstera_assets_tests.integration.test_odd_sources import (
     VIDEO,
     events_of,
 )
-from monstera_assets_tests.source_files import Texts, write_rows, write_source
 
 LOADS = [*ENTITIES, *EVENTS]
 FIRST = date(2025, 6, 1)

@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from monstera_assets_tests.helpers.markdown_page import Row, section
 from monstera_assets_tests.integration.example_runs import SeedsRun
-from monstera_assets_tests.markdown_page import Row, section
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "walkthrough.md").read_text(encoding="utf-8")

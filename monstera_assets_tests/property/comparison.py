@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 
-from monstera_assets_tests.memory_warehouse import Row
+from monstera_assets_tests.helpers.memory_warehouse import Row
 
 _SHOWN = 5
 

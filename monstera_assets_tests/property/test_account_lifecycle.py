@@ -25,12 +25,18 @@ from monstera_assets.silver.states_recomputed import account_states_recomputed_f
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, ContractCase, batches
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.inputs.account_strategies import (
+    POLICIES,
+    SPAN,
+    Accounts,
+    ContractCase,
+    batches,
+)
+from monstera_assets_tests.inputs.strategies import examples, known_versions, oracle_policy
 from monstera_assets_tests.oracle.accounts import AccountDay, account_history, account_transitions
 from monstera_assets_tests.oracle.billing import billing_history
 from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import examples, known_versions, oracle_policy
 
 ACCOUNTS = bronze_accounts.TABLE
 SUBSCRIPTION_EVENTS = bronze_subscription_events.TABLE

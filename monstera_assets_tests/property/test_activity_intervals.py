@@ -22,11 +22,11 @@ from monstera_assets.lifecycle.intervals import (
 )
 from monstera_assets.lifecycle.products import PRODUCT_LABELS
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets_tests.inputs.strategies import SPAN, edges, examples, on
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.products import ProductDay, product_history, product_transitions
 from monstera_assets_tests.oracle.users import QualifyingDay
 from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import SPAN, edges, examples, on
 
 EPOCH = date(1970, 1, 1)
 KEYS = ("user_id", "product_id")

@@ -17,14 +17,12 @@ from monstera_assets.lifecycle.billing import (
 from monstera_assets.lifecycle.intervals import day_date, day_number, fill_gaps, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACCOUNTS,
     SUBSCRIPTION_EVENTS,
     LifecycleWarehouse,
 )
-from monstera_assets_tests.oracle.billing import BillingDay, billing_history
-from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import (
+from monstera_assets_tests.inputs.strategies import (
     POLICIES,
     SPAN,
     Population,
@@ -32,6 +30,8 @@ from monstera_assets_tests.strategies import (
     examples,
     oracle_policy,
 )
+from monstera_assets_tests.oracle.billing import BillingDay, billing_history
+from monstera_assets_tests.property.comparison import compare
 
 CONTRACT = (
     "account_id",

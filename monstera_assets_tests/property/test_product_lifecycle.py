@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import PRODUCT_TRANSITIONS
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACTIVITY,
     CATALOG_NODES,
     EVENTS,
@@ -22,12 +22,7 @@ from monstera_assets_tests.lifecycle_warehouse import (
     TRANSITIONS,
     LifecycleWarehouse,
 )
-from monstera_assets_tests.oracle.products import (
-    ProductDay,
-    product_history,
-    product_transitions,
-)
-from monstera_assets_tests.product_strategies import (
+from monstera_assets_tests.inputs.product_strategies import (
     POLICIES,
     PRODUCTS,
     Node,
@@ -35,8 +30,7 @@ from monstera_assets_tests.product_strategies import (
     populations,
     product_of,
 )
-from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import (
+from monstera_assets_tests.inputs.strategies import (
     SPAN,
     Population,
     ProductEvent,
@@ -45,6 +39,12 @@ from monstera_assets_tests.strategies import (
     oracle_policy,
     qualifying_days,
 )
+from monstera_assets_tests.oracle.products import (
+    ProductDay,
+    product_history,
+    product_transitions,
+)
+from monstera_assets_tests.property.comparison import compare
 
 EDGES = {
     (str(origin), str(target))

@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import HISTORY, TRANSITIONS, LifecycleWarehouse
-from monstera_assets_tests.memory_warehouse import Row
-from monstera_assets_tests.strategies import POLICIES, SPAN, Population, examples, populations
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
+    HISTORY,
+    TRANSITIONS,
+    LifecycleWarehouse,
+)
+from monstera_assets_tests.helpers.memory_warehouse import Row
+from monstera_assets_tests.inputs.strategies import (
+    POLICIES,
+    SPAN,
+    Population,
+    examples,
+    populations,
+)
 
 POLICY = POLICIES[0]
 DAYS = (date(2024, 1, 1), date(2024, 2, 29), date(2024, 4, 20))

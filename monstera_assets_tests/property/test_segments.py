@@ -14,7 +14,7 @@ import pytest
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS, segment_version
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACCOUNTS,
     ACTIVITY,
     CATALOG_NODES,
@@ -30,7 +30,8 @@ from monstera_assets_tests.lifecycle_warehouse import (
     WORKFLOWS,
     LifecycleWarehouse,
 )
-from monstera_assets_tests.memory_warehouse import Row
+from monstera_assets_tests.helpers.memory_warehouse import Row
+from monstera_assets_tests.inputs.strategies import known_versions, some_days, version_rows
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.products import product_history
 from monstera_assets_tests.oracle.segments import Life, Use, measures, segments
@@ -38,7 +39,6 @@ from monstera_assets_tests.oracle.users import QualifyingDay, user_history
 from monstera_assets_tests.oracle.versions import Versions
 from monstera_assets_tests.oracle.workflows import Run, StepEvent, workflow_runs
 from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import known_versions, some_days, version_rows
 
 FIRST = date(2023, 9, 20)
 SPAN = DateWindow(FIRST, FIRST + timedelta(days=470))

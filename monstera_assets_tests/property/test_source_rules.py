@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from monstera_assets.operations.runs import failures_of
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.helpers.loaded_source import difference, expected, ids_in, loaded
+from monstera_assets_tests.inputs.odd_source import OddSource, write_odd_source
+from monstera_assets_tests.inputs.strategies import examples
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph
-from monstera_assets_tests.loaded_source import difference, expected, ids_in, loaded
-from monstera_assets_tests.odd_source import OddSource, write_odd_source
 from monstera_assets_tests.oracle.source import NULL_WORDS, Source, lines_of, load
-from monstera_assets_tests.strategies import examples
 
 REASONS = {
     "events": {

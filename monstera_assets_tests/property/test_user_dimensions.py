@@ -12,12 +12,12 @@ from monstera_assets.lifecycle.billing import billing_intervals
 from monstera_assets.lifecycle.intervals import day_date, on_each_day
 from monstera_assets.lifecycle.versions import user_dimensions
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, batches
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.inputs.account_strategies import POLICIES, SPAN, Accounts, batches
+from monstera_assets_tests.inputs.strategies import examples
 from monstera_assets_tests.oracle.billing import billing_history
 from monstera_assets_tests.oracle.versions import account_tier
 from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import examples
 
 ACCOUNTS, USERS = bronze_accounts.TABLE, bronze_users.TABLE
 FACTS = bronze_subscription_events.TABLE

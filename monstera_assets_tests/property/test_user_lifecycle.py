@@ -10,11 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     CURRENT,
     HISTORY,
     TRANSITIONS,
     LifecycleWarehouse,
+)
+from monstera_assets_tests.inputs.strategies import (
+    POLICIES,
+    SPAN,
+    Population,
+    UserCase,
+    examples,
+    oracle_policy,
+    populations,
+    qualifying_days,
 )
 from monstera_assets_tests.oracle.billing import billing_history, dunning_by_day
 from monstera_assets_tests.oracle.users import (
@@ -25,16 +35,6 @@ from monstera_assets_tests.oracle.users import (
     user_transitions,
 )
 from monstera_assets_tests.property.comparison import compare
-from monstera_assets_tests.strategies import (
-    POLICIES,
-    SPAN,
-    Population,
-    UserCase,
-    examples,
-    oracle_policy,
-    populations,
-    qualifying_days,
-)
 
 scenarios = st.sampled_from(POLICIES).flatmap(
     lambda policy: st.tuples(st.just(policy), populations(policy, users=100, accounts=25))

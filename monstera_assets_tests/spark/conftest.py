@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monstera_assets_tests.postgres import new_database, postgres_server
+from monstera_assets_tests.helpers.postgres import new_database, postgres_server
 
 collect_ignore_glob = [] if find_spec("pyiceberg") else ["test_*.py"]
 

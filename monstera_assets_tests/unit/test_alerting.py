@@ -29,7 +29,7 @@ from monstera_assets.silver import silver_user_state_intervals
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 LAST = date(2025, 6, 30)
 WINDOW = DateWindow(LAST - timedelta(days=2), LAST)

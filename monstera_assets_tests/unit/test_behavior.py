@@ -15,7 +15,7 @@ import pytest
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACTIVITY,
     CATALOG_NODES,
     ENRICHED,

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import pytest
 
-from monstera_assets_tests.billing_histories import (
+from monstera_assets_tests.inputs.billing_histories import (
     EXCHANGE_RATES,
     HISTORIES,
     Billing,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets_tests.markdown_page import plain, section
+from monstera_assets_tests.helpers.markdown_page import plain, section
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "churn.md").read_text(encoding="utf-8")
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from monstera_assets.cli import main
-from monstera_assets_tests.command_line import MONSTERA, SEEDS, environment, in_this_process
+from monstera_assets_tests.helpers.command_line import MONSTERA, SEEDS, environment, in_this_process
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command_line.md"
 SEQUENCE = re.compile(r"\x1b\[([\d;]*)([A-Za-z])")

@@ -8,8 +8,8 @@ import pytest
 
 from monstera_assets.operations.demo import DATABASE, SEEDS, place_example
 from monstera_assets.settings import SettingsError
-from monstera_assets_tests.command_line import SEEDS as REPOSITORY_SEEDS
-from monstera_assets_tests.command_line import in_this_process
+from monstera_assets_tests.helpers.command_line import SEEDS as REPOSITORY_SEEDS
+from monstera_assets_tests.helpers.command_line import in_this_process
 
 
 def test_the_example_is_copied_once(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 EVENTS = bronze_events.TABLE
 ENRICHED = silver_events_enriched.table

@@ -26,7 +26,12 @@ import pytest
 from monstera_assets.imports.importer import run_import
 from monstera_assets.imports.setting_expressions import columns_of
 from monstera_assets.settings.imports import ImportSettings
-from monstera_assets_tests.import_samples import EXPORTS, landed_bytes, landed_rows, settings_of
+from monstera_assets_tests.helpers.import_samples import (
+    EXPORTS,
+    landed_bytes,
+    landed_rows,
+    settings_of,
+)
 
 ZONE = "Europe/Berlin"
 KIM, PERSON, EMAIL = "u_kim", "p-kim", "kim@example.invalid"

@@ -18,8 +18,8 @@ from monstera_assets.imports.importer import run_import
 from monstera_assets.imports.ledger_checks import evaluate, ledger_checks
 from monstera_assets.settings import Settings
 from monstera_assets.source.errors import SourceError
-from monstera_assets_tests.command_line import MONSTERA, environment
-from monstera_assets_tests.import_samples import (
+from monstera_assets_tests.helpers.command_line import MONSTERA, environment
+from monstera_assets_tests.helpers.import_samples import (
     SAMPLES,
     STRIPE,
     landed_bytes,

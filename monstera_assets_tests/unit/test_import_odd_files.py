@@ -16,7 +16,12 @@ from monstera_assets.imports.landing import WORK
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.errors import SourceError
-from monstera_assets_tests.import_samples import SAMPLES, landed_bytes, landed_rows, settings_of
+from monstera_assets_tests.helpers.import_samples import (
+    SAMPLES,
+    landed_bytes,
+    landed_rows,
+    settings_of,
+)
 
 NAME = "'; DROP TABLE files; --"
 

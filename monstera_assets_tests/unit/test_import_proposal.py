@@ -13,7 +13,12 @@ from monstera_assets.imports.importer import run_import
 from monstera_assets.imports.proposal import propose
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.errors import SourceError
-from monstera_assets_tests.import_samples import EXPORTS, SAMPLES, expected_rows, landed_rows
+from monstera_assets_tests.helpers.import_samples import (
+    EXPORTS,
+    SAMPLES,
+    expected_rows,
+    landed_rows,
+)
 
 RECOGNIZED = {
     "posthog/raw/parquet": "posthog",

@@ -15,7 +15,7 @@ from monstera_assets.imports import raw_staging
 from monstera_assets.imports.importer import run_import
 from monstera_assets.imports.raw_staging import install_macros
 from monstera_assets.settings.imports import ImportSettings
-from monstera_assets_tests.import_samples import Rows, landed_rows, settings_of
+from monstera_assets_tests.helpers.import_samples import Rows, landed_rows, settings_of
 
 USERS = {
     "u_1": {"email": "a@north.example", "company_id": "c_1"},

@@ -13,7 +13,7 @@ import pytest
 from monstera_assets.imports.event_rows import REASONS
 from monstera_assets.imports.importer import ImportReport, computed, run_import
 from monstera_assets.settings import Settings
-from monstera_assets_tests.import_samples import (
+from monstera_assets_tests.helpers.import_samples import (
     SAMPLES,
     Rows,
     Sample,

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from monstera_assets.imports.importer import run_import
-from monstera_assets_tests.import_samples import landed_bytes, landed_rows, settings_of
+from monstera_assets_tests.helpers.import_samples import landed_bytes, landed_rows, settings_of
 
 ZONE = "Europe/Berlin"
 OLD = "kim@old.example"

@@ -25,7 +25,7 @@ from monstera_assets.imports.ledger_checks import evaluate, ledger_checks
 from monstera_assets.imports.proposal import propose
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.settings.imports import ImportSettings
-from monstera_assets_tests.import_samples import (
+from monstera_assets_tests.helpers.import_samples import (
     SAMPLES,
     STRIPE,
     Rows,

@@ -14,7 +14,7 @@ from monstera_assets.lifecycle.billing import billing_intervals
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACCOUNTS,
     CURRENT,
     HISTORY,
@@ -22,8 +22,8 @@ from monstera_assets_tests.lifecycle_warehouse import (
     TRANSITIONS,
     LifecycleWarehouse,
 )
+from monstera_assets_tests.inputs.strategies import AccountCase, ProductEvent, UserCase
 from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
-from monstera_assets_tests.strategies import AccountCase, ProductEvent, UserCase
 
 DAY_0 = date(2025, 1, 1)
 LAST = 100

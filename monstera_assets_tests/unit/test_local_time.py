@@ -10,7 +10,7 @@ import pytest
 from monstera_assets.bronze.local_time import local_date, local_midnight
 from monstera_assets.settings import SettingsError, load_settings
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 MOMENTS = ibis.table({"moment": "timestamp"}, name="moments")
 DAYS = ibis.table({"day": "date"}, name="days")

@@ -20,7 +20,7 @@ from monstera_assets.silver.silver_events_enriched import TABLE as ENRICHED
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import TREND_FLAGS, Layer
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 ACCOUNTS, USERS = bronze_accounts.TABLE, bronze_users.TABLE
 

@@ -24,7 +24,7 @@ from monstera_assets.silver import (
 )
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 ACTIVE_DAILY = gold_users_active_daily.TABLE
 ACTIVE_MONTHLY = gold_users_active_monthly.TABLE

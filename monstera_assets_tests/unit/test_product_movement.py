@@ -11,7 +11,7 @@ import pytest
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     CATALOG_NODES,
     CROSS_ACTIVITY,
     CURRENT,

@@ -25,9 +25,9 @@ from monstera_assets.silver.silver_user_state_history import TABLE as HISTORY
 from monstera_assets.warehouse.compiler import compile_duckdb, compile_query
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.table_asset import TableAsset
-from monstera_assets_tests.lifecycle_warehouse import as_mappings
-from monstera_assets_tests.markdown_page import plain, section
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.lifecycle_warehouse import as_mappings
+from monstera_assets_tests.helpers.markdown_page import plain, section
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 RECOMMENDATIONS = gold_product_recommendations
 EVALUATION = gold_recommendation_evaluation

@@ -14,7 +14,7 @@ from monstera_assets.gold.gold_retention_cohorts import TABLE, gold_retention_co
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACCOUNTS,
     ACTIVITY,
     CURRENT,

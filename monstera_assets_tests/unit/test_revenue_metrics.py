@@ -16,7 +16,7 @@ from monstera_assets.gold.gold_revenue_metrics import MOVEMENTS, TABLE, gold_rev
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 ACCOUNTS, FACTS_TABLE = bronze_accounts.TABLE, bronze_subscription_events.TABLE
 STARTED, CANCELLED, CHANGED = "subscription_started", "subscription_cancelled", "tier_changed"

@@ -15,7 +15,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_account_state_intervals import silver_account_state_intervals
 from monstera_assets.silver.silver_daily_user_activity import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 DAY_0 = date(2024, 1, 1)
 LAST = 200

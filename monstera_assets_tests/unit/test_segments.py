@@ -20,7 +20,7 @@ from monstera_assets.lifecycle.segments import (
 )
 from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, TABLE
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 EVERY = (*DIMENSIONS, COMPOSITE)
 

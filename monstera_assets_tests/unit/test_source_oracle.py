@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from monstera_assets_tests.helpers.source_files import write_source
+from monstera_assets_tests.inputs.random_source import write_random_source
 from monstera_assets_tests.oracle.source import (
     Counts,
     Source,
@@ -22,8 +24,6 @@ from monstera_assets_tests.oracle.source import (
     read_integer,
     read_timestamp,
 )
-from monstera_assets_tests.random_source import write_random_source
-from monstera_assets_tests.source_files import write_source
 
 at = datetime
 UTC = ZoneInfo("UTC")

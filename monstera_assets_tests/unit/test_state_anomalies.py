@@ -31,7 +31,7 @@ from monstera_assets.silver import (
 )
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 TABLE = anomalies.TABLE
 STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_TRANSITIONS, USERS, ACCOUNTS = (

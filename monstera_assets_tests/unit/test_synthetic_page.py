@@ -13,7 +13,7 @@ from monstera_assets.synthetic import (
     DEFAULT_USERS,
 )
 from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
-from monstera_assets_tests.markdown_page import Row, sections
+from monstera_assets_tests.helpers.markdown_page import Row, sections
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "synthetic.md").read_text(
     encoding="utf-8"

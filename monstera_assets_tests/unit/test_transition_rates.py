@@ -23,7 +23,7 @@ from monstera_assets.silver.silver_account_state_transitions import TABLE as ACC
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     ACCOUNTS,
     ACTIVITY,
     CATALOG_NODES,

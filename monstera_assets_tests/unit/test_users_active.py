@@ -30,9 +30,9 @@ from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS
 from monstera_assets.silver import silver_account_state_intervals, silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.lifecycle_warehouse import ACTIVITY as ACTIVITY_ASSET
-from monstera_assets_tests.lifecycle_warehouse import HISTORY, LifecycleWarehouse
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.helpers.lifecycle_warehouse import ACTIVITY as ACTIVITY_ASSET
+from monstera_assets_tests.helpers.lifecycle_warehouse import HISTORY, LifecycleWarehouse
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse
 
 USERS, ACCOUNTS = bronze_users.TABLE, silver_account_state_intervals.TABLE
 ACTIVITY = silver_daily_user_activity.TABLE

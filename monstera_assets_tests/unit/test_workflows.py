@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets_tests.lifecycle_warehouse import (
+from monstera_assets_tests.helpers.lifecycle_warehouse import (
     CATALOG_NODES,
     ENRICHED,
     EVENTS,

@@ -14,7 +14,7 @@ import duckdb
 from monstera_assets.imports.landing import WORK
 from monstera_assets.settings import Settings
 
-EXPORTS = Path(__file__).parent / "exports"
+EXPORTS = Path(__file__).parents[1] / "exports"
 CATALOG = EXPORTS / "product_catalog.csv"
 
 _DELETED = "event = 'Account Deleted'"

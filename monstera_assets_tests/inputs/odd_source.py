@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
-from monstera_assets_tests.source_files import write_rows
+from monstera_assets_tests.helpers.source_files import write_rows
 
 SHARE_WITH_ALIASES = 0.6
 """The share of random sources that have aliases of users; with 0, no source has any."""

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from monstera_assets.cli import main
 
-SEEDS = Path(__file__).parents[1] / "seeds"
+SEEDS = Path(__file__).parents[2] / "seeds"
 MONSTERA = Path(sys.executable).with_name("monstera")
 
 Snapshot = dict[str, tuple[int, str]]

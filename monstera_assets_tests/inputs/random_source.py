@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from monstera_assets_tests.odd_source import SHARE_WITH_ALIASES
+from monstera_assets_tests.inputs.odd_source import SHARE_WITH_ALIASES
 
 FIRST = date(2024, 1, 1)
 DAYS = 150

@@ -16,7 +16,7 @@ import dagster as dg
 import yaml
 
 _OWNER = "postgres"
-_CONFIGURATION = Path(__file__).parents[1] / "deploy" / "dagster.yaml"
+_CONFIGURATION = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
 _numbers = count(1)
 
 

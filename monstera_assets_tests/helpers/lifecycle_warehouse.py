@@ -50,8 +50,8 @@ from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.io_manager import Reads
 from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
-from monstera_assets_tests.strategies import (
+from monstera_assets_tests.helpers.memory_warehouse import MemoryWarehouse, Row
+from monstera_assets_tests.inputs.strategies import (
     CATALOG,
     SPAN,
     AccountCase,

@@ -17,10 +17,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.oracle.accounts import Member, Use
-from monstera_assets_tests.oracle.billing import TIERS, AccountRow, SubscriptionEvent, Terms
-from monstera_assets_tests.oracle.versions import Versions, activity_of_account
-from monstera_assets_tests.strategies import (
+from monstera_assets_tests.inputs.strategies import (
     CURRENCIES,
     GENERATORS,
     RATES,
@@ -31,6 +28,9 @@ from monstera_assets_tests.strategies import (
     some_renewal,
     version_rows,
 )
+from monstera_assets_tests.oracle.accounts import Member, Use
+from monstera_assets_tests.oracle.billing import TIERS, AccountRow, SubscriptionEvent, Terms
+from monstera_assets_tests.oracle.versions import Versions, activity_of_account
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 8, 31))
 """The days compared, enough for a trial, a paid quarter, a lapse and a return."""

@@ -14,8 +14,7 @@ from random import Random
 from hypothesis import strategies as st
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets_tests.oracle.billing import AccountRow
-from monstera_assets_tests.strategies import (
+from monstera_assets_tests.inputs.strategies import (
     GENERATORS,
     SPAN,
     AccountCase,
@@ -25,6 +24,7 @@ from monstera_assets_tests.strategies import (
     edges,
     some_days,
 )
+from monstera_assets_tests.oracle.billing import AccountRow
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from random import Random
 
-from monstera_assets_tests.source_files import Texts, write_source
+from monstera_assets_tests.helpers.source_files import Texts, write_source
 
 FIRST, LAST = date(2024, 11, 15), date(2025, 2, 2)
 COUNTRIES = (

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from random import Random
 
-from monstera_assets_tests.random_source import write_random_source
+from monstera_assets_tests.inputs.random_source import write_random_source
 
 Row = dict[str, str]
 

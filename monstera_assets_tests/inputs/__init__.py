@@ -1,0 +1,1 @@
+"""Sources that tests generate, and Hypothesis strategies."""
