@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from monstera_assets_tests.end_to_end.test_documentation_commands import assert_shown, steps
+from monstera_assets_tests.end_to_end.test_documentation_commands import PAGES, assert_shown, steps
 from monstera_assets_tests.helpers.command_line import Outcome, monstera
 from monstera_assets_tests.helpers.import_samples import (
     CATALOG,
@@ -81,6 +82,26 @@ def _mentions_ben(source: Path) -> bool:
         ]
     assert texts
     return any(BEN in text or BENS_ADDRESS in text for text in texts)
+
+
+def test_the_page_shows_what_an_import_prints(tmp_path: Path) -> None:
+    sample = SAMPLES["posthog-parquet"]
+    [imported, proposed, _] = steps("docs/how-to/importing.md", marked=True)
+    folder, other = tmp_path / "configured", tmp_path / "proposed"
+    shutil.copytree(sample.raw, folder / "exports" / "posthog")
+    shutil.copytree(sample.raw, other / "exports")
+    (folder / "source").mkdir()
+    shutil.copy(CATALOG, folder / "source")
+    settings = re.findall(
+        r"^```toml\n# monstera.toml\n(.*?)^```$",
+        PAGES["docs/how-to/importing.md"],
+        re.MULTILINE | re.DOTALL,
+    )
+    (folder / "monstera.toml").write_text(settings[0], encoding="utf-8")
+    for step, place in ((imported, folder), (proposed, other)):
+        done = monstera(place, *step.words[1:], source=None)
+        assert (done.code, done.err) == (0, "")
+        assert_shown(step.output, done.out)
 
 
 def test_from_an_export_to_dashboards(tmp_path: Path) -> None:
