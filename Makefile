@@ -6,6 +6,8 @@ SIZE ?= S
 RUNS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
+# Python compiles a module when it is first imported. Compiling all of them takes as long as installing them.
+PIP_INSTALL := pip install --quiet --disable-pip-version-check --no-compile
 STAMP := $(VENV)/.installed
 SPARK_VENV := .venv-spark
 SPARK_STAMP := $(SPARK_VENV)/.installed
@@ -28,9 +30,9 @@ setup: $(STAMP)  ## Create the environment
 $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install it, or name another interpreter: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-data.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/$(PIP_INSTALL) --requirement requirements.lock
+	$(BIN)/$(PIP_INSTALL) --no-deps --requirement requirements-data.lock
+	$(BIN)/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 test: setup lint  ## Set up, lint, check types and run the tests in parallel
@@ -59,8 +61,8 @@ test-spark: $(SPARK_STAMP)  ## Test Iceberg tables with SQLite and PostgreSQL (m
 
 $(SPARK_STAMP): requirements-spark.lock pyproject.toml
 	$(PYTHON) -m venv $(SPARK_VENV)
-	$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-spark.lock
-	$(SPARK_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(SPARK_VENV)/bin/$(PIP_INSTALL) --requirement requirements-spark.lock
+	$(SPARK_VENV)/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 test-deploy: setup  ## Run the services of deploy/ with PostgreSQL, and in a container if an engine is available
