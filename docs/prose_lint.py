@@ -80,7 +80,7 @@ def word_list(style: str) -> Check:
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", style.partition("## Words")[2], re.MULTILINE)
     phrases = {
         r"\s+".join(map(re.escape, phrase.split())): instead
-        for words, instead in rows[2:]
+        for words, instead in rows[1:]
         for phrase in words.split(",")
     }
     return Check(

@@ -402,14 +402,14 @@ def init(exports: Path) -> None:
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Read every file again, and delete what files that no longer exist added to the source.",
+    help="Read every file again, and delete the rows that came from files that no longer exist.",
 )
 def import_exports(source: Path | None, rebuild: bool) -> None:
     """Import tools' exports into the source folder.
 
     The [[import]] tables in monstera.toml list the exports (see docs/how-to/importing.md). Only new and
     changed files are read, and only days whose rows differ are written. The command prints what
-    became of the rows. If it fails, the source is unchanged.
+    happened to the rows. If it fails, the source is unchanged.
     """
     settings = load_settings(source=source)
     from monstera_assets.imports.import_report import print_import
@@ -498,7 +498,7 @@ def _open_entity(
 
 
 def _given_id(user_id: str) -> str:
-    """Return an id that is an argument, or a line of standard input if the argument is -."""
+    """Return the id given as an argument, or read it from standard input if the argument is -."""
     return sys.stdin.readline().rstrip("\r\n") if user_id == "-" else user_id
 
 
@@ -574,8 +574,8 @@ def check(source: Path | None, as_json: bool) -> None:
     "--cost",
     "cost",
     is_flag=True,
-    help="Show what runs cost instead: seconds per step, rows and bytes per table, and when the disk is"
-    " full.",
+    help="Show what runs cost instead: seconds per step, rows and bytes per table, and when the disk"
+    " will be full.",
 )
 @click.option(
     "--output",

@@ -210,7 +210,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SettingsError(
-            f"entities_created: table {', '.join(repeated)} already exists. Rename the entity."
+            f"entities_created: tables already exist: {', '.join(repeated)}. Rename the entities."
         )
     policy = settings.policy if settings else LifecyclePolicy()
     return [*assets, metric_catalog_asset(assets, policy)]

@@ -73,7 +73,7 @@ def resolved_aliases(classified: str, stored: str) -> str:
 
 
 def with_merged_ids(rows: ir.Table, aliases: ir.Table) -> ir.Table:
-    """Replace the ids of users and `target_user_id` in typed event rows that have an entity type.
+    """Replace aliases with user ids in `target_user_id` and the entity ids of typed event rows.
 
     Adds a column that is true if the row's entity was an alias.
 

@@ -5,13 +5,13 @@ tables, because the data itself is correct. A figure based on fewer than `min_al
 people, events or rows passes with a note. A figure also passes if there is no history to compare it
 with. Each violation shows the observed and expected figures.
 
-A change in a rate fails only if it is also beyond chance: the two-proportion test of the rate against
-the 4 weeks before must have a p-value below `alert_significance`. The test assumes that people act
-independently of each other, but the members of an account stop together, for example when the account
-is paused. Therefore, the test counts an account's members only within the bounds of chance, unless the
-account is half of the company.
+A change in a rate fails only if it is also statistically significant: the two-proportion test of the
+rate against the previous 4 weeks must have a p-value below `alert_significance`. The test assumes that
+people act independently of each other, but the members of an account stop together, for example when
+the account is paused. Therefore, the test limits an account's contribution to what chance can explain,
+unless the account is half of the company.
 """
-# Over 400 lines: the alert rules share the tests of chance, and their thresholds are compared with
+# Over 400 lines: the alert rules share the significance tests, and their thresholds are compared with
 # each other.
 
 from __future__ import annotations
@@ -199,13 +199,13 @@ def _signed_up(intervals: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _beyond_bounds(members: ir.Table, weeks: ir.Table, baseline: ir.Table) -> ir.Table:
-    """Return by how many members accounts exceed the bounds of chance in each week.
+    """Return, for each week, by how many members accounts exceed the bounds of chance.
 
-    Of an account's n members, p n are expected in the part, where p is the share in the 4 weeks before,
-    with the binomial standard deviation s = sqrt(n p (1 - p)). The bounds are p n + ACCOUNT_LIMIT s,
-    rounded down but at least 1, and p n - ACCOUNT_LIMIT s, rounded up but at most n - 1 and at least 0.
-    One member alone is therefore never out of bounds. An account with LARGE_ACCOUNT or more of the
-    week's population has no bounds.
+    Of an account's n members, p n are expected in the part, where p is the share in the previous 4
+    weeks, with the binomial standard deviation s = sqrt(n p (1 - p)). The bounds are
+    p n + ACCOUNT_LIMIT s, rounded down but at least 1, and p n - ACCOUNT_LIMIT s, rounded up but at
+    most n - 1 and at least 0. One member alone is therefore never out of bounds. An account with
+    LARGE_ACCOUNT or more of the week's population has no bounds.
     """
     accounts = members.group_by("ago", "account_id").aggregate(
         part=members.is_part.sum(), size=members.count()
@@ -231,8 +231,9 @@ def _weekly_rate(
 ) -> ma.Rule:
     """Return a rule that limits the week-on-week change in a rate.
 
-    A change fails the rule only if it is also beyond chance. The test compares the last week with the
-    pooled 4 weeks before, or with those of them that exist, since a single week is a small sample.
+    A change fails the rule only if it is also statistically significant. The test compares the last
+    week with the pooled previous 4 weeks, or with those that exist, since a single week is a small
+    sample.
 
     Args:
         table: the table with the rate.
@@ -293,7 +294,7 @@ def _weekly_rate(
     figures.__name__ = f"{what}_rate_is_steady"
     figures.__doc__ = (
         f"The {what} rate has not {moved} by more than {threshold} within a week, or the change is not"
-        " beyond chance."
+        " statistically significant."
     )
     reads = (table.name, INTERVALS)
     return _alert(table, rate.share.name, "people", level=level, reads=reads, remedy=remedy)(
@@ -479,7 +480,7 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
     "expected",
     "expected events",
     level=P0,
-    remedy="Check whether the source has delivered the last day's events. Then run the day again.",
+    remedy="Check whether the last day's events were delivered. Then run the day again.",
 )
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
     """The last day has events if the same weekday had events in the previous 4 weeks."""

@@ -181,7 +181,7 @@ def gold_state_distribution_anomalies(
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # The false-alarm budget is divided among the series families so that the many state series do not
+    # The false-alert budget is divided among the series families so that the many state series do not
     # widen the ranges for activity.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(

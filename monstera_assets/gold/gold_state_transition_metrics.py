@@ -237,7 +237,10 @@ def _grid(window: ma.Window) -> ir.Table:
 
 
 def _of_users(intervals: ir.Table) -> ir.Table:
-    """Return the intervals with days as numbers, the same names in both scopes, and inclusive ends."""
+    """Return the intervals with numeric days and inclusive ends.
+
+    Both scopes use the same column names.
+    """
     return intervals.select(
         "user_id",
         product_id=ibis.literal(""),

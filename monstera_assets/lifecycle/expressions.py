@@ -32,7 +32,7 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class Fold(ops.Value):  # type: ignore[misc]
-    """The result of applying `body` to a value and each item of an array, in order.
+    """Fold an array: apply `body` to an accumulator and each item, in order.
 
     Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own fold.
     """

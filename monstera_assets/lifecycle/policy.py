@@ -171,7 +171,7 @@ class AnomalyPolicy(_Policy):
     """
 
     max_false_alarms: float = Field(0.5, gt=0, le=90)
-    """Expected number of false alarms per quarter, across all series."""
+    """Expected number of false alerts per quarter, across all series."""
     min_members: int = Field(100, ge=10)
     """Minimum number of members in a series for a day to be evaluated."""
     min_relative_deviation: NonNegativeFloat = 0.05
@@ -236,7 +236,7 @@ class LifecyclePolicy(_Policy):
     min_qualifying_events_to_activate: Count = 1
     """Minimum number of qualifying events for a new user to become active."""
     renewal_grace_days: NonNegativeInt = 3
-    """Number of days after the renewal date during which an account pays on without a renewal."""
+    """Number of days after the renewal date during which an account still pays without a renewal."""
     dunning_days: NonNegativeInt = 30
     """Number of days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30

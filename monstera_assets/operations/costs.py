@@ -1,4 +1,4 @@
-"""What runs cost: seconds per step, rows and bytes per table, and when the disk is full.
+"""What runs cost: seconds per step, rows and bytes per table, and when the disk will be full.
 
 At the end of each run of the whole graph, `record_sizes` adds one event with the sizes of tables and
 files to the run's log. Dagster itself records how long each step took. `read_costs` reads only these
@@ -50,7 +50,7 @@ GROWTH_DAYS = 30
 """Growth is measured over at most this many days of data if runs recorded sizes on earlier days."""
 
 FARTHEST_YEARS = 10
-"""A disk that lasts longer is not said to be full on any date."""
+"""If the disk lasts longer, no date is given."""
 
 _RUNS_SHOWN, _DAILY_RUNS, _RUNS_READ = 30, 10, 120
 _CHECKS = "check_"
@@ -58,7 +58,7 @@ _DATABASE, _PUBLISHED, _DAGSTER = "database", "published", "dagster"
 
 
 class RunCost(BaseModel):
-    """What a successful run of the whole graph cost.
+    """The cost of a successful run of the whole graph.
 
     Attributes:
         at: the time when the run finished.
@@ -77,7 +77,7 @@ class RunCost(BaseModel):
 
 
 class StepCost(BaseModel):
-    """What a table, or another step such as a load, costs.
+    """The cost of a table, or of another step such as a load.
 
     Attributes:
         step: the name of the table or step.
@@ -102,7 +102,7 @@ class StepCost(BaseModel):
 
 
 class DiskCost(BaseModel):
-    """What the files on the database's disk take now, and how fast they grow.
+    """The size of the files on the database's disk, and how fast they grow.
 
     Attributes:
         database_bytes: the size of the DuckDB file.
@@ -111,8 +111,8 @@ class DiskCost(BaseModel):
         bytes_per_day: the bytes added to these files per day of data, or None if it is unknown.
         growth_since: the day of data from which the growth is measured.
         free_bytes: the free space on the disk.
-        full_on: the day on which the disk is full at this rate, or None if it is not full within
-            ten years.
+        full_on: the day on which the disk will be full at this rate, or None if it will not be
+            full within ten years.
     """
 
     database_bytes: int
@@ -203,7 +203,7 @@ def record_sizes(
 
 
 def file_sizes(settings: Settings, home: Path) -> dict[str, int]:
-    """Return the bytes of the database, its published copy and Dagster's files on the same disk."""
+    """Return the size in bytes of the database, its copy and Dagster's files on the same disk."""
     disk = settings.database.stat().st_dev
     in_home = [status for status in _files(home) if status.st_dev == disk]
     copy = settings.published
@@ -224,7 +224,7 @@ def _files(folder: Path) -> Iterator[os.stat_result]:
 
 
 def read_costs(instance: DagsterInstance, settings: Settings, now: datetime) -> Costs:
-    """Read the costs. The day on which the disk is full is counted from `now`."""
+    """Read the costs. The day on which the disk will be full is counted from `now`."""
     records = list(_whole_runs(instance))
     daily = [record for record in records if _days(record) <= DAILY_RUN_DAYS][:_DAILY_RUNS]
     timed = {record.dagster_run.run_id for record in (*records[:1], *daily)}
@@ -434,7 +434,7 @@ def summary(costs: Costs) -> Iterator[str]:
 
 
 def full_text(disk: DiskCost) -> str:
-    """Describe when the disk is full."""
+    """Describe when the disk will be full."""
     if disk.bytes_per_day is None:
         return "growth unknown"
     if disk.bytes_per_day <= 0:

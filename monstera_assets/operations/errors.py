@@ -1,5 +1,5 @@
-"""The error for problems with Dagster's state. This module does not import Dagster."""
+"""The error for Dagster's state, in a separate module so that Dagster is not imported."""
 
 
 class StateError(RuntimeError):
-    """Dagster's state cannot be read or written."""
+    """Raised when Dagster's state cannot be read or written."""

@@ -191,9 +191,9 @@ def register(database: Path, output: Path) -> None:
         registered_folders.register(database, _REGISTER_SUFFIX, output)
     except OSError as error:
         raise ExportError(
-            f"Cannot write to {database}{_REGISTER_SUFFIX}: {error.strerror}. No tables were exported,"
-            " because `monstera forget` needs this list of exports. Check the file's permissions, then"
-            " export again."
+            f"Cannot write to {database}{_REGISTER_SUFFIX}: {error.strerror}. This file lists the"
+            " exports for `monstera forget`, so nothing was exported. Check the file's permissions,"
+            " then export again."
         ) from error
 
 

@@ -143,7 +143,7 @@ def build_published_copy(settings: Settings, tables: Sequence[Table]) -> list[As
         owners=list(OWNERS),
         kinds={"duckdb"},
         description="Which figures did the last successful run compute? This copy of the gold and"
-        " current silver tables is one DuckDB file for people and BI tools, whom no run keeps waiting."
+        " current silver tables is one DuckDB file for people and BI tools, which never wait for a run."
         " Each run replaces the file in one step."
         "\n\nGrain: one table per published table.",
     )

@@ -1,7 +1,7 @@
 """The daily run, the import before it, and the sensor that looks for changes in the source.
 
 The daily run computes yesterday and any missing days, and recomputes earlier days whose data changed.
-`run_plan` chooses the days. An import can change any day, so it is a run of its own, and the days of
+`run_plan` chooses the days. An import can change any day, so it is a separate run, and the days of
 the daily run are chosen after it.
 """
 
@@ -185,7 +185,7 @@ def _looks(at: time, *, once_more: bool = False) -> Sequence[str]:
 
     Args:
         at: the time of the first look.
-        once_more: whether to look once after the deadline, for what an import at the deadline landed.
+        once_more: whether to look once after the deadline, for an import that started at the deadline.
     """
     minutes_of: dict[int, list[int]] = {}
     looks = LATE_AFTER // timedelta(minutes=_MINUTES_BETWEEN_LOOKS) + 1 + once_more

@@ -478,8 +478,8 @@ def _compare_entities(
 ) -> tuple[tuple[str, ...], EntityEffect, dict[str, int]]:
     """Return the changed inputs, the days that they affect, and the number of rows held back by input.
 
-    An input has changed if its files differ from the ledger. Without a limit of the recomputed days, an
-    input of which rows are held back has also changed.
+    An input has changed if its files differ from the ledger. If the number of recomputed days is not
+    limited, an input with rows that were held back has also changed.
     """
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):

@@ -120,7 +120,7 @@ def evaluate(
         keys: columns that identify a series.
         span: the days to evaluate together.
         policy: provides the minimum number of members.
-        false_alarms: expected number of false alarms per quarter across all of these series.
+        false_alarms: expected number of false alerts per quarter across all of these series.
 
     Returns:
         `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),

@@ -92,7 +92,7 @@ class ImportSettings(BaseModel):
         " list of names.",
     )
     deleted_when: str | None = Field(
-        None, description="A condition on the raw row. Such an event deletes its user."
+        None, description="A condition on the raw row. A matching event deletes its user."
     )
     events: Mapping[str, str | Mapping[str, str]] = Field(default_factory=dict)
     users: Mapping[str, str] = Field(default_factory=dict)
@@ -154,7 +154,7 @@ class ImportSettings(BaseModel):
         for name, event_type in value.items():
             if not _EVENT_TYPE.fullmatch(event_type):
                 raise ValueError(
-                    f"{event_type!r}, the event type of {name!r}, is not two or more lowercase words"
+                    f"the event type {event_type!r} of {name!r} must be two or more lowercase words"
                     " joined by underscores"
                 )
         return value
@@ -169,12 +169,12 @@ class ImportSettings(BaseModel):
             if other := sorted({*self.events} - {"columns"}):
                 raise ValueError(
                     f"events.{other[0]} is only for the kind tables. For {self.kind}, put the"
-                    f" expression into [import.events.columns]"
+                    f" expression into [import.events.columns]."
                 )
             if self.users or self.accounts:
                 raise ValueError("users and accounts are only for the kind tables")
             if self.path is None:
-                raise ValueError("path is missing. Set it to the folder that contains the export")
+                raise ValueError("path is missing. Set it to the folder that contains the export.")
             return self
         for name, table, keys, needed in (
             ("events", self.events, EVENT_KEYS, ("event", "timestamp")),
@@ -185,7 +185,8 @@ class ImportSettings(BaseModel):
                 continue
             if unknown := sorted({*table} - {*keys, "from", "where"}):
                 raise ValueError(
-                    f"{name}.{unknown[0]} does not exist. Expressions can be set for {', '.join(keys)}"
+                    f"{name}.{unknown[0]} is not a supported setting. Supported expressions:"
+                    f" {', '.join(keys)}."
                 )
             if missing := [key for key in ("from", *needed) if key not in table]:
                 raise ValueError(f"{name}.{missing[0]} is missing")

@@ -231,7 +231,7 @@ def _database_source(place: Place) -> Source:
         if len(tables) > 1:
             names = ", ".join(f"{table.schema}.{table.name}".strip(".") for table in tables)
             raise SourceError(
-                f"The input {name} exists {len(tables)} times ({names}). Keep only one of the tables."
+                f"Found {len(tables)} tables for the input {name}: {names}. Keep only one of them."
             )
     if missing := [name for name in REQUIRED_INPUTS if name not in found]:
         kind = "Parquet file or folder" if place.is_url else "table or view"
@@ -313,9 +313,9 @@ def _candidate(name: str, entries: Mapping[str, os.DirEntry[str]]) -> os.DirEntr
             )
     if len(found) > 1:
         raise SourceError(
-            f"The input {name} exists {len(found)} times "
-            f"({', '.join(sorted(entry.name for entry in found))}). "
-            "Keep one entry, and move all other entries out of the source folder."
+            f"Found {len(found)} files or folders for the input {name}: "
+            f"{', '.join(sorted(entry.name for entry in found))}. "
+            "Keep one of them, and move the others out of the source folder."
         )
     return next(iter(found), None)
 

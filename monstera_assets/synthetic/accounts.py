@@ -239,7 +239,7 @@ class Accounts:
         self.second_failure_on[who] = NEVER
 
     def _close(self, paid: Bools, day: int, details: Keys) -> None:
-        """Make some accounts that were paid on the previous day leave, pause or stop paying."""
+        """Choose accounts that paid on the previous day, and make them leave, pause or stop paying."""
         rates = self.company.rates
         numbers = uniform(draw(self._closing, day))
         leaves = paid & (numbers < rates.leaving_per_day)

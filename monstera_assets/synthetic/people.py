@@ -4,7 +4,7 @@ The hidden states are not activated, engaged and lapsed. On each day from signup
 applies the following rules in order:
 
 1. A person has access if the account is open and the person has not been deleted.
-2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
+2. The hidden state can change: from not activated to engaged (activation) or lapsed (abandonment), from
    engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
 3. A person with access can work, that is, have qualifying events. Every person with access works on
    the day of activation. On other days while engaged, the probability of working is the probability of

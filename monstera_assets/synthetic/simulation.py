@@ -27,7 +27,7 @@ class Simulation:
         self._joining = keys(company.seed, Purpose.ACCOUNT, company.users)
 
     def run(self) -> Iterator[tuple[int, Day]]:
-        """Yield each day's number and the people who worked or browsed on the day."""
+        """Yield each day's number and the people who worked or browsed on that day."""
         signed_up = 0
         for day in range(self.company.last_day + 1):
             self.accounts.step(day)

@@ -2,8 +2,8 @@
 
 The hazard is computed for each person with access at the end of a day, given the person's hidden state.
 Let p be the daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily
-probabilities of lapse, return, activation, giving up and deletion. Let g be the daily probability that
-a paid account closes, and c the daily probability that a trial converts. The probability of no
+probabilities of lapse, return, activation, abandonment and deletion. Let g be the daily probability
+that a paid account closes, and c the daily probability that a trial converts. The probability of no
 qualifying events from a day onward follows from the next day's probability (marked with '), which is 1
 after 30 days:
 

@@ -62,7 +62,7 @@ def test_a_failing_non_blocking_check_of_a_successful_run_is_reported(
         "**P2: `silver_facts.no_remarks`** fails. Owner: team:facts\n\n"
         "- Since: 2025-01-02 05:00 UTC\n"
         "- Expected: No fact has a remark.\n"
-        "- Seen: `1 row that breaks the rule.`\n"
+        "- Observed: `1 row that breaks the rule.`\n"
         "- What to do: Find out today what has changed in the product or in the source.\n"
         "- Command: `monstera dashboard`\n\n"
         "```\nfact_id          note\nfact 2025-01-01  odd\n```\n\n"
@@ -116,7 +116,7 @@ def test_a_continuing_failure_is_reported_weekly_and_a_recovery_once(
         "**P2: `silver_facts.no_remarks`** recovered. Owner: team:facts\n\n"
         "- Since: 2025-01-02 05:00 UTC\n"
         "- Expected: No fact has a remark.\n"
-        "- Seen: It passes again.\n"
+        "- Observed: It passes again.\n"
         "- What to do: Nothing.\n\n"
     )
     assert " for 2025-01-10, ended " in recovery
@@ -158,7 +158,7 @@ def test_a_failing_step_is_reported_with_its_reason(house: House, receiver: Serv
     text = receiver.received[0].text
     assert text.startswith("**P0: `step silver_facts`** fails. Owner: team:facts\n")
     assert "- Expected: The run of `__ASSET_JOB` for 2025-01-01 succeeds.\n" in text
-    assert "- Seen: `RuntimeError: the disk is full`\n" in text
+    assert "- Observed: `RuntimeError: the disk is full`\n" in text
     assert "- Command: `monstera run --from 2025-01-01 --to 2025-01-01`\n" in text
 
 
@@ -166,7 +166,7 @@ def test_a_run_that_fails_before_any_step_is_reported(house: House, receiver: Se
     house.lose_a_run()
     house.tick()
     assert receiver.titles() == ["[P0] Monstera: run of lost fails"]
-    assert "- Seen: `The worker was lost.`" in receiver.received[0].text
+    assert "- Observed: `The worker was lost.`" in receiver.received[0].text
 
 
 def test_owners_and_levels_decide_who_gets_what(house: House, receiver: Service) -> None:
@@ -322,10 +322,10 @@ def test_hostile_data_stays_text_and_bounded(house: House, receiver: Service) ->
 def test_an_error_shows_no_address_and_no_markup(house: House, receiver: Service) -> None:
     house.run(error="row `ann.bee@example.com`,\n<b>bad</b>\x07 " + "z" * 5000)
     house.tick()
-    [line] = [line for line in receiver.received[0].text.splitlines() if "Seen" in line]
-    assert line.startswith("- Seen: `RuntimeError: row '(e-mail)', <b>bad</b> zzz")
+    [line] = [line for line in receiver.received[0].text.splitlines() if "Observed" in line]
+    assert line.startswith("- Observed: `RuntimeError: row '(e-mail)', <b>bad</b> zzz")
     assert line.endswith("z…`")
-    assert len(line) == len("- Seen: ``") + 500
+    assert len(line) == len("- Observed: ``") + 500
 
 
 def test_urls_are_in_no_log_and_no_file(
@@ -406,8 +406,8 @@ def test_late_tables_are_reported_once_and_once_when_fresh(house: House, receive
     assert lines[2:] == [
         "- Since: 2025-01-03 07:01 UTC",
         "- Expected: 2025-01-02 is materialized by 2025-01-03 07:00 UTC.",
-        "- Seen: `silver_facts`, `silver_names`: last materialized 2025-01-02 13:00 UTC.",
-        "- What to do: Check whether the source has delivered and whether a run waits or has stopped."
+        "- Observed: `silver_facts`, `silver_names`: last materialized 2025-01-02 13:00 UTC.",
+        "- What to do: Check whether files were delivered and whether a run is waiting or has stopped."
         " Then compute the day.",
         "- Command: `monstera run --daily`",
         "",
@@ -483,6 +483,6 @@ def test_the_page_shows_an_alert_of_each_kind(tmp_path: Path) -> None:
     shown = page.split(BEGIN)[1].split(END)[0].strip()
     assert shown == examples(tmp_path).strip(), "Run python -m " + examples.__module__
     for text in re.findall(r"^````text\n(.*?)^````$", shown, re.DOTALL | re.MULTILINE):
-        for name in ("Since", "Expected", "Seen", "What to do"):
+        for name in ("Since", "Expected", "Observed", "What to do"):
             assert f"\n- {name}: " in text, text
         assert ("\n- Command: `" in text) is ("recovered" not in text), text

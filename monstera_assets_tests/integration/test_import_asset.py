@@ -271,7 +271,7 @@ def test_an_import_that_loses_rows_alerts_and_blocks(imports: Imports) -> None:
     [message] = build_alerts(imports.settings).report(imports.instance)
     assert "[P0] Monstera: landed_source.most_rows_are_used and" in message
     assert "Owner: team:data-platform" in message
-    assert "Seen: `events/x.jsonl: malformed: 1, expected 0.5, and 1 more.`" in message
+    assert "Observed: `events/x.jsonl: malformed: 1, expected 0.5, and 1 more.`" in message
     assert "What to do: Compare the raw files" in message
     made = {event.asset_key for event in done.get_asset_materialization_events()}
     assert made == {landed_source.KEY}

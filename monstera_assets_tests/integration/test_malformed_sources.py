@@ -1131,13 +1131,15 @@ FILES = [
         "an input with two names",
         copied("seed_users.csv", "users.csv"),
         loads=ENTITIES,
-        error=("The input users exists 2 times (seed_users.csv, users.csv). Keep one",),
+        error=(
+            "Found 2 files or folders for the input users: seed_users.csv, users.csv. Keep one",
+        ),
     ),
     Case(
         "a file and a folder of one input",
         then(folder_of("users", "a.csv"), copied("seed_users/a.csv", "users.csv")),
         loads=ENTITIES,
-        error=("The input users exists 2 times (seed_users, users.csv). Keep one",),
+        error=("Found 2 files or folders for the input users: seed_users, users.csv. Keep one",),
     ),
     Case(
         "no events",
@@ -1149,7 +1151,9 @@ FILES = [
         "a compressed copy",
         copied("seed_users.csv", "users.csv.gz"),
         loads=ENTITIES,
-        error=("The input users exists 2 times (seed_users.csv, users.csv.gz). Keep one",),
+        error=(
+            "Found 2 files or folders for the input users: seed_users.csv, users.csv.gz. Keep one",
+        ),
     ),
     unchanged(
         "unusual file names",

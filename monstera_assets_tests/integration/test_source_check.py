@@ -155,7 +155,7 @@ def test_errors_of_inputs_do_not_hide_other_findings(tmp_path: Path) -> None:
         ("rejected", "events"),
     ]
     texts = [each.message for each in findings]
-    assert "exists 2 times (accounts.csv, accounts.parquet)" in texts[0]
+    assert "input accounts: accounts.csv, accounts.parquet." in texts[0]
     assert texts[1].endswith(
         "is missing required columns: user_id, user_created_at. Add columns with these names."
         " Similar columns: user id for user_id, created_at for user_created_at."

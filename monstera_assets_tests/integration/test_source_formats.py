@@ -232,7 +232,9 @@ def test_a_database_without_events_or_with_two(tmp_path: Path) -> None:
     with duckdb.connect(str(database)) as shop:
         shop.execute("CREATE TABLE events AS SELECT 1 AS x; CREATE SCHEMA old")
         shop.execute("CREATE TABLE old.events AS SELECT 1 AS x")
-    with pytest.raises(SourceError, match=r"exists 2 times \(main\.events, old\.events\)"):
+    with pytest.raises(
+        SourceError, match=r"Found 2 tables for the input events: main\.events, old\.events"
+    ):
         discover_source(Path(f"duckdb:{database}"))
 
 

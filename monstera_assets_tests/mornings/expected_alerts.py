@@ -95,7 +95,7 @@ def against_weeks_before(
 
 
 def changed(now: Accounts, before: Sequence[Accounts], limit: float) -> Verdict:
-    """Return whether a rate has changed by more than a limit, and beyond chance.
+    """Return whether a rate has changed by more than a limit, and significantly.
 
     Args:
         now: the share of each account.

@@ -149,7 +149,7 @@ def test_a_rate_fails_beyond_its_threshold(made: MemoryWarehouse, name: str) -> 
 
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_of_few_people_is_not_evaluated(made: MemoryWarehouse, name: str) -> None:
-    """A change from none of 30 people to all of them, or back, is beyond chance."""
+    """A change from none of 30 people to all of them, or back, is significant."""
     rule, table, rate, _, (_, failing) = RATES[name]
     rises = failing > 20_000
     for people in ((30, 30), (29, 30), (30, 29), (29, 29)):
@@ -268,7 +268,7 @@ def stopping(account: str, users: int) -> list[dict[str, Any]]:
     [
         # Of an account's 60 members, 0.2 * 60 = 12 are expected to churn, with the standard deviation
         # sqrt(60 * 0.2 * 0.8) = 3.098. At most 12 + 2.5 * 3.098 = 19.7, rounded down to 19, count in
-        # the test. All 60 churned, so 41 do not count. 289 - 41 = 248 of 1,000 are beyond chance, and
+        # the test. All 60 churned, so 41 do not count. 289 - 41 = 248 of 1,000 are significant, and
         # 247 are not.
         (289, 1, 60, 1),
         (288, 1, 60, 0),

@@ -90,7 +90,7 @@ class Run:
 
 
 class History:
-    """The finished runs of an instance, from the first to the last."""
+    """The finished runs of an instance, oldest first."""
 
     def __init__(self, instance: DagsterInstance, tables: Iterable[Table]) -> None:
         """Read the latest runs."""
@@ -258,7 +258,7 @@ class History:
             owners=self.owners(names or self._tables),
             expected=f"{due.day} is materialized by {due.deadline:%Y-%m-%d %H:%M %Z}.",
             seen=f"{', '.join(map(code, names[:_ROWS]))}{more}: last materialized {moment(latest)}.",
-            what_to_do="Check whether the source has delivered and whether a run waits or has stopped."
+            what_to_do="Check whether files were delivered and whether a run is waiting or has stopped."
             " Then compute the day.",
             command="monstera run --daily",
         )

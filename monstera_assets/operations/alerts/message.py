@@ -66,7 +66,7 @@ class Item:
         return f"**{self.level}: {code(self.title)}** {verb}.{owners}"
 
     def recovered(self) -> Item:
-        """Return the item as a recovery, after which nothing is to do."""
+        """Return the item as a recovery, which requires no action."""
         fine = replace(self, seen="It passes again.", what_to_do="Nothing.", command="", rows=())
         return replace(fine, news=AlertEvent.RECOVERED)
 
@@ -75,7 +75,7 @@ class Item:
         lines = (
             ("Since", self.since),
             ("Expected", self.expected),
-            ("Seen", self.seen),
+            ("Observed", self.seen),
             ("What to do", self.what_to_do),
             ("Command", code(self.command) if self.command else ""),
         )
