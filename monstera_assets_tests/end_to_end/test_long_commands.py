@@ -30,11 +30,11 @@ def run_commands(page: str, folder: Path) -> Path:
     return folder / run.words[run.words.index("--database") + 1]
 
 
-def first_table_after_commands(page: str) -> list[Row]:
-    """Return the table that follows the page's `generate` command."""
+def tables_after_commands(page: str) -> list[list[Row]]:
+    """Return the tables that follow the page's `generate` command."""
     [section] = [each for each in sections(PAGES[page]) if "monstera generate --users" in each.body]
     body = section.body.partition("monstera generate --users")[2]
-    return sections(f"# After\n{body}")[0].tables[0]
+    return sections(f"# After\n{body}")[0].tables
 
 
 def test_churn_figures(tmp_path: Path) -> None:
@@ -53,7 +53,19 @@ def test_churn_figures(tmp_path: Path) -> None:
         )
         for predictor, auc, brier, loss, lift, is_published in found
     }
-    assert {tuple(row.values()) for row in first_table_after_commands(CHURN)} == expected
+    evaluation, deciles, *_ = tables_after_commands(CHURN)
+    assert {tuple(row.values()) for row in evaluation} == expected
+    means = query(
+        database,
+        "SELECT avg(churn_probability), avg(no_use_30_days_probability) FROM ("
+        "SELECT *, ntile(10) OVER (ORDER BY churn_probability, user_id) AS decile"
+        " FROM gold.gold_user_churn_scores AS scores"
+        f" JOIN '{tmp_path}/data/churn/source/truth/user_hazards.parquet' AS truth USING (user_id)"
+        " WHERE truth.date = scores.as_of_date) GROUP BY decile ORDER BY decile",
+    )
+    assert [list(row.values())[1:] for row in deciles] == [
+        [f"{mean:.3f}" for mean in column] for column in zip(*means, strict=True)
+    ]
 
 
 def test_recommendation_figures(tmp_path: Path) -> None:
@@ -70,7 +82,7 @@ def test_recommendation_figures(tmp_path: Path) -> None:
         )
         for predictor, *figures, is_published in found
     }
-    table = first_table_after_commands(RECOMMENDATIONS)
+    table = tables_after_commands(RECOMMENDATIONS)[0]
     assert {tuple(row.values()) for row in table} == expected
 
 
