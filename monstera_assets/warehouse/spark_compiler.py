@@ -346,6 +346,14 @@ class SparkCompiler(SparkOperations, PySparkCompiler):  # type: ignore[misc]  # 
         view = sg.to_identifier(view_name(namespace.database, name), quoted=self.quoted)
         return sge.Table(this=view)
 
+    def translated(self, statement: str) -> Any:
+        """Parse a query in DuckDB's dialect, and replace the names of tables with those of views."""
+        tree = super().translated(statement)
+        for found in tree.find_all(sge.Table):
+            name = view_name(found.db or None, found.name)
+            found.replace(sge.table_(name, quoted=True, alias=found.alias or None))
+        return tree
+
 
 class DatabricksSqlCompiler(SparkOperations, DatabricksCompiler):  # type: ignore[misc]
     """Ibis's Databricks compiler, extended with this project's operations."""
@@ -357,6 +365,11 @@ _COMPILER = SparkCompiler()
 def view_name(schema: str | None, table: str) -> str:
     """Return the name of the temporary view from which Spark SQL reads a table."""
     return table if schema is None or table.startswith(f"{schema}_") else f"{schema}_{table}"
+
+
+def translate_duckdb(statement: str) -> str:
+    """Translate a query in DuckDB's dialect, which reads tables by their schema and name."""
+    return str(_COMPILER.translated(statement).sql(dialect=_COMPILER.dialect))
 
 
 def compile_spark(expression: ir.Table) -> Query:
