@@ -43,6 +43,7 @@ NOT_RUN = {
     "docs/explanation/billing.md": ["test_billing_page.py computes these tables"] * 2,
     "docs/explanation/churn.md": ["takes minutes"],
     "docs/how-to/deployment.md": ["needs a container engine", "needs systemd"],
+    "docs/how-to/spark.md": ["installs packages", "needs a Spark cluster"],
     "docs/how-to/importing.md": ["needs an export", "needs an export"],
     "docs/explanation/openstack.md": ["needs the OpenStack data"],
     "docs/explanation/recommendations.md": ["takes minutes", "needs the OpenStack data"],

@@ -21,7 +21,7 @@ _SECONDS_TO_START = 600
 # The tables are small, so that compiling their queries to bytecode would take most of the time.
 _JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _SETTINGS = {
-    "spark.driver.memory": "1200m",
+    "spark.driver.memory": "1500m",
     "spark.executor.memory": "1g",
     "spark.executor.cores": "1",
     "spark.cores.max": "2",
@@ -36,6 +36,7 @@ _SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",
     "spark.sql.files.openCostInBytes": "65536",
     "spark.ui.enabled": "false",
+    "spark.log.level": "WARN",
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import count
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +17,9 @@ import pytest
 
 from monstera_assets.checks.contract import ALLOWED, REFERENCES, UNIQUE
 from monstera_assets.definitions import table_assets, tables
+from monstera_assets.operations import retention
+from monstera_assets.operations.exports import export_all
+from monstera_assets.operations.forget import forget_person
 from monstera_assets.operations.run_plan import plan_changes
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.warehouse.resource import Warehouse
@@ -86,6 +92,59 @@ def test_days_one_by_one_give_the_same(seeds: Pair) -> None:
         seeds.run(range_tags(DateWindow(day, day)))
 
 
+def test_what_the_driver_publishes_is_the_same(seeds: Pair, tmp_path: Path) -> None:
+    """The published copy, exports and dashboards, which are made from the driver's file."""
+    spark, expected = seeds.spark.settings, seeds.duckdb.settings
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{spark.published}' AS copy (READ_ONLY)")
+        connection.execute(f"ATTACH '{expected.published}' AS expected (READ_ONLY)")
+        listed = "SELECT schema_name, table_name, estimated_size FROM duckdb_tables() WHERE"
+        rows = [
+            connection.execute(f"{listed} database_name = ? ORDER BY ALL", [name]).fetchall()
+            for name in ("copy", "expected")
+        ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 40
+    exported = [
+        export_all(
+            settings.model_copy(update={"export_directory": tmp_path / settings.engine}), tables()
+        ).rows
+        for settings in (spark, expected)
+    ]
+    assert exported[0] == exported[1]
+    assert (spark.dashboards / "current" / "index.html").exists()
+
+
+def test_expired_days_and_replaced_files_are_deleted(
+    seeds: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LONGEST_RUN", timedelta(0))
+    expired = [
+        retention.expire_raw_events(
+            graph.settings.model_copy(update={"raw_event_retention_days": 200}),
+            tables(),
+            SEEDS_DAYS.last,
+        )
+        for graph in (seeds.spark, seeds.duckdb)
+    ]
+    assert expired[0].rows == expired[1].rows
+    assert expired[0].rows["bronze_events"] > 0
+    assert differences(seeds.spark, str(seeds.duckdb.database)) == {}
+    assert_no_unreferenced_files(seeds.spark)
+
+
+def assert_no_unreferenced_files(graph: SparkGraph) -> None:
+    """Compare the Parquet files on disk with those of the current snapshots."""
+    root = Path(str(graph.settings.warehouse).removeprefix("file://"))
+    with closing(graph.open_catalog()) as catalog:
+        referenced = {
+            file.url.removeprefix("file://")
+            for table in tables(graph.settings)
+            for file in catalog.stored(table).data_files()
+        }
+    assert {str(path) for path in root.rglob("*.parquet")} == referenced
+
+
 def test_planted_faults_are_found_on_both(seeds: Pair) -> None:
     """A missing row, a repeated row, a null, an unknown state and an account that does not exist."""
     name, day = "silver_account_state_history", SEEDS_DAYS.last
@@ -119,7 +178,9 @@ def test_planted_faults_are_found_on_both(seeds: Pair) -> None:
     assert failed >= {UNIQUE, ALLOWED, REFERENCES}
 
 
-def test_a_restatement_gives_the_same(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_restatement_and_an_erasure_give_the_same(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A random source with late data, versions, aliases and broken rows, which then changes."""
     source = ChangingSource(tmp_path / "source", 28, by_day=True)
     pair = Pair.of(source.folder, tmp_path, FIRST, cluster)
@@ -139,3 +200,25 @@ def test_a_restatement_gives_the_same(cluster: Cluster, tmp_path: Path) -> None:
     assert plans[0].days is not None
     assert plans[0].days.last == last
     pair.run(plans[0].tags)
+    forget_someone(pair, monkeypatch)
+    assert differences(pair.spark, str(pair.duckdb.database)) == {}
+    assert_no_unreferenced_files(pair.spark)
+
+
+def forget_someone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erase the user with the most events on both engines, with the same key and tombstone."""
+    with duckdb.connect(str(pair.duckdb.database), read_only=True) as connection:
+        [(user_id, rows)] = connection.execute(
+            "SELECT user_id, count(*) FROM silver.silver_user_state_history WHERE user_id IN (SELECT"
+            " entity_id FROM bronze.bronze_events) GROUP BY ALL ORDER BY ALL DESC LIMIT 1"
+        ).fetchall()
+    assert rows > 0
+    for graph in (pair.spark, pair.duckdb):
+        numbers = count(1)
+        monkeypatch.setattr(secrets, "token_hex", lambda size: f"{next(numbers):0{2 * size}x}")  # noqa: B023
+        forget_person(graph.settings, user_id, tables(graph.settings))
+    with duckdb.connect(str(pair.spark.database), read_only=True) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM bronze.bronze_users WHERE user_id = ?", [user_id]
+        ).fetchall()
+    assert left == [(0,)]
