@@ -143,6 +143,24 @@ class SparkOperations(SharedOperations):
         quotient: sge.Expression = self.f.anon.try_divide(left, right)
         return quotient
 
+    def visit_BitwiseLeftShift(  # noqa: N802
+        self, op: ops.BitwiseLeftShift, *, left: sge.Expression, right: sge.Expression
+    ) -> sge.Expression:
+        """Shift 64 bits. A literal is INT in Spark, whose highest bit is the sign of the result."""
+        del op
+        shifted: sge.Expression = self.f.anon.shiftleft(self.cast(left, dt.int64), right)
+        return shifted
+
+    def visit_InValues(self, op: ops.InValues, **parts: Any) -> sge.Expression:  # noqa: N802
+        """Add parentheses, since Spark reads `a <> b IN (c)` as `(a <> b) IN (c)`."""
+        condition: sge.Expression = super().visit_InValues(op, **parts)  # type: ignore[misc]
+        return sge.paren(condition)
+
+    def visit_Between(self, op: ops.Between, **parts: Any) -> sge.Expression:  # noqa: N802
+        """Add parentheses (see `visit_InValues`)."""
+        condition: sge.Expression = super().visit_Between(op, **parts)  # type: ignore[misc]
+        return sge.paren(condition)
+
     # Ibis would treat NaN as null.
     visit_Field = SQLGlotCompiler.visit_Field  # noqa: N815
     visit_IsNull = SQLGlotCompiler.visit_IsNull  # noqa: N815
