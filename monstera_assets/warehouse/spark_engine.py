@@ -11,23 +11,18 @@ tables.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from socket import create_connection
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import duckdb
 import ibis.expr.types as ir
 import pandas as pd
-import pyarrow.parquet as parquet
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -40,8 +35,7 @@ from monstera_assets.warehouse.archive import (
     require_recomputable,
 )
 from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, in_window, quote
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.engine import (
     EXAMPLES,
     DateBatches,
@@ -57,8 +51,8 @@ from monstera_assets.warehouse.iceberg.loads import Load
 from monstera_assets.warehouse.iceberg.replacement import (
     remove_days,
     replace_rows,
-    rewrite_files,
 )
+from monstera_assets.warehouse.iceberg.rewriting import rewrite, write_files
 from monstera_assets.warehouse.iceberg.stored_table import StoredTable, typed_rows
 from monstera_assets.warehouse.spark_compiler import (
     SparkTypes,
@@ -84,49 +78,7 @@ _RECORDS = {
 }
 """The columns of the driver's records that queries read."""
 _ROWS = "rows_in_iceberg"
-_PORT = 15002
-_SECONDS_TO_CONNECT = 10
 _NAME = re.compile(r"[`'\"]([a-z][a-z_0-9]*)[`'\"]")
-
-
-def connect_spark(remote: str) -> SparkSession:
-    """Connect to a Spark Connect server, in a session of its own.
-
-    Args:
-        remote: the server, such as `sc://host:15002`.
-
-    Raises:
-        WarehouseError: If the server cannot be reached, or refuses the connection.
-    """
-    url = urlsplit(remote)
-    place = f"{url.hostname}:{url.port or _PORT}"
-    advice = "Start the server (see docs/how-to/spark.md), or correct spark_remote."
-    try:
-        # The client itself would try for several minutes.
-        create_connection((url.hostname, url.port or _PORT), _SECONDS_TO_CONNECT).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise WarehouseError(
-            f"The Spark Connect server {place} cannot be reached: {reason}. {advice}"
-        ) from error
-    try:
-        return prepare_session(SparkSession.builder.remote(remote).create())
-    except Exception as error:  # of grpc and pyspark
-        reason = str(error).partition("\n")[0]
-        raise WarehouseError(
-            f"The Spark Connect server {place} refused a session: {reason}. {advice}"
-        ) from error
-
-
-def prepare_session(spark: SparkSession) -> SparkSession:
-    """Change the settings of a session to those that the compiled SQL assumes, and return it."""
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
-    # Iceberg does not accept files with INT96 timestamps, which are Spark's default.
-    spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    # A recursion has as many steps as an account has billing events.
-    spark.conf.set("spark.sql.cteRecursionLevelLimit", "-1")
-    spark.conf.set("spark.sql.cteRecursionRowLimit", "-1")
-    return spark
 
 
 @dataclass
@@ -307,47 +259,11 @@ class SparkEngine:
         find: Callable[[duckdb.DuckDBPyConnection, Mapping[Table, str]], Collection[str]],
         change: Callable[[duckdb.DuckDBPyConnection], None],
     ) -> None:
-        """Change rows in a temporary DuckDB file, and replace their days by the changed rows."""
-        opened = {
-            table: self.catalog.opened(table) for table in filter(self.catalog.exists, tables)
-        }
+        """Change rows in a temporary DuckDB file next to the driver's file (see `rewrite`)."""
         [(file,)] = self.driver.connection.execute(
             "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
         ).fetchall()
-        with (
-            TemporaryDirectory(prefix="rewrite-", dir=Path(file).parent) as folder,
-            connect(f"{folder}/rows.duckdb", connection_config()) as copy,
-        ):
-            views = {table: f"{_ROWS}_{table.name}" for table in opened}
-            for table, stored in opened.items():
-                copy.register(views[table], stored.dataset())
-            texts = find(copy, views)
-            if not texts:
-                return
-            days = {
-                table: _days_with(copy, table, view, texts)
-                for table, view in views.items()
-                if table.partition_column is not None
-            }
-            for table, stored in opened.items():
-                DuckDBEngine(copy).prepare(table)
-                rows = typed_rows(table, f"FROM {views[table]}", stored.latest_day)
-                copy.execute(
-                    f"INSERT INTO {table.qualified_name} BY NAME SELECT * FROM ({rows})"
-                    + (
-                        f" WHERE list_contains(?, {quote(str(table.partition_column))})"
-                        if table in days
-                        else ""
-                    ),
-                    [days[table]] if table in days else [],
-                )
-            change(copy)
-            for table, stored in opened.items():
-                windows = windows_of(days[table]) if table in days else None
-                if windows is None or windows:
-                    rewrite_files(stored, write_files(copy, stored, windows), windows)
-        for table in opened:
-            clean_up(self.catalog.opened(table), datetime.now(UTC) + timedelta(seconds=1))
+        rewrite(self.catalog, tables, Path(file).parent, find, change)
 
     def delete_all_days(self) -> None:
         """Delete all tables in the catalog, and all computed tables in the driver's file."""
@@ -469,64 +385,6 @@ class SparkEngine:
         rows.createOrReplaceTempView(name)
         self.viewed[name] = stored.snapshot_id
         return rows
-
-
-def write_files(
-    connection: duckdb.DuckDBPyConnection,
-    stored: StoredTable,
-    windows: Sequence[DateWindow] | None = None,
-) -> Sequence[str]:
-    """Write a DuckDB table's rows as Parquet files, one day a file, and return the files' URLs.
-
-    Args:
-        connection: the connection.
-        stored: the table, loaded for writing.
-        windows: the days to write of a daily table, or None for all rows.
-    """
-    table, folder = stored.declared, stored.new_folder()
-    columns = ", ".join(quote(column.name) for column in table.data_columns)
-    select = f"SELECT {columns} FROM {table.qualified_name}"
-    conditions = [""]
-    if (day := table.partition_column) is not None:
-        chosen = " OR ".join(in_window(table, window) for window in windows or ())
-        days = connection.execute(
-            f"SELECT DISTINCT {quote(day)} FROM {table.qualified_name} WHERE {chosen or 'true'}"
-            " ORDER BY ALL"
-        ).fetchall()
-        conditions = [f" WHERE {quote(day)} = DATE '{value}'" for (value,) in days]
-    system, path, _ = stored.filesystem(folder)
-    system.create_dir(path)
-    for number, condition in enumerate(conditions):
-        batches: Any = connection.sql(select + condition).to_arrow_reader()
-        name = f"{path}/{number}.parquet"
-        with parquet.ParquetWriter(name, batches.schema, filesystem=system) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-    return stored.files_in(folder)
-
-
-def _days_with(
-    connection: duckdb.DuckDBPyConnection, table: Table, view: str, texts: Collection[str]
-) -> list[date]:
-    """Return the days on which a text column contains one of the texts, in any case."""
-    sought = {form.lower() for text in texts for form in (text, json.dumps(text)[1:-1])}
-    names = [
-        quote(column.name)
-        for column in table.data_columns
-        if column.dtype.is_string() or column.dtype.is_json()
-    ]
-    if not names:
-        return []
-    found = connection.execute(
-        f"SELECT DISTINCT {quote(str(table.partition_column))} FROM {view} WHERE list_bool_or("
-        f"list_transform(?::VARCHAR[], lambda text: {' OR '.join(_contains(n) for n in names)}))",
-        [sorted(sought)],
-    ).fetchall()
-    return sorted(day for (day,) in found)
-
-
-def _contains(name: str) -> str:
-    return f"contains(lower(coalesce({name}, '')), text)"
 
 
 def _evaluation(rows: DataFrame) -> Evaluation:

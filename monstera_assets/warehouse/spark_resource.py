@@ -13,7 +13,8 @@ from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.iceberg.catalog import IcebergCatalog, open_catalog
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.spark_compiler import compile_spark
-from monstera_assets.warehouse.spark_engine import SparkEngine, connect_spark
+from monstera_assets.warehouse.spark_engine import SparkEngine
+from monstera_assets.warehouse.spark_session import connect_spark
 
 
 class SparkWarehouse(Warehouse):

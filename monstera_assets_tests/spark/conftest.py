@@ -44,7 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def spark(cluster: Cluster) -> Iterator[Any]:
     """A session on the cluster."""
-    from monstera_assets.warehouse.spark_engine import connect_spark
+    from monstera_assets.warehouse.spark_session import connect_spark
 
     session = connect_spark(cluster.remote)
     yield session
