@@ -56,7 +56,7 @@ test-mornings: setup  ## Run sixty mornings of one company and 200 days of anoth
 test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minutes)
 	$(BIN)/pytest -m faults
 
-test-spark: $(SPARK_STAMP)  ## Test Iceberg tables with SQLite and PostgreSQL (must be installed) and an S3 emulator
+test-spark: $(SPARK_STAMP)  ## Test the graph on a Spark cluster (needs Java 17), and Iceberg tables with PostgreSQL (must be installed)
 	$(SPARK_VENV)/bin/pytest -m spark
 
 $(SPARK_STAMP): requirements-spark.lock pyproject.toml

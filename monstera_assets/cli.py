@@ -861,10 +861,11 @@ def expire(settings: Settings) -> None:
     MONSTERA_RAW_EVENT_RETENTION_DAYS sets the period. States and totals are kept, but the affected
     days can no longer be recomputed.
     """
+    from monstera_assets.definitions import tables
     from monstera_assets.operations.jobs import local_day
     from monstera_assets.operations.retention import expire_raw_events
 
-    done = expire_raw_events(settings, local_day(datetime.now(UTC), settings))
+    done = expire_raw_events(settings, tables(settings), local_day(datetime.now(UTC), settings))
     if done.removed_before is None:
         click.echo("No raw events are older than the retention period.")
     for name, rows in done.rows.items():

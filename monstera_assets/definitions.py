@@ -48,13 +48,13 @@ from monstera_assets.operations.schedules import (
     source_changes_sensor,
 )
 from monstera_assets.operations.source_range import reading
+from monstera_assets.operations.warehouse import copied_tables, open_warehouse
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.extras import how_to_install
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
-from monstera_assets.warehouse.resource import DuckDBWarehouse
+from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -73,10 +73,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     partitions = daily_partitions(first, settings.timezone)
     reads = reading(settings, first)
     is_fresh = freshness(settings)
-    queries, of_source = query_caches(settings), open_queries()
+    warehouse = open_warehouse(settings, copied_tables(settings, tables(settings)))
+    queries, of_source = _query_caches(settings, warehouse), open_queries()
     assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
-    warehouse = _warehouse(settings)
     before = [landed_source.KEY] if settings.imports else []
     linked = with_links(
         settings.documentation_url, {name for name, asset in assets.items() if asset.is_query}
@@ -143,11 +143,16 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all other queries."""
+    return _query_caches(settings, open_warehouse(settings))
+
+
+def _query_caches(settings: Settings, warehouse: Warehouse) -> dict[bool, QueryCache]:
     # Queries that read absent tables differ.
     depends_on = (repr(settings.entities_created), repr(sorted(absent_tables())))
+    compiler = warehouse.compile_query
     return {
-        True: open_cache(settings.policy.model_dump_json(), *depends_on),
-        False: open_cache(*depends_on),
+        True: open_cache(settings.policy.model_dump_json(), *depends_on, compile_query=compiler),
+        False: open_cache(*depends_on, compile_query=compiler),
     }
 
 
@@ -272,16 +277,6 @@ def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefiniti
         )
         for name, table in declared.items()
     ]
-
-
-def _warehouse(settings: Settings) -> DuckDBWarehouse:
-    return DuckDBWarehouse(
-        database=str(settings.database),
-        connection_config=connection_config(
-            settings.memory_limit, settings.threads, settings.temp_directory
-        ),
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-    )
 
 
 def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:

@@ -228,6 +228,7 @@ class _EventLoad:
     follows_others: bool = False
     listed_on: date | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    replaced: set[date] = field(default_factory=set)
     read: SourceInput | None = None
     other_days: tuple[date, ...] = ()
     last_date: date | None = None
@@ -242,6 +243,7 @@ class _EventLoad:
                 bronze_loads.TABLE: self.ledger,
             },
             self.counts,
+            replaced=self.replaced,
             only_days=_DAYS,
             before=self.remember_ledger,
             after=self.finish,

@@ -12,7 +12,7 @@ from monstera_assets.dashboards.extract import extract
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.layers import AssetGroup
-from monstera_assets.warehouse.resource import DuckDBWarehouse
+from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 
 KEY = dg.AssetKey(["dashboards", "static_site"])
@@ -32,7 +32,7 @@ def build_static_site(settings: Settings, tables: Sequence[MetricTable]) -> dg.A
         " Each build replaces all pages."
         "\n\nGrain: one page per subject, active product, account and person that a page names.",
     )
-    def static_site(warehouse: DuckDBWarehouse) -> dg.MaterializeResult[None]:
+    def static_site(warehouse: Warehouse) -> dg.MaterializeResult[None]:
         # Imported here because only this step needs the module.
         from monstera_assets.dashboards.site import build_site
         from monstera_assets.operations.status import read_status

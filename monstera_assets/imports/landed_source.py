@@ -25,7 +25,7 @@ from monstera_assets.imports.event_rows import DESCRIBED, LANDED, MALFORMED, REA
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.layers import AssetGroup
-from monstera_assets.warehouse.resource import DuckDBWarehouse
+from monstera_assets.warehouse.resource import Warehouse
 
 KEY = AssetKey(["imports", LANDED_SOURCE])
 
@@ -66,7 +66,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
         "\n\nGrain: one file per day of events, and one file per other input.",
     )
     def landed_source(
-        context: AssetExecutionContext, warehouse: DuckDBWarehouse
+        context: AssetExecutionContext, warehouse: Warehouse
     ) -> MaterializeResult[None]:
         metadata: dict[str, RawMetadataValue] = {
             "path": MetadataValue.path(settings.source.absolute())

@@ -65,6 +65,10 @@ class KeyNumber(ops.Value):  # type: ignore[misc]
     dtype = dt.int64
 
 
+GIVEN = "given_rows"
+"""The name under which the SQL of an `ibis.expr.operations.SQLStringView` reads its parent."""
+
+
 class PartitionedByKey(Simple):  # type: ignore[misc]
     """A table in which each fact has one key, for computations that treat keys independently."""
 

@@ -47,11 +47,13 @@ from monstera_assets.operations.exports import export_again
 from monstera_assets.operations.home import dagster_home
 from monstera_assets.operations.logs import forget_in_logs
 from monstera_assets.operations.publishing import STORAGE, replacing_copy
+from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
+from monstera_assets.warehouse.engine import Engine
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, copy_database
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
@@ -148,6 +150,8 @@ def forget_person(
                 )
                 _erase(connection, forgotten, tables)
             forgotten.drop_temporary()
+        with open_warehouse(settings).open() as engine:
+            _erase_outside_the_file(engine, recorded(connection), settings.database, tables)
         # Restoring a backup reads these lists, and cannot start while the database is locked.
         unreached = list_beside_backups(settings.database, recorded(connection))
     compact_file(settings.database, settings.lock_timeout_seconds)
@@ -191,6 +195,53 @@ def erase_recorded(
             _note(connection, key, user_id, _emails(connection, user_id), tombstone)
         _erase(connection, forgotten, tables)
     forgotten.drop_temporary()
+
+
+def _erase_outside_the_file(
+    engine: Engine, erasures: Sequence[Erasure], database: Path, tables: Sequence[Table]
+) -> None:
+    """Erase all erased people from the tables that the engine stores outside of the DuckDB file.
+
+    An interrupted erasure is completed by a repeated one, since all erased people are looked for.
+    """
+    if not erasures:
+        return
+    key = key_of(erasures, database)
+
+    def find(connection: duckdb.DuckDBPyConnection, views: Mapping[Table, str]) -> set[str]:
+        """Return the ids and addresses of erased people that the tables still contain."""
+        record(connection, erasures)
+        named = {view: _text_columns(table) for table, view in views.items()}
+        queries = [
+            f"SELECT {quote(column)} FROM {view}"
+            for (table, view), columns in zip(views.items(), named.values(), strict=True)
+            for column in _user_columns(table.qualified_name, columns, tables)
+        ]
+        queries += [
+            f"SELECT entity_id FROM {view} WHERE {is_person()}"
+            for view, columns in named.items()
+            if {*columns} >= _EVENT_COLUMNS
+        ]
+        forgotten = Forgetting(connection, key)
+        forgotten.find_people(queries)
+        of_people = f"IN (SELECT real_id FROM {PEOPLE})"
+        found = [f"SELECT real_id FROM {PEOPLE}"]
+        if users := views.get(bronze_users.TABLE):
+            found.append(
+                f"SELECT email FROM {users} WHERE email <> '' AND (user_id {of_people}"
+                f" OR alias_id {of_people})"
+            )
+        texts = connection.execute(" UNION ".join(found)).fetchall()
+        forgotten.drop_temporary()
+        return {text for (text,) in texts}
+
+    engine.rewrite(
+        tables, find, lambda connection: erase_recorded(connection, key, erasures, tables)
+    )
+
+
+def _text_columns(table: Table) -> Columns:
+    return {column.name: column.stored_type for column in table.columns}
 
 
 def _erase_published(settings: Settings, tables: Sequence[Table]) -> Path | None:

@@ -23,7 +23,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
 
     @dg.op(name="remove_old_raw_events")
     def expire(context: dg.OpExecutionContext) -> None:
-        expired = expire_raw_events(settings, local_day(datetime.now(UTC), settings))
+        expired = expire_raw_events(settings, tables, local_day(datetime.now(UTC), settings))
         context.log.info(f"Deleted rows before {expired.removed_before}: {expired.rows}")
 
     @dg.job(

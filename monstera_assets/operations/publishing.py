@@ -23,7 +23,7 @@ from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.files import attached, replacing_file
-from monstera_assets.warehouse.resource import DuckDBWarehouse
+from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import AssetGroup, Layer, Table
 
@@ -147,7 +147,7 @@ def build_published_copy(settings: Settings, tables: Sequence[Table]) -> list[As
         " Each run replaces the file in one step."
         "\n\nGrain: one table per published table.",
     )
-    def copy(warehouse: DuckDBWarehouse) -> MaterializeResult[None]:
+    def copy(warehouse: Warehouse) -> MaterializeResult[None]:
         with warehouse.get_connection() as connection:
             rows = publish(connection, path, chosen)
         return MaterializeResult(

@@ -6,12 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
 from monstera_assets.warehouse.recorded_settings import require_same_settings
 
-_TOP = ("timezone", "earliest_event_date", "null_words", "entities_created")
+_TOP = ("engine", "timezone", "earliest_event_date", "null_words", "entities_created")
 _NOT_RECORDED = (
     *("alerts", "churn", "recommendations", "min_affinity_support"),
     "max_rejected_share",
@@ -23,6 +22,7 @@ def recorded_settings(settings: Settings) -> dict[str, str]:
     """Return the recorded settings' values as strings, by setting name."""
     return {
         **{name: _text(getattr(settings, name)) for name in _TOP},
+        **({"warehouse": str(settings.warehouse)} if settings.engine != "duckdb" else {}),
         **{
             f"policy.{name}": text
             for name, text in _flat(settings.policy).items()
@@ -32,7 +32,7 @@ def recorded_settings(settings: Settings) -> dict[str, str]:
 
 
 def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
-    """Open the database for writing and close it so that a run that cannot write fails early.
+    """Open the warehouse for writing and close it so that a run that cannot write fails early.
 
     Args:
         settings: the configuration.
@@ -41,19 +41,14 @@ def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
     Raises:
         ChangedSettingsError: If the stored days were computed with other settings, or cannot be
             recomputed.
-        WarehouseError: If another process has locked the database, or the database cannot be
+        WarehouseError: If another process has locked the database, or the warehouse cannot be
             opened.
     """
-    with connect(
-        str(settings.database),
-        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-    ) as connection:
-        engine = DuckDBEngine(connection)
+    warehouse = open_warehouse(settings)
+    with warehouse.open() as engine:
         if rebuild:
-            with engine.transaction():
-                engine.delete_all_days()
-        require_same_settings(engine, str(settings.database), recorded_settings(settings))
+            engine.delete_all_days()
+        require_same_settings(engine, warehouse.place, recorded_settings(settings))
 
 
 def _flat(model: BaseModel) -> dict[str, str]:

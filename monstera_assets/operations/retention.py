@@ -7,22 +7,26 @@ including workflow steps, are also kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 
 from monstera_assets.bronze import bronze_events
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
+from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.archive import RAW_TABLES, Archive, record_archive
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
-from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
-from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
 
 LOOK_BACK_DAYS = RECENT_DAYS
 """The longest period of raw events that any table or check reads: 90 days of behavior."""
+
+LONGEST_RUN = timedelta(days=3)
+"""How long replaced files are kept for runs and queries that have begun to read them."""
 
 # The load ledger is kept, but for the deleted days, it no longer matches any table.
 _LOADS = "bronze_loads"
@@ -39,19 +43,21 @@ class Expired:
     rewritten: bool
 
 
-def expire_raw_events(settings: Settings, today: date) -> Expired:
+def expire_raw_events(settings: Settings, tables: Sequence[Table], today: date) -> Expired:
     """Delete raw events older than `raw_event_retention_days` and record the cutoff.
+
+    Args:
+        settings: the configuration.
+        tables: all declared tables.
+        today: the current day.
 
     Raises:
         WarehouseLockedError: If the database remains locked.
         WarehouseError: If the disk is full. Repeat the call to complete the deletion.
     """
     rows: dict[str, int] = {}
-    with connect(
-        str(settings.database),
-        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-    ) as connection:
+    warehouse = open_warehouse(settings)
+    with warehouse.get_connection() as connection:
         stored = connection.execute(
             "SELECT table_name, schema_name FROM duckdb_tables()"
             " WHERE database_name = current_database()"
@@ -80,6 +86,10 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
                 open_from = max(open_from, known.open_from) if known else open_from
                 record_archive(connection, Archive(cutoff, open_from))
                 request_compaction(connection)
+    with warehouse.open() as engine:
+        deleted = engine.clean_up(tables, datetime.now(UTC) - LONGEST_RUN)
+    # The engine counts the rows of all tables, of which the file may contain copies.
+    rows |= deleted
     rewritten = compact_file(settings.database, settings.lock_timeout_seconds)
     return Expired(rows, cutoff, rewritten)
 

@@ -15,11 +15,11 @@ from monstera_assets.operations.last_day import require_data
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
-from monstera_assets.warehouse.resource import DuckDBWarehouse
+from monstera_assets.warehouse.resource import Warehouse
 
 
 def run_io_manager(
-    settings: Settings, first_partition: date, warehouse: DuckDBWarehouse, **config: Any
+    settings: Settings, first_partition: date, warehouse: Warehouse, **config: Any
 ) -> WarehouseIOManager:
     """Return an IO manager that refuses runs for days without data before their first step.
 

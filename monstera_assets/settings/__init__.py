@@ -8,9 +8,17 @@ from collections.abc import Iterable, Mapping
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -24,6 +32,7 @@ from pydantic_settings import (
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.timezone import UTC, checked_timezone
 from monstera_assets.settings.alert_urls import parse_entries, split_entries
+from monstera_assets.settings.engines import check_catalog, check_remote, check_warehouse
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED, EntityCreated
 from monstera_assets.settings.imports import ImportSettings
 
@@ -61,6 +70,27 @@ class Settings(BaseSettings):
 
     source: Path = Field(Path("seeds"), description="The folder that contains the input files.")
     database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="What stores and computes the silver and gold tables: duckdb, which stores all"
+        " tables in `database`, or spark, which needs the extra `spark` and the settings"
+        " `spark_remote`, `warehouse` and `catalog` (see docs/how-to/spark.md).",
+    )
+    spark_remote: SecretStr | None = Field(
+        None,
+        description="The Spark Connect server, such as sc://host:15002. The URL is kept secret.",
+    )
+    warehouse: str | None = Field(
+        None,
+        description="The URL of the folder with the files of the Iceberg tables, such as"
+        " s3://bucket/monstera, abfss://container@account.dfs.core.windows.net/monstera or"
+        " file:///data/monstera.",
+    )
+    catalog: dict[str, SecretStr] = Field(
+        {},
+        description="The properties of the pyiceberg catalog, such as type and uri, as a [catalog]"
+        " table in monstera.toml or a JSON object. The values are kept secret.",
+    )
     start_date: date | None = Field(
         None,
         description="The date of the first daily partition, which also contains facts from earlier"
@@ -193,6 +223,26 @@ class Settings(BaseSettings):
     def _check_timezone(cls, value: str) -> str:
         return checked_timezone(value)
 
+    @field_validator("spark_remote")
+    @classmethod
+    def _check_remote(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        check_remote(None if value is None else value.get_secret_value(), **_engine_of(info))
+        return value
+
+    @field_validator("warehouse")
+    @classmethod
+    def _check_warehouse(cls, value: str | None, info: ValidationInfo) -> str | None:
+        check_warehouse(value, **_engine_of(info))
+        return value
+
+    @field_validator("catalog")
+    @classmethod
+    def _check_catalog(
+        cls, value: dict[str, SecretStr], info: ValidationInfo
+    ) -> dict[str, SecretStr]:
+        check_catalog(value, **_engine_of(info))
+        return value
+
     @field_validator("csv_delimiter")
     @classmethod
     def _check_delimiter(cls, value: str | None) -> str | None:
@@ -261,6 +311,10 @@ def variables(
         else:
             found[variable] = field
     return found
+
+
+def _engine_of(info: ValidationInfo) -> dict[str, bool]:
+    return {"is_used": info.data.get("engine") == "spark"}
 
 
 def _read_file() -> dict[str, Any]:

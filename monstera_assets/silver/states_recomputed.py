@@ -21,7 +21,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.expressions import Window, left_joined, materialized
+from monstera_assets.lifecycle.expressions import GIVEN, Window, left_joined, materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     AccountState,
@@ -428,6 +428,15 @@ _DATES = (
     *("pause_ended_on", "cancelled_on", "set_renewal_date", "table_renewal_date"),
     *("renewal_date", "ends_on"),
 )
+_CHANGE = {
+    **dict.fromkeys(("account_id", "belongs_to", "kind", "event_pause_reason"), "string"),
+    **dict.fromkeys(("event_number", "place", "total_seats"), "int64"),
+    **dict.fromkeys(("event_day", "event_renewal_date", "effective_date"), "date"),
+    "event_grace_until": "date",
+    "starts": "boolean",
+    "subscription_tier": "string",
+    "amount": "decimal(18, 2)",
+}
 _STEP = {
     **dict.fromkeys(("account_id", "subscription_id", "phase", "pause_reason", "tier"), "string"),
     **dict.fromkeys(("n", "failures", "failed_at", "paused_at", "seats"), "int64"),
@@ -440,9 +449,9 @@ _STEP = {
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return each subscription after each event, first payment and new version.
 
-    Step 0 is the subscription before any event. A subscription can also end without an event: it ends
-    on `ends_on` unless an event comes first. Later events apply to a lapsed subscription. The tier,
-    seats and revenue are null until an event sets them.
+    Step 0 is the subscription before any event, as is the change with the number 0. A subscription can
+    also end without an event: it ends on `ends_on` unless an event comes first. Later events apply to a
+    lapsed subscription. The tier, seats and revenue are null until an event sets them.
     """
     on_one_instant = " ".join(
         f"WHEN '{kind}' THEN {rank}" for rank, kind in enumerate(_ON_ONE_INSTANT)
@@ -452,7 +461,7 @@ def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.
     if rates:
         amount = f"round(monthly_recurring_revenue * CASE currency {rates} ELSE 1.0 END, 2)"
     text = f"""
-SELECT * FROM (WITH RECURSIVE facts AS (
+WITH facts AS (
     SELECT *, entity_id AS account_id, CASE event_type {on_one_instant} ELSE 7 END AS kind_rank
     FROM {_name(events)} WHERE entity_type = 'account'
 ), named AS (
@@ -485,8 +494,10 @@ SELECT * FROM (WITH RECURSIVE facts AS (
     UNION ALL
     SELECT account_id, belongs_to, NULL, valid_from, -2, '', 'new_version', contract_renewal_date,
         NULL, NULL, NULL, NULL, NULL, NULL
-    FROM {_name(accounts)} JOIN firsts USING (account_id)
-    QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) > 1
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY account_id ORDER BY valid_from) AS version
+        FROM {_name(accounts)}
+    ) JOIN firsts USING (account_id) WHERE version > 1
 ), events AS (
     SELECT *, kind IN ('subscription_started', 'subscription_renewed') AS starts,
         row_number() OVER (PARTITION BY account_id
@@ -494,7 +505,25 @@ SELECT * FROM (WITH RECURSIVE facts AS (
         row_number() OVER (PARTITION BY account_id, belongs_to
             ORDER BY event_day, moment NULLS FIRST, kind_rank, event_id) AS event_number
     FROM changes SEMI JOIN firsts USING (account_id)
-), steps AS (
+)
+SELECT account_id, belongs_to, event_number, place, event_day, kind, starts, event_renewal_date,
+    effective_date, event_grace_until, event_pause_reason, subscription_tier, total_seats, amount
+FROM events
+UNION ALL
+SELECT account_id, belongs_to, 0, 0, DATE '0001-01-01', 'none', false, contract_renewal_date,
+    NULL::DATE, NULL::DATE, NULL, NULL, NULL::BIGINT, NULL::DECIMAL(18, 2)
+FROM (
+    SELECT DISTINCT account_id, belongs_to FROM events UNION FROM firsts
+) LEFT JOIN (
+    SELECT account_id, belongs_to, contract_renewal_date FROM (
+        SELECT *, row_number() OVER (PARTITION BY account_id ORDER BY valid_from) AS version
+        FROM {_name(accounts)}
+    ) JOIN firsts USING (account_id) WHERE version = 1
+) USING (account_id, belongs_to)
+"""  # noqa: S608  # of numbers and codes of currencies
+    changes = materialized(ops.SQLQueryResult(text, ibis.schema(_CHANGE), None).to_expr())
+    text = f"""
+SELECT * FROM (WITH RECURSIVE steps AS (
     SELECT account_id, belongs_to AS subscription_id, 0::BIGINT AS n, DATE '0001-01-01' AS day,
         'never_paid' AS phase, NULL::DATE AS live_since, NULL::DATE AS first_paid_on,
         NULL::DATE AS ended_on, 0::BIGINT AS failures, NULL::DATE AS failing_since,
@@ -502,15 +531,9 @@ SELECT * FROM (WITH RECURSIVE facts AS (
         NULL::BIGINT AS paused_at, NULL::VARCHAR AS pause_reason, NULL::DATE AS pause_ended_on,
         NULL::DATE AS cancelled_on, NULL::VARCHAR AS tier, NULL::BIGINT AS seats,
         NULL::DECIMAL(18, 2) AS revenue, NULL::DATE AS set_renewal_date,
-        contract_renewal_date AS table_renewal_date, false AS has_set_date,
+        event_renewal_date AS table_renewal_date, false AS has_set_date,
         NULL::DATE AS renewal_date, NULL::DATE AS ends_on
-    FROM (
-        SELECT DISTINCT account_id, belongs_to FROM events UNION FROM firsts
-    ) LEFT JOIN (
-        SELECT account_id, belongs_to, contract_renewal_date
-        FROM {_name(accounts)} JOIN firsts USING (account_id)
-        QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) = 1
-    ) USING (account_id, belongs_to)
+    FROM {GIVEN} WHERE event_number = 0
     UNION ALL
     SELECT *, CASE WHEN phase = 'paid' THEN least(
             CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
@@ -576,7 +599,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                                 CASE WHEN ends_on < event_day THEN 'lapsed' ELSE phase END AS was,
                                 CASE WHEN ends_on < event_day THEN ends_on ELSE ended_on END
                                     AS lapsed_on
-                            FROM steps JOIN events ON events.account_id = steps.account_id
+                            FROM steps JOIN {GIVEN} AS events ON events.account_id = steps.account_id
                                 AND belongs_to = subscription_id AND event_number = n + 1
                         ) AS met
                     ) AS recovering
@@ -586,8 +609,8 @@ SELECT * FROM (WITH RECURSIVE facts AS (
     ) AS dated
 )
 SELECT * FROM steps) AS contracts
-"""  # noqa: S608  # of numbers and codes of currencies
-    return materialized(ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr())
+"""  # noqa: S608  # of numbers
+    return materialized(ops.SQLStringView(changes.op(), text, ibis.schema(_STEP)).to_expr())
 
 
 def _versions_on(versions: ir.Table, key: str, day: ir.DateValue) -> ir.Table:

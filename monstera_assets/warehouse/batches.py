@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,8 @@ class TableBatch:
             read earlier tables.
         counts: the number of rows written, by table name. The functions in `contents` may add entries.
         totals: the number of rows in each table, by table name.
+        replaced: the days that were replaced in daily tables. A function may write further batches,
+            which then share this set.
         only_days: the name of a temporary table with a single column, `day`, that lists the days to
             replace. A function in `contents` creates the temporary table. If None, all days in the
             window are replaced.
@@ -44,6 +47,7 @@ class TableBatch:
     contents: Mapping[Table, Rows]
     counts: dict[str, int] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
+    replaced: set[date] = field(default_factory=set)
     only_days: str | None = None
     before: Step | None = None
     after: Step | None = None
@@ -81,8 +85,17 @@ class TableBatch:
                 self.only_days if table.partition_column else None,
             )
             self.totals[table.name] = engine.total_rows(table)
+        if window is not None:
+            self.replaced.update(self._days(connection, window))
         if self.after is not None:
             self.after(connection)
+
+    def _days(self, connection: duckdb.DuckDBPyConnection, window: DateWindow) -> Iterable[date]:
+        """Return the replaced days."""
+        if self.only_days is None:
+            return window
+        chosen = connection.execute(f"SELECT day FROM {quote(self.only_days)}").fetchall()
+        return {day for (day,) in chosen} & {*window}
 
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:

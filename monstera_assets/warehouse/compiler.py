@@ -18,6 +18,7 @@ from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from ibis.common.patterns import replace
 
 from monstera_assets.lifecycle.expressions import (
+    GIVEN,
     Fold,
     KeyNumber,
     Parameter,
@@ -96,6 +97,13 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
         del op, key
         return parent
 
+    def visit_SQLStringView(  # noqa: N802
+        self, op: ops.SQLStringView, *, query: str, parent: sge.Expression, schema: Any
+    ) -> sge.Expression:
+        """Let the SQL read its parent under the name `GIVEN`."""
+        del op, schema
+        return reading_parent(sg.parse_one(query, dialect="duckdb"), parent)
+
     def visit_MatchedInOrder(  # noqa: N802
         self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
@@ -131,6 +139,16 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
             self.cast(initial, op.dtype),
         )
         return fold
+
+
+def reading_parent(query: Any, parent: sge.Expression) -> sge.Expression:
+    """Return a query that reads `parent` under the name `GIVEN`."""
+    given = {"this": parent.args["this"].copy()}
+    for found in query.find_all(sge.Table):
+        if found.name == GIVEN:
+            found.replace(sge.Table(**given, alias=found.args.get("alias")))
+    rows: sge.Expression = query.subquery(copy=False)
+    return rows
 
 
 _COMPILER = WarehouseCompiler()

@@ -11,7 +11,7 @@ Each batch of keys covers a range of hashes and reads one contiguous part of eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -227,7 +227,10 @@ class DuckDBEngine:
         (stored_days,) = self._one(f"SELECT count(partition_date) FROM {_MATERIALIZATIONS}")
         if not stored_days:
             self.connection.execute(f"DELETE FROM {_SETTINGS}")
-        return dict(self.connection.execute(f"SELECT name, value FROM {_SETTINGS}").fetchall())
+            return {}
+        found = self.connection.execute(f"SELECT name, value FROM {_SETTINGS}").fetchall()
+        # Earlier versions knew no other engine, and did not record it.
+        return {"engine": "duckdb", **dict(found)}
 
     def record_settings(self, settings: Mapping[str, str]) -> None:
         """Record settings that are not yet recorded."""
@@ -235,7 +238,25 @@ class DuckDBEngine:
             f"INSERT INTO {_SETTINGS} VALUES (?, ?)", [list(item) for item in settings.items()]
         )
 
+    def clean_up(self, tables: Sequence[Table], before: datetime) -> dict[str, int]:
+        """Return nothing, since all tables are in the file."""
+        del tables, before
+        return {}
+
+    def rewrite(
+        self,
+        tables: Sequence[Table],
+        find: Callable[[duckdb.DuckDBPyConnection, Mapping[Table, str]], Collection[str]],
+        change: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
+        """Do nothing, since all tables are in the file."""
+
     def delete_all_days(self) -> None:
+        """Delete all computed tables. Entity tables are kept (see `delete_computed`)."""
+        with self.transaction():
+            self.delete_computed()
+
+    def delete_computed(self) -> None:
         """Delete all computed tables in the caller's transaction. Entity tables are kept.
 
         Raises:
@@ -333,7 +354,7 @@ class DuckDBEngine:
         condition = ""
         if window is not None:
             column = _partition_column(table)
-            condition = f" WHERE {_in_window(table, window)}"
+            condition = f" WHERE {in_window(table, window)}"
             if only_days is not None:
                 partition = f"greatest({column}, {_literal(window.first)})"
                 condition += f" AND {partition} IN (SELECT day FROM {quote(only_days)})"
@@ -652,9 +673,7 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
-        faults[f"({_in_window(table, window)}) IS NOT TRUE"] = (
-            f"a row for a day other than {window}"
-        )
+        faults[f"({in_window(table, window)}) IS NOT TRUE"] = f"a row for a day other than {window}"
     if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
         faults[f"{value} <> trunc({value})"] = "a fraction instead of an integer"
     if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):
@@ -675,7 +694,7 @@ def _partition_column(table: Table) -> str:
     return quote(table.partition_column)
 
 
-def _in_window(table: Table, window: DateWindow) -> str:
+def in_window(table: Table, window: DateWindow) -> str:
     """Return the SQL condition for the rows in a window's partitions."""
     column = _partition_column(table)
     if window.is_opening and table.takes_earlier_rows:

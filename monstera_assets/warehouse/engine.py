@@ -6,11 +6,12 @@ write is also here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import duckdb
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pandas as pd
@@ -135,6 +136,7 @@ class Engine(Protocol):
 
         Raises:
             SchemaMismatchError: If a table's rows do not match its declaration.
+            ConflictingWriteError: If another run replaced the same days in the meantime.
         """
 
     def evaluate(self, query: Query, window: DateWindow | None, reason: str) -> Evaluation:
@@ -148,6 +150,50 @@ class Engine(Protocol):
 
     def repeated_keys(self, table: Table, window: DateWindow | None) -> Evaluation:
         """Count the keys that several rows in a window, or in the whole table, share."""
+
+    def clean_up(self, tables: Sequence[Table], before: datetime) -> Mapping[str, int]:
+        """Delete raw events before the retention cutoff, and files that tables no longer need.
+
+        Only what an engine stores outside of its DuckDB file is deleted.
+
+        Args:
+            tables: all declared tables.
+            before: the time since when replaced files are kept for running jobs, with a time zone.
+
+        Returns:
+            The number of deleted rows by table.
+
+        Raises:
+            ConflictingWriteError: If another run commits at the same time.
+        """
+
+    def rewrite(
+        self,
+        tables: Sequence[Table],
+        find: Callable[[duckdb.DuckDBPyConnection, Mapping[Table, str]], Collection[str]],
+        change: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
+        """Change the rows that contain given texts, and delete the files with the old rows.
+
+        Only what an engine stores outside of its DuckDB file is changed.
+
+        Args:
+            tables: all declared tables.
+            find: returns the texts. It is given a connection, and the names of its views of the tables.
+            change: changes the rows. It is given a connection to a copy of all unpartitioned tables,
+                and of the days of daily tables on which a row contains one of the texts.
+
+        Raises:
+            ConflictingWriteError: If another run replaced the same days in the meantime.
+        """
+
+    def delete_all_days(self) -> None:
+        """Delete all computed tables. Versions of entities are kept.
+
+        Raises:
+            ChangedSettingsError: If raw events were deleted after the retention period, since their
+                days cannot be recomputed.
+        """
 
     def settings(self) -> Mapping[str, str]:
         """Return the settings used for the stored days, which are none if no days are stored."""

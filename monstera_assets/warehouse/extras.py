@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 PREDICT = "predict"
 """The extra for churn scores and recommendations."""
 
-_MODULES: Mapping[str, str] = {PREDICT: "sklearn"}
+SPARK = "spark"
+"""The extra for Spark as the engine."""
+
+_MODULES: dict[str, str] = {PREDICT: "sklearn", SPARK: "pyspark"}
 """A module that each extra installs."""
 
 

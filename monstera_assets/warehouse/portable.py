@@ -16,6 +16,7 @@ import ibis.common.exceptions as com
 import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import sqlglot as sg
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import SQLGlotCompiler
 from ibis.common.patterns import replace
@@ -28,7 +29,7 @@ from monstera_assets.lifecycle.expressions import (
     folded,
 )
 from monstera_assets.lifecycle.workflows import MatchedInOrder
-from monstera_assets.warehouse.compiler import Query, numbered_in_order
+from monstera_assets.warehouse.compiler import Query, numbered_in_order, reading_parent
 from monstera_assets.warehouse.stages import MARKS, gc_disabled, in_stages
 from monstera_assets.warehouse.tables import duckdb_type
 
@@ -94,6 +95,25 @@ class SharedOperations:
         """Raise an error, since SQL has no standard fold over an array."""
         del op
         raise com.UnsupportedOperationError("no fold over an array")
+
+    def visit_SQLQueryResult(  # noqa: N802
+        self, op: ops.SQLQueryResult, *, query: str, schema: Any, source: Any
+    ) -> sge.Expression:
+        """Translate SQL, which expressions contain in DuckDB's dialect."""
+        del op, schema, source
+        rows: sge.Expression = self.translated(query).subquery(copy=False)
+        return rows
+
+    def visit_SQLStringView(  # noqa: N802
+        self, op: ops.SQLStringView, *, query: str, parent: sge.Expression, schema: Any
+    ) -> sge.Expression:
+        """Translate SQL that reads its parent under the name `GIVEN`."""
+        del op, schema
+        return reading_parent(self.translated(query), parent)
+
+    def translated(self, statement: str) -> Any:
+        """Parse a query in DuckDB's dialect."""
+        return sg.parse_one(statement, dialect="duckdb")
 
     def visit_ScalarUDF(self, op: ops.ScalarUDF, **arguments: Any) -> sge.Expression:  # noqa: N802
         """Render the engine's own function, which may have another name."""

@@ -84,16 +84,19 @@ class QueryCache:
         return self.get(f"{name}.{digest}", lambda: self.compile_query(build())).select
 
 
-def open_cache(*depends_on: str) -> QueryCache:
+def open_cache(
+    *depends_on: str, compile_query: Callable[[ir.Table], Query] = compile_query
+) -> QueryCache:
     """Open the cache for the current versions of the code, compiler libraries and settings.
 
     Args:
         depends_on: the text of each setting that queries depend on, such as the policy.
+        compile_query: the compiler of the engine that runs the queries.
     """
     root = cache_folder()
-    name = _running_code(depends_on)
+    name = _running_code((*depends_on, compile_query.__name__))
     if root is None or name is None:
-        return QueryCache()
+        return QueryCache(None, compile_query)
     folder = root / name
     try:
         if folder.exists():
@@ -103,8 +106,9 @@ def open_cache(*depends_on: str) -> QueryCache:
             _prune(root)
             make_private(folder)
     except OSError:
-        return QueryCache()
-    return QueryCache(folder if is_private(root) and is_private(folder) else None)
+        return QueryCache(None, compile_query)
+    is_safe = is_private(root) and is_private(folder)
+    return QueryCache(folder if is_safe else None, compile_query)
 
 
 def cache_folder(name: str = "queries") -> Path | None:

@@ -143,6 +143,24 @@ class SparkOperations(SharedOperations):
         quotient: sge.Expression = self.f.anon.try_divide(left, right)
         return quotient
 
+    def visit_BitwiseLeftShift(  # noqa: N802
+        self, op: ops.BitwiseLeftShift, *, left: sge.Expression, right: sge.Expression
+    ) -> sge.Expression:
+        """Shift 64 bits. A literal is INT in Spark, whose highest bit is the sign of the result."""
+        del op
+        shifted: sge.Expression = self.f.anon.shiftleft(self.cast(left, dt.int64), right)
+        return shifted
+
+    def visit_InValues(self, op: ops.InValues, **parts: Any) -> sge.Expression:  # noqa: N802
+        """Add parentheses, since Spark reads `a <> b IN (c)` as `(a <> b) IN (c)`."""
+        condition: sge.Expression = super().visit_InValues(op, **parts)  # type: ignore[misc]
+        return sge.paren(condition)
+
+    def visit_Between(self, op: ops.Between, **parts: Any) -> sge.Expression:  # noqa: N802
+        """Add parentheses (see `visit_InValues`)."""
+        condition: sge.Expression = super().visit_Between(op, **parts)  # type: ignore[misc]
+        return sge.paren(condition)
+
     # Ibis would treat NaN as null.
     visit_Field = SQLGlotCompiler.visit_Field  # noqa: N815
     visit_IsNull = SQLGlotCompiler.visit_IsNull  # noqa: N815
@@ -346,6 +364,14 @@ class SparkCompiler(SparkOperations, PySparkCompiler):  # type: ignore[misc]  # 
         view = sg.to_identifier(view_name(namespace.database, name), quoted=self.quoted)
         return sge.Table(this=view)
 
+    def translated(self, statement: str) -> Any:
+        """Parse a query in DuckDB's dialect, and replace the names of tables with those of views."""
+        tree = super().translated(statement)
+        for found in tree.find_all(sge.Table):
+            name = view_name(found.db or None, found.name)
+            found.replace(sge.table_(name, quoted=True, alias=found.alias or None))
+        return tree
+
 
 class DatabricksSqlCompiler(SparkOperations, DatabricksCompiler):  # type: ignore[misc]
     """Ibis's Databricks compiler, extended with this project's operations."""
@@ -357,6 +383,11 @@ _COMPILER = SparkCompiler()
 def view_name(schema: str | None, table: str) -> str:
     """Return the name of the temporary view from which Spark SQL reads a table."""
     return table if schema is None or table.startswith(f"{schema}_") else f"{schema}_{table}"
+
+
+def translate_duckdb(statement: str) -> str:
+    """Translate a query in DuckDB's dialect, which reads tables by their schema and name."""
+    return str(_COMPILER.translated(statement).sql(dialect=_COMPILER.dialect))
 
 
 def compile_spark(expression: ir.Table) -> Query:

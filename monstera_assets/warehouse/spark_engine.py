@@ -1,34 +1,41 @@
 """Store tables in Iceberg, and compute their rows in Spark over Spark Connect.
 
-Spark writes the rows and the stages of a query as Parquet files, and this process commits the files of
-a table (see `warehouse.iceberg`). A table is loaded for writing before Spark reads its inputs. Spark
-reads tables through temporary views of their data files.
+Spark writes the rows and the stages of a query as Parquet files, and this process, the driver, commits
+the files of a table (see `warehouse.iceberg`). A table is loaded for writing before Spark reads its
+inputs. Spark reads tables through temporary views of their data files.
+
+The driver has a DuckDB file. It reads the source with DuckDB into bronze tables in this file, which it
+then also commits to Iceberg. The file also contains the records of runs, and copies of the published
+tables.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import duckdb
 import ibis.expr.types as ir
 import pandas as pd
-import pyarrow.parquet as parquet
-import sqlglot as sg
-import sqlglot.expressions as sge
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from monstera_assets.lifecycle.expressions import window_parameters
-from monstera_assets.warehouse.archive import Archive
+from monstera_assets.warehouse.archive import (
+    RAW_TABLES,
+    Archive,
+    require_raw_events,
+    require_recomputable,
+)
 from monstera_assets.warehouse.compiler import Query
-from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
+from monstera_assets.warehouse.duckdb_engine import DuckDBEngine, quote
 from monstera_assets.warehouse.engine import (
     EXAMPLES,
     DateBatches,
@@ -39,46 +46,58 @@ from monstera_assets.warehouse.engine import (
 )
 from monstera_assets.warehouse.errors import SchemaMismatchError, WarehouseError
 from monstera_assets.warehouse.iceberg.catalog import IcebergCatalog
-from monstera_assets.warehouse.iceberg.replacement import replace_rows
-from monstera_assets.warehouse.iceberg.stored_table import StoredTable
-from monstera_assets.warehouse.spark_compiler import SparkTypes, compile_spark, view_name
+from monstera_assets.warehouse.iceberg.cleanup import clean_up
+from monstera_assets.warehouse.iceberg.loads import Load
+from monstera_assets.warehouse.iceberg.replacement import (
+    remove_days,
+    replace_rows,
+)
+from monstera_assets.warehouse.iceberg.rewriting import rewrite, write_files
+from monstera_assets.warehouse.iceberg.stored_table import StoredTable, typed_rows
+from monstera_assets.warehouse.spark_compiler import (
+    SparkTypes,
+    compile_spark,
+    translate_duckdb,
+    view_name,
+)
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table, all_declared
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import DateWindow, windows_of
 
 if TYPE_CHECKING:
     from monstera_assets.warehouse.batches import TableBatch
 
 _DAY = "_day"
 """The column that names the folders of files, since Spark leaves that column out of the files."""
-_MATERIALIZATIONS = view_name(OPERATIONS_SCHEMA, "materializations")
-_SOURCE_CHANGES = view_name(OPERATIONS_SCHEMA, "source_changes")
+_RECORDS = {
+    "materializations": {
+        "table_name": "STRING",
+        "partition_date": "DATE",
+        "materialized_at": "TIMESTAMP_NTZ",
+    },
+    "source_changes": {"affects_from": "DATE", "changed_at": "TIMESTAMP_NTZ"},
+}
+"""The columns of the driver's records that queries read."""
+_ROWS = "rows_in_iceberg"
 _NAME = re.compile(r"[`'\"]([a-z][a-z_0-9]*)[`'\"]")
-
-
-def connect_spark(remote: str) -> SparkSession:
-    """Connect to a Spark Connect server.
-
-    Args:
-        remote: the server, such as `sc://host:15002`.
-    """
-    return prepare_session(SparkSession.builder.remote(remote).getOrCreate())
-
-
-def prepare_session(spark: SparkSession) -> SparkSession:
-    """Change the settings of a session to those that the compiled SQL assumes, and return it."""
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
-    # Iceberg does not accept files with INT96 timestamps, which are Spark's default.
-    spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    return spark
 
 
 @dataclass
 class SparkEngine:
-    """The engine that stores tables in an Iceberg catalog (see `Engine`)."""
+    """The engine that stores tables in an Iceberg catalog (see `Engine`).
+
+    Attributes:
+        spark: the session.
+        catalog: the catalog.
+        driver: the driver's DuckDB file.
+        published: the names of the tables to copy into the file.
+        viewed: the snapshot that each view of the session shows, by the view's name.
+    """
 
     spark: SparkSession
     catalog: IcebergCatalog
-    _viewed: dict[str, object] = field(default_factory=dict)
+    driver: DuckDBEngine
+    published: frozenset[str] = frozenset()
+    viewed: dict[str, object] = field(default_factory=dict)
 
     def require_table(self, table: Table) -> None:
         """Verify that the table exists and matches its declaration."""
@@ -88,6 +107,7 @@ class SparkEngine:
         """Verify that each day in `window` has been materialized."""
         known = self._days(table)
         if missing := [day for day in window if day not in known]:
+            require_raw_events(self, table.name, missing[0])
             raise partitions_missing(table, missing)
 
     def materialized_window(self, table: Table) -> DateWindow | None:
@@ -120,21 +140,24 @@ class SparkEngine:
         return row[0], row[1]
 
     def archive(self) -> Archive | None:
-        """Return None, since no raw events are deleted on Spark."""
-        return None
+        """Return the retention cutoff, or None if no raw events have ever been deleted."""
+        return self.driver.archive()
 
     def records(self, query: Query | str) -> Records:
         """Return a query's rows. A query given as text is DuckDB SQL, which is translated."""
         if isinstance(query, str):
-            query = Query(_translated(query), {})
+            query = Query(translate_duckdb(query), {})
         with self._rows(query, {}) as rows:
             return _records(rows)
 
     def frame(self, table: Table, days: tuple[date, date] | None) -> pd.DataFrame:
         """Return the table's rows, or only the rows from the first through the last of `days`."""
         where = f' WHERE "{table.partition_column}" BETWEEN ? AND ?' if days else ""
+        stored = self.catalog.stored(table)
+        windows = [DateWindow(*days)] if days and days[0] <= days[1] else None
         with duckdb.connect() as connection:
-            rows = self.catalog.stored(table).duckdb_rows()
+            connection.register(_ROWS, stored.dataset(windows))
+            rows = typed_rows(table, f"FROM {_ROWS}", stored.latest_day)
             return connection.execute(f"SELECT * FROM ({rows}){where}", list(days or [])).fetchdf()
 
     def replace(
@@ -147,6 +170,7 @@ class SparkEngine:
     ) -> int:
         """Replace the table, or its partitions in `window`, in one commit."""
         del batches  # Spark divides the rows itself
+        require_recomputable(self, table.name, window)
         stored = self.catalog.opened(table)
         if isinstance(rows, pd.DataFrame):
             with duckdb.connect() as connection:
@@ -166,13 +190,86 @@ class SparkEngine:
                     f"{table.qualified_name} was not written and is unchanged: {error}"
                 ) from error
         windows = None if window is None else [window]
-        return replace_rows(stored, files, windows).rows
+        written = replace_rows(stored, files, windows).rows
+        with self.driver.transaction():
+            if table.name in self.published:
+                self._publish(table, window)
+            self.driver.record(table, window)
+        return written
 
     def write(self, batch: TableBatch, window: DateWindow | None) -> None:
-        """Raise an error, since loads read their source with DuckDB."""
-        del window
-        names = ", ".join(table.name for table in batch.contents)
-        raise WarehouseError(f"{names} cannot be loaded by Spark.")
+        """Replace the slices of several tables in the driver's file, and commit them to Iceberg.
+
+        The tables are committed in the order in which the batch writes them, within the transaction
+        of the driver's file. If this process is killed in between, the file does not contain the load,
+        and the next run loads the same days again.
+        """
+        load = Load.open(self.catalog, list(batch.contents))
+        connection = self.driver.connection
+        with self.driver.transaction():
+            batch.write(connection, window)
+            windows = None
+            if window is not None:
+                windows = [
+                    replace(days, is_opening=window.is_opening and days.first == window.first)
+                    for days in windows_of(batch.replaced)
+                ]
+            if windows != []:
+                load.replace(
+                    {
+                        name: write_files(connection, stored, windows)
+                        for name, stored in load.tables.items()
+                    },
+                    windows,
+                )
+
+    def _publish(self, table: Table, window: DateWindow | None) -> None:
+        """Replace the slice of a table's copy in the caller's transaction of the driver's file."""
+        if not self.driver.stored_columns(table):
+            window = None  # a new copy contains all days
+        self.driver.prepare(table)
+        rows = self.catalog.stored(table).dataset(None if window is None else [window])
+        self.driver.connection.register(_ROWS, rows)
+        self.driver.delete(table, window)
+        names = ", ".join(quote(column.name) for column in table.data_columns)
+        self.driver.insert(table, f"SELECT {names} FROM {_ROWS}", window)
+        self.driver.connection.unregister(_ROWS)
+
+    def clean_up(self, tables: Sequence[Table], before: datetime) -> dict[str, int]:
+        """Delete raw events before the retention cutoff, and files that tables no longer need."""
+        deleted: dict[str, int] = {}
+        archived = self.archive()
+        for table in filter(self.catalog.exists, tables):
+            stored = self.catalog.opened(table)
+            earlier = [
+                day
+                for day in stored.materialized_days
+                if archived is not None and day < archived.removed_before
+            ]
+            if table.name in RAW_TABLES and earlier:
+                windows = [DateWindow(min(earlier), max(earlier), is_opening=True)]
+                deleted[table.name] = stored.total_rows - remove_days(stored, windows).total_rows
+            clean_up(self.catalog.opened(table), before)
+        self.catalog.delete_older_folders(self._stages, before)
+        return deleted
+
+    def rewrite(
+        self,
+        tables: Sequence[Table],
+        find: Callable[[duckdb.DuckDBPyConnection, Mapping[Table, str]], Collection[str]],
+        change: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
+        """Change rows in a temporary DuckDB file next to the driver's file (see `rewrite`)."""
+        [(file,)] = self.driver.connection.execute(
+            "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        ).fetchall()
+        rewrite(self.catalog, tables, Path(file).parent, find, change)
+
+    def delete_all_days(self) -> None:
+        """Delete all tables in the catalog, and all computed tables in the driver's file."""
+        with self.driver.transaction():
+            self.driver.delete_computed()
+            self.catalog.drop_all()
 
     def evaluate(self, query: Query, window: DateWindow | None, reason: str) -> Evaluation:
         """Count a query's rows, except those that have a value in the column `reason`."""
@@ -200,13 +297,15 @@ class SparkEngine:
 
     def settings(self) -> Mapping[str, str]:
         """Return the settings used for the stored days, which are none if no days are stored."""
-        if not any(map(self._days, all_declared())):
-            return {}
-        return self.catalog.properties(OPERATIONS_SCHEMA)
+        return self.driver.settings()
 
     def record_settings(self, settings: Mapping[str, str]) -> None:
         """Record settings that are not yet recorded."""
-        self.catalog.set_properties(OPERATIONS_SCHEMA, settings)
+        self.driver.record_settings(settings)
+
+    @property
+    def _stages(self) -> str:
+        return f"{self.catalog.warehouse}/stages"
 
     @contextmanager
     def _rows(self, query: Query, values: Mapping[str, date]) -> Iterator[DataFrame]:
@@ -217,7 +316,7 @@ class SparkEngine:
             )
         given: dict[str, Any] = {name: values[name] for name in query.parameters}
         self._view_inputs(" ".join((query.select, *query.stages.values())))
-        folder = f"{self.catalog.warehouse}/stages/{uuid4().hex}"
+        folder = f"{self._stages}/{uuid4().hex}"
         try:
             for name, select in query.stages.items():
                 self.spark.sql(select, args=given).write.parquet(f"{folder}/{name}")
@@ -254,28 +353,19 @@ class SparkEngine:
         for table in all_declared():
             if view_name(table.schema, table.name) in names:
                 self._view(table)
-        if _MATERIALIZATIONS in names:
-            self._local_view(
-                _MATERIALIZATIONS,
-                "table_name STRING, partition_date DATE, materialized_at TIMESTAMP_NTZ",
-                [
-                    (table.name, day, moment)
-                    for table in all_declared()
-                    if table.name in names and self.catalog.exists(table)
-                    for day, moment in self.catalog.stored(table).materializations.times.items()
-                ],
-            )
-        if _SOURCE_CHANGES in names:
-            schema = "cause STRING, affects_from DATE, changed_at TIMESTAMP_NTZ"
-            self._local_view(_SOURCE_CHANGES, schema, [])
-
-    def _local_view(self, name: str, schema: str, rows: Sequence[tuple[object, ...]]) -> None:
-        self.spark.createDataFrame(list(rows), schema).createOrReplaceTempView(name)
+        for name, columns in _RECORDS.items():
+            if (view := view_name(OPERATIONS_SCHEMA, name)) in names:
+                records = self.driver.records(
+                    f"SELECT {', '.join(columns)} FROM {OPERATIONS_SCHEMA}.{name}"
+                )
+                schema = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+                found = self.spark.createDataFrame(list(records.rows), schema)
+                found.createOrReplaceTempView(view)
 
     def _view(self, table: Table) -> DataFrame:
         """Return the table's rows, and create or replace the view of them."""
         name, stored = view_name(table.schema, table.name), self.catalog.stored(table)
-        if self._viewed.get(name) == stored.snapshot_id:
+        if self.viewed.get(name) == stored.snapshot_id:
             return self.spark.table(name)
         schema = ", ".join(
             f"`{column.name}` {SparkTypes.to_string(column.dtype.copy(nullable=True))}"
@@ -293,28 +383,8 @@ class SparkEngine:
             rows = rows.withColumn(flag, f.col(str(table.partition_column)) >= f.lit(first))
         rows = rows.select(*(column.name for column in table.columns))
         rows.createOrReplaceTempView(name)
-        self._viewed[name] = stored.snapshot_id
+        self.viewed[name] = stored.snapshot_id
         return rows
-
-
-def write_files(connection: duckdb.DuckDBPyConnection, stored: StoredTable) -> Sequence[str]:
-    """Write a DuckDB table's rows as Parquet files, one day a file, and return the files' URLs."""
-    table, folder = stored.declared, stored.new_folder()
-    columns = ", ".join(f'"{column.name}"' for column in table.data_columns)
-    select = f"SELECT {columns} FROM {table.qualified_name}"
-    day = table.partition_column
-    conditions = [""]
-    if day is not None:
-        days = connection.execute(
-            f'SELECT DISTINCT "{day}" FROM {table.qualified_name} ORDER BY ALL'
-        ).fetchall()
-        conditions = [f" WHERE \"{day}\" = DATE '{value}'" for (value,) in days]
-    system, path, _ = stored.filesystem(folder)
-    system.create_dir(path)
-    for number, condition in enumerate(conditions):
-        rows = connection.execute(select + condition).to_arrow_table()
-        parquet.write_table(rows, f"{path}/{number}.parquet", filesystem=system)
-    return stored.files_in(folder)
 
 
 def _evaluation(rows: DataFrame) -> Evaluation:
@@ -326,15 +396,3 @@ def _evaluation(rows: DataFrame) -> Evaluation:
 
 def _records(rows: DataFrame) -> Records:
     return Records(tuple(rows.columns), [tuple(row) for row in rows.collect()])
-
-
-def _translated(statement: str) -> str:
-    """Translate DuckDB SQL that reads tables by their schema and name."""
-    tree = sg.parse_one(statement, dialect="duckdb")
-    for found in tree.find_all(sge.Table):
-        found.replace(
-            sge.table_(
-                view_name(found.db or None, found.name), quoted=True, alias=found.alias or None
-            )
-        )
-    return tree.sql(dialect="spark")

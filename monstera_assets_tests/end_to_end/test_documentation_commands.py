@@ -44,6 +44,7 @@ NOT_RUN = {
     "docs/explanation/churn.md": ["test_long_commands.py"],
     "docs/how-to/deployment.md": ["needs a container engine", "needs systemd"],
     "docs/how-to/importing.md": ["test_imported_sources.py"] * 2,
+    "docs/how-to/spark.md": ["installs packages", "needs a Spark cluster"],
     "docs/explanation/openstack.md": ["needs the OpenStack data"],
     "docs/explanation/recommendations.md": ["test_long_commands.py", "needs the OpenStack data"],
     "docs/reference/synthetic.md": ["test_long_commands.py"],

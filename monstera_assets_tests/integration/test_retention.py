@@ -53,7 +53,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
     before = graph.contents_of(KEPT)
     # The second of two events of project prj_01; the first is from July.
     assert graph.database.read_bytes().count(b'{"project_id": "prj_01"}')
-    expired = expire_raw_events(settings(graph, 200), TODAY)
+    expired = expire_raw_events(settings(graph, 200), tables(), TODAY)
     # Selected by hand from seeds/seed_events.csv: evt_001 to evt_006.
     assert expired.rows == {
         "bronze_events": 6,
@@ -90,21 +90,21 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
         )
         assert_same(graph.contents_of(KEPT), before)
 
-    again = expire_raw_events(settings(graph, 200), TODAY)
+    again = expire_raw_events(settings(graph, 200), tables(), TODAY)
     assert (again.rows, again.removed_before, again.rewritten) == ({}, None, False)
     # A longer retention period does not restore days whose events were deleted.
-    assert expire_raw_events(settings(graph, 300), TODAY).removed_before is None
+    assert expire_raw_events(settings(graph, 300), tables(), TODAY).removed_before is None
 
 
 def test_days_that_later_days_look_back_on_are_kept(graph: Graph, seeds_run: SeedsRun) -> None:
-    expired = expire_raw_events(settings(graph, 1), TODAY)
+    expired = expire_raw_events(settings(graph, 1), tables(), TODAY)
     assert expired.removed_before == seeds_run.days.last - timedelta(days=90)
-    assert expire_raw_events(settings(graph, 1), TODAY + timedelta(days=999)).rows == {}
+    assert expire_raw_events(settings(graph, 1), tables(), TODAY + timedelta(days=999)).rows == {}
 
 
 def test_no_event_is_old_enough(graph: Graph) -> None:
     before = graph.database.read_bytes()
-    assert expire_raw_events(settings(graph, 730), TODAY).rows == {}
+    assert expire_raw_events(settings(graph, 730), tables(), TODAY).rows == {}
     assert graph.contents_of(["bronze_events"])["bronze_events"]
     assert len(graph.database.read_bytes()) == len(before)
 

@@ -193,7 +193,7 @@ def test_expired_events_of_earlier_days_close_the_first_partition(
     graph = Graph(SEEDS, database, tmp_path / "home", START)
     days_kept = (LAST - date(2024, 12, 13)).days
     expired = expire_raw_events(
-        Settings(database=database, raw_event_retention_days=days_kept), LAST
+        Settings(database=database, raw_event_retention_days=days_kept), tables(), LAST
     )
     # As without a start date (test_retention): evt_001 to evt_006.
     assert expired.rows["bronze_events"] == 6

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 
 from monstera_assets.warehouse.errors import SchemaMismatchError
 from monstera_assets.warehouse.iceberg.replacement import replace_rows
@@ -36,19 +34,6 @@ ROWS = """
     FROM (SELECT explode(sequence(DATE '{first}', DATE '{last}')) AS d)
     CROSS JOIN (SELECT explode(sequence(1L, 2L)) AS n)
 """
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[Any]:
-    """A session with a Spark Connect server of its own, with two cores."""
-    session = (
-        SparkSession.builder.remote("local[2]")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .getOrCreate()
-    )
-    yield session
-    session.stop()
 
 
 def write(spark: Any, stored: StoredTable, query: str) -> list[str]:

@@ -14,7 +14,6 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
 
 from monstera_assets.checks.contract import (
     ALLOWED,
@@ -42,7 +41,7 @@ from monstera_assets.warehouse.recorded_settings import (
     require_same_settings,
 )
 from monstera_assets.warehouse.spark_compiler import compile_spark
-from monstera_assets.warehouse.spark_engine import SparkEngine, prepare_session
+from monstera_assets.warehouse.spark_engine import SparkEngine
 from monstera_assets.warehouse.tables import (
     TREND_FLAGS,
     Column,
@@ -104,23 +103,6 @@ class Opened:
         return sorted(self.engine.records(self.compiled(GAMES.relation)).rows)
 
 
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """A session with a Spark Connect server of its own."""
-    folder = tmp_path_factory.mktemp("spark")
-    session = (
-        SparkSession.builder.remote("local[2]")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.local.dir", str(folder))
-        .getOrCreate()
-    )
-    yield prepare_session(session)
-    session.stop()
-
-
 @pytest.fixture(params=["duckdb", "spark"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """An engine without tables."""
@@ -133,7 +115,9 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
         return
     uri = f"sqlite:///{tmp_path}/catalog.db"
     catalog = open_catalog(f"file://{tmp_path}/warehouse", {"type": "sql", "uri": uri})
-    yield Opened(SparkEngine(request.getfixturevalue("spark"), catalog), compile_spark)
+    with connect(str(tmp_path / "w.duckdb"), connection_config(threads=1)) as connection:
+        driver = DuckDBEngine(connection)
+        yield Opened(SparkEngine(request.getfixturevalue("spark"), catalog, driver), compile_spark)
     catalog.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import duckdb
 import pytest
@@ -21,7 +22,6 @@ pytest.importorskip("pyspark", reason="needs the extra spark")
 
 from monstera_assets_tests.spark.spark_tables import (
     SparkTables,
-    local_spark,
     parameters_of_first_run,
 )
 
@@ -34,13 +34,15 @@ RULES = {f"{rule.table.name}.{rule.name}": rule for rule in rules()}
 
 
 @pytest.fixture(scope="module")
-def seeds(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkTables]:
+def seeds(
+    seeds_run: SeedsRun, spark: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SparkTables]:
     """The tables of the seeds in Spark."""
     folder = tmp_path_factory.mktemp("spark")
     for table in TABLES.values():
         register(table)
     database = str(seeds_run.outcome.database)
-    with duckdb.connect(database, read_only=True) as warehouse, local_spark(folder) as spark:
+    with duckdb.connect(database, read_only=True) as warehouse:
         loaded = SparkTables(spark, warehouse, folder)
         loaded.load(list(TABLES.values()))
         yield loaded

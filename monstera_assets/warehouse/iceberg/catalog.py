@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pyarrow import fs as storage
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
-    NoSuchNamespaceError,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
 from pyiceberg.io import load_file_io
 
+from monstera_assets.settings.engines import check_warehouse
 from monstera_assets.warehouse.errors import (
     ConflictingWriteError,
     MissingTableError,
@@ -27,10 +29,7 @@ from monstera_assets.warehouse.iceberg.schemas import (
     partition_spec,
 )
 from monstera_assets.warehouse.iceberg.stored_table import StoredTable
-from monstera_assets.warehouse.tables import Table
-
-SCHEMES = ("file", "s3", "abfss")
-"""The schemes of a warehouse's URL."""
+from monstera_assets.warehouse.tables import Layer, Table
 
 _NAME = "monstera"
 _SQLITE = "sqlite:"
@@ -122,23 +121,39 @@ class IcebergCatalog:
         """Return whether the table exists."""
         return bool(self._catalog.table_exists((table.schema, table.name)))
 
-    def properties(self, namespace: str) -> Mapping[str, str]:
-        """Return the properties of a namespace, which are none if it does not exist."""
-        try:
-            return dict(self._catalog.load_namespace_properties(namespace))
-        except NoSuchNamespaceError:
-            return {}
-
-    def set_properties(self, namespace: str, properties: Mapping[str, str]) -> None:
-        """Add properties to a namespace, which is created if it does not exist."""
-        self._catalog.create_namespace_if_not_exists(namespace)
-        self._catalog.update_namespace_properties(namespace, updates=dict(properties))
+    def drop_all(self) -> None:
+        """Delete all tables with their files."""
+        for layer in Layer:
+            if not self._catalog.namespace_exists(layer):
+                continue
+            for name in self._catalog.list_tables(layer):
+                folder = str(self._catalog.load_table(name).location())
+                self._catalog.drop_table(name)
+                self.delete_folder(folder)
 
     def delete_folder(self, url: str) -> None:
-        """Delete a folder below the warehouse's folder."""
+        """Delete a folder below the warehouse's folder, if it exists."""
+        system, path = self._filesystem(url)
+        if system.get_file_info(path).type != storage.FileType.NotFound:
+            system.delete_dir(path)
+
+    def delete_older_folders(self, url: str, before: datetime) -> None:
+        """Delete the folders below a folder to which nothing was written since a time."""
+        system, path = self._filesystem(url)
+        written: dict[str, datetime] = {}
+        selected = storage.FileSelector(path, recursive=True, allow_not_found=True)
+        for info in system.get_file_info(selected):
+            if info.type == storage.FileType.File and info.mtime is not None:
+                folder = info.path.removeprefix(path).strip("/").partition("/")[0]
+                written[folder] = max(info.mtime, written.get(folder, info.mtime))
+        for folder, latest in written.items():
+            if latest < before:
+                system.delete_dir(f"{path}/{folder}")
+
+    def _filesystem(self, url: str) -> tuple[storage.FileSystem, str]:
         io = load_file_io({**self._catalog.properties}, url)
         scheme, netloc, path = io.parse_location(url)
-        io.fs_by_scheme(scheme, netloc).delete_dir(path)
+        return io.fs_by_scheme(scheme, netloc), path
 
     def close(self) -> None:
         """Close the catalog's connections."""
@@ -180,18 +195,12 @@ def open_catalog(warehouse: str, properties: Mapping[str, str]) -> IcebergCatalo
     Raises:
         WarehouseError: If the URL or a property is invalid, or if the catalog cannot be reached.
     """
+    try:
+        check_warehouse(warehouse)
+    except ValueError as error:
+        raise WarehouseError(f"warehouse = {warehouse!r} {error}.") from error
     url = urlsplit(warehouse)
-    if url.scheme not in SCHEMES or not (url.netloc or url.path.strip("/")):
-        raise WarehouseError(
-            f"warehouse = {warehouse!r} is not the URL of a folder. Set it to a URL that starts with"
-            f" {', '.join(f'{scheme}://' for scheme in SCHEMES)}, such as file:///data/monstera."
-        )
     if url.scheme == "file":
-        if url.netloc:
-            raise WarehouseError(
-                f"warehouse = {warehouse!r} names a host. A local folder has three slashes, such as"
-                " file:///data/monstera."
-            )
         Path(url.path).mkdir(parents=True, exist_ok=True)
     given = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO", **properties}
     if given.get("uri", "").startswith(_SQLITE) and "timeout=" not in given["uri"]:
