@@ -47,7 +47,7 @@ def test_churn_figures(tmp_path: Path) -> None:
     )
     expected = {
         (
-            f"{predictor.replace('_', ' ')}{' (published)' if is_published else ''}",
+            f"{str(predictor).replace('_', ' ')}{' (published)' if is_published else ''}",
             *(f"{figure:.3f}" for figure in (auc, brier, loss)),
             f"{lift:.2f}",
         )
