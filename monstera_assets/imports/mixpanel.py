@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     MOBILE,
     Role,
@@ -17,8 +18,8 @@ from monstera_assets.imports.tools import (
     extracted,
     json,
     matches,
-    own_properties,
     text,
+    unchecked,
 )
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings.imports import ImportSettings
@@ -37,8 +38,10 @@ _SECONDS = "10_000_000_000"
 def _events(settings: ImportSettings) -> Select:
     group = settings.group_type or DEFAULT_GROUP
     by_property = settings.account.removeprefix("property:")
-    source = extracted(
-        "properties",
+    properties = own_properties(
+        unchecked("properties"),
+        settings,
+        f"{_ADDED} OR k = {literal(group)}",
         {
             "time_": ("time",),
             "distinct_": ("distinct_id",),
@@ -81,14 +84,13 @@ def _events(settings: ImportSettings) -> Select:
             f" AND {distinct} IS DISTINCT FROM {device} THEN {distinct} END)",
             "location": f"CASE WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
             " WHEN lib_ = 'web' THEN 'web_app' ELSE 'api' END",
-            "props": own_properties("properties", settings, f"{_ADDED} OR k = {literal(group)}"),
             "account_id": account,
             "product_id": "product_",
             "url": "url_",
             "seen_country": "country_",
             "is_bookkeeping": "starts_with(event, '$') AND event <> '$mp_web_page_view'",
         },
-        source,
+        properties=properties,
     )
 
 
