@@ -58,12 +58,13 @@ def _events(settings: ImportSettings) -> Select:
             "property_": (by_property,),
         },
     )
-    # The pipeline has the time and the ids in columns of their own.
+    # The pipeline has the time and the ids in columns of their own, and Fivetran more properties.
     number = "try_cast(time_ AS BIGINT)"
     ts = f"coalesce(make_timestamp(CASE WHEN {number} > {_SECONDS} THEN {number} * 1000"
     ts += f' ELSE {number} * 1000000 END), instant("time"))'
     seconds = 'coalesce(time_, (epoch_us(instant("time")) // 1000000)::VARCHAR)'
     insert, device = "coalesce(insert_, insert_id)", "coalesce(device_, device_id)"
+    library = "coalesce(lib_, mp_lib)"
     user, distinct = "coalesce(user_, user_id)", "coalesce(distinct_, distinct_id)"
     if settings.timezone != UTC:
         # In projects from before 2023, the number is the project's clock, read as if it were UTC.
@@ -77,17 +78,17 @@ def _events(settings: ImportSettings) -> Select:
             f" THEN md5(concat_ws('|', event, {seconds}, {insert})) END",
             "name": "event",
             "ts": ts,
-            "received_at": "instant(processed_)",
+            "received_at": "instant(coalesce(processed_, mp_processing_time_ms))",
             "map_id": distinct,
             "anon_id": device,
             "user_id": f"coalesce({user}, CASE WHEN NOT starts_with({distinct}, '$device:')"
             f" AND {distinct} IS DISTINCT FROM {device} THEN {distinct} END)",
-            "location": f"CASE WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
-            " WHEN lib_ = 'web' THEN 'web_app' ELSE 'api' END",
+            "location": f"CASE WHEN {matches(library, *MOBILE)} THEN 'mobile_app'"
+            f" WHEN {library} = 'web' THEN 'web_app' ELSE 'api' END",
             "account_id": account,
             "product_id": "product_",
-            "url": "url_",
-            "seen_country": "country_",
+            "url": "coalesce(url_, current_url)",
+            "seen_country": "coalesce(country_, mp_country_code)",
             "is_bookkeeping": "starts_with(event, '$') AND event <> '$mp_web_page_view'",
         },
         properties=properties,
@@ -148,6 +149,7 @@ def roles(settings: ImportSettings) -> Sequence[Role]:
             frozenset({"event", "properties"}),
             {
                 **text("event", "time", "distinct_id", "user_id", "device_id", "insert_id"),
+                **text("mp_lib", "mp_country_code", "mp_processing_time_ms", "current_url"),
                 **json("properties"),
             },
             {"events": _events(settings)},
