@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     Role,
     Select,
@@ -16,10 +17,10 @@ from monstera_assets.imports.tools import (
     extracted,
     json,
     matches,
-    own_properties,
     pointer,
     text,
     time,
+    unchecked,
 )
 from monstera_assets.settings.imports import ImportSettings
 
@@ -41,15 +42,17 @@ def _events(settings: ImportSettings) -> Select:
             "utm_": ("initial_utm_source",),
             "user_account_": (by_property,),
         },
-        extracted(
-            "event_properties",
-            {
-                "url_": ("[Amplitude] Page URL",),
-                "product_": ("product_id",),
-                "event_account_": (by_property,),
-            },
-            extracted("groups", {"group_list_": (group, "0"), "group_text_": (group,)}),
-        ),
+        extracted("groups", {"group_list_": (group, "0"), "group_text_": (group,)}),
+    )
+    properties = own_properties(
+        unchecked("event_properties"),
+        settings,
+        "starts_with(k, '[Amplitude]')",
+        {
+            "url_": ("[Amplitude] Page URL",),
+            "product_": ("product_id",),
+            "event_account_": (by_property,),
+        },
     )
     with_group = f"(SELECT *, coalesce(group_list_, group_text_) AS group_ FROM {source})"
     description = f"json_extract(group_properties, [{pointer(group)}])[1]"
@@ -74,7 +77,6 @@ def _events(settings: ImportSettings) -> Select:
             " ELSE 'api' END",
             "session_id": "CASE WHEN session_id <> '-1' THEN"
             " concat_ws(':', coalesce(device_id, user_id), session_id) END",
-            "props": own_properties("event_properties", settings, "starts_with(k, '[Amplitude]')"),
             "account_id": account,
             "described_account": "CASE WHEN description_ IS NOT NULL THEN group_ END",
             "account_name": "json_extract_string(description_, '/name')",
@@ -87,6 +89,7 @@ def _events(settings: ImportSettings) -> Select:
             "is_bookkeeping": f"event_type IN {_BOOKKEEPING}",
         },
         with_description,
+        properties=properties,
     )
 
 

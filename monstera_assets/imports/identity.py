@@ -26,6 +26,9 @@ _ROWS_PER_INSERT = 10_000
 CONTENT_COLUMNS = ("location", "session_id", "props", "product_id", "url")
 """Columns of raw events that are read only for rows that land."""
 
+_IDENTIFYING = ("user_id", "map_id", "anon_id", "alias_of")
+"""Columns of raw events that are read only to identify users."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -40,8 +43,7 @@ def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impo
     """Create the table `files`, and the views raw_events, staged_users, _accounts and _ids.
 
     Files are numbered by import and name, so that a higher number is the later file. The views have
-    the staged columns, file_no, imp (the number of the import) and kind. The table `staged_events` has
-    the columns of raw_events that decide what becomes of a row, and is read many times.
+    the staged columns, file_no, imp (the number of the import) and kind.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE files (file_no INTEGER, imp INTEGER, kind VARCHAR,"
@@ -66,10 +68,6 @@ def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impo
         connection.execute(
             f"CREATE OR REPLACE TEMP VIEW {view} AS {_relation(name, columns, paths)}"
         )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE staged_events AS"
-        f" SELECT * EXCLUDE ({', '.join(CONTENT_COLUMNS)}) FROM raw_events"
-    )
 
 
 def _folder(staged: StagedImport, batch: str) -> str:
@@ -96,21 +94,22 @@ def _relation(name: str, columns: Mapping[str, str], paths: Sequence[Path]) -> s
 def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Create the table `identified`, and return the ids of users in a cycle of aliases.
 
-    The table has the columns of staged_events and uid, the event's user, or null if there is none.
-    `carries_user` is whether the event itself names its user.
+    The table has the columns of raw_events that decide what becomes of a row, and uid, the event's
+    user, or null if there is none. `carries_user` is whether the event itself names its user.
     """
     _map_keys(connection)
     connection.execute("""
         CREATE OR REPLACE TEMP VIEW own AS
         SELECT events.*,
             coalesce(tool_map.stated_user, events.user_id, tool_map.seen_user) AS own_user
-        FROM staged_events AS events
+        FROM raw_events AS events
         LEFT JOIN tool_map ON events.kind = tool_map.kind AND events.map_id = tool_map.map_id""")
     cycles = _follow_aliases(connection)
     _follow_devices(connection)
-    connection.execute("""
+    unused = ", ".join(("own_user", *_IDENTIFYING, *CONTENT_COLUMNS))
+    connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE identified AS
-        SELECT own.* EXCLUDE (user_id, own_user), own.user_id IS NOT NULL AS carries_user,
+        SELECT own.* EXCLUDE ({unused}), own.user_id IS NOT NULL AS carries_user,
             coalesce(alias_ends.user_id, own.own_user, devices.user_id,
                 CASE WHEN options.keeps_visitors THEN own.anon_id END) AS uid
         FROM own
@@ -118,7 +117,6 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
         LEFT JOIN device_users AS devices
             ON own.own_user IS NULL AND own.file_no = devices.file_no AND own.row = devices.row
         LEFT JOIN alias_ends ON coalesce(own.own_user, devices.user_id) = alias_ends.alias_id""")
-    connection.execute("DROP TABLE staged_events")
     return cycles
 
 
@@ -164,7 +162,7 @@ def _map_keys(connection: duckdb.DuckDBPyConnection) -> None:
     """
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE seen_keys AS
-        SELECT kind, map_id, min(user_id) AS user_id FROM staged_events
+        SELECT kind, map_id, min(user_id) AS user_id FROM raw_events
         WHERE map_id IS NOT NULL AND user_id IS NOT NULL AND NOT is_malformed
         GROUP BY ALL HAVING min(user_id) = max(user_id)""")
     connection.execute("""

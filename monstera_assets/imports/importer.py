@@ -203,7 +203,7 @@ def _compute(
     identity.set_options(connection, imports)
     identity.open_relations(connection, imports)
     [(rows,)] = connection.execute(
-        "SELECT (SELECT count(*) FROM staged_events) + (SELECT count(*) FROM staged_billing)"
+        "SELECT (SELECT count(*) FROM raw_events) + (SELECT count(*) FROM staged_billing)"
     ).fetchall()
     if not rows:
         names = ", ".join(str(each.settings.path or "tables") for each in imports)

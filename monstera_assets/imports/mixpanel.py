@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     MOBILE,
     Role,
@@ -17,8 +18,8 @@ from monstera_assets.imports.tools import (
     extracted,
     json,
     matches,
-    own_properties,
     text,
+    unchecked,
 )
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings.imports import ImportSettings
@@ -37,8 +38,10 @@ _SECONDS = "10_000_000_000"
 def _events(settings: ImportSettings) -> Select:
     group = settings.group_type or DEFAULT_GROUP
     by_property = settings.account.removeprefix("property:")
-    source = extracted(
-        "properties",
+    properties = own_properties(
+        unchecked("properties"),
+        settings,
+        f"{_ADDED} OR k = {literal(group)}",
         {
             "time_": ("time",),
             "distinct_": ("distinct_id",),
@@ -55,12 +58,13 @@ def _events(settings: ImportSettings) -> Select:
             "property_": (by_property,),
         },
     )
-    # The pipeline has the time and the ids in columns of their own.
+    # The pipeline has the time and the ids in columns of their own, and Fivetran more properties.
     number = "try_cast(time_ AS BIGINT)"
     ts = f"coalesce(make_timestamp(CASE WHEN {number} > {_SECONDS} THEN {number} * 1000"
     ts += f' ELSE {number} * 1000000 END), instant("time"))'
     seconds = 'coalesce(time_, (epoch_us(instant("time")) // 1000000)::VARCHAR)'
     insert, device = "coalesce(insert_, insert_id)", "coalesce(device_, device_id)"
+    library = "coalesce(lib_, mp_lib)"
     user, distinct = "coalesce(user_, user_id)", "coalesce(distinct_, distinct_id)"
     if settings.timezone != UTC:
         # In projects from before 2023, the number is the project's clock, read as if it were UTC.
@@ -74,21 +78,20 @@ def _events(settings: ImportSettings) -> Select:
             f" THEN md5(concat_ws('|', event, {seconds}, {insert})) END",
             "name": "event",
             "ts": ts,
-            "received_at": "instant(processed_)",
+            "received_at": "instant(coalesce(processed_, mp_processing_time_ms))",
             "map_id": distinct,
             "anon_id": device,
             "user_id": f"coalesce({user}, CASE WHEN NOT starts_with({distinct}, '$device:')"
             f" AND {distinct} IS DISTINCT FROM {device} THEN {distinct} END)",
-            "location": f"CASE WHEN {matches('lib_', *MOBILE)} THEN 'mobile_app'"
-            " WHEN lib_ = 'web' THEN 'web_app' ELSE 'api' END",
-            "props": own_properties("properties", settings, f"{_ADDED} OR k = {literal(group)}"),
+            "location": f"CASE WHEN {matches(library, *MOBILE)} THEN 'mobile_app'"
+            f" WHEN {library} = 'web' THEN 'web_app' ELSE 'api' END",
             "account_id": account,
             "product_id": "product_",
-            "url": "url_",
-            "seen_country": "country_",
+            "url": "coalesce(url_, current_url)",
+            "seen_country": "coalesce(country_, mp_country_code)",
             "is_bookkeeping": "starts_with(event, '$') AND event <> '$mp_web_page_view'",
         },
-        source,
+        properties=properties,
     )
 
 
@@ -146,6 +149,7 @@ def roles(settings: ImportSettings) -> Sequence[Role]:
             frozenset({"event", "properties"}),
             {
                 **text("event", "time", "distinct_id", "user_id", "device_id", "insert_id"),
+                **text("mp_lib", "mp_country_code", "mp_processing_time_ms", "current_url"),
                 **json("properties"),
             },
             {"events": _events(settings)},

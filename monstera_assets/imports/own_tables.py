@@ -13,10 +13,11 @@ from pathlib import Path
 
 import duckdb
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.raw_files import RawFile
 from monstera_assets.imports.raw_staging import StagedFile, staged_select, write_relation
 from monstera_assets.imports.setting_expressions import checked_expression, columns_of
-from monstera_assets.imports.tools import RELATIONS, Select, own_properties
+from monstera_assets.imports.tools import RELATIONS, Select
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.errors import SourceError
@@ -215,7 +216,7 @@ def _select(
     timezone: str,
 ) -> Select:
     chosen: dict[str, str] = {}
-    source = "raw"
+    source, properties = "raw", None
     for key, column in _COLUMNS[relation].items():
         if key not in texts:
             continue
@@ -223,11 +224,8 @@ def _select(
         if column == "props":
             is_nested = types[key].endswith("]") or types[key].startswith(("STRUCT", "MAP"))
             as_text = f"to_json({value})" if is_nested else value
-            source = (
-                f"(SELECT *, TRY_CAST(props_text_ AS JSON) AS props_"
-                f" FROM (SELECT *, CAST({as_text} AS VARCHAR) AS props_text_ FROM raw))"
-            )
-            chosen[column] = own_properties("props_", settings)
+            source = f"(SELECT *, CAST({as_text} AS VARCHAR) AS props_ FROM raw)"
+            properties = own_properties("props_", settings)
         elif RELATIONS[relation][column] == "TIMESTAMP":
             zone = timezone if key == "valid_from" else settings.timezone
             chosen[column] = _instant(value, types[key], zone)
@@ -240,7 +238,7 @@ def _select(
     where = "true"
     if "where" in texts and relation != "events":
         where = f"coalesce(TRY({checked_expression(*texts['where'])}), false)"
-    return Select(chosen, source, where)
+    return Select(chosen, source, where, properties)
 
 
 def _instant(value: str, type_name: str, zone: str) -> str:

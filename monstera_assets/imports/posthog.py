@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     MOBILE,
     Role,
@@ -17,9 +18,9 @@ from monstera_assets.imports.tools import (
     extracted,
     json,
     matches,
-    own_properties,
     text,
     time,
+    unchecked,
 )
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
@@ -41,19 +42,13 @@ def _events(settings: ImportSettings) -> Select:
         "group_": ("$groups", group),
         "product_": ("product_id",),
         "account_": (by_property,),
-    }
-    # Few events have these, and each path takes time.
-    of_merges = {"anon_": ("$anon_distinct_id",), "alias_": ("alias",)}
-    of_groups = {
+        "anon_": ("$anon_distinct_id",),
+        "alias_": ("alias",),
         "group_type_": ("$group_type",),
         "group_key_": ("$group_key",),
         "group_name_": ("$group_set", "name"),
         "group_plan_": ("$group_set", "plan"),
     }
-    source = f"""(SELECT *, CASE WHEN event IN {_MERGES} THEN properties END AS merging_,
-        CASE WHEN event = '$groupidentify' THEN properties END AS grouping_
-        FROM raw)"""
-    source = extracted("grouping_", of_groups, extracted("merging_", of_merges, source))
     describes = f"event = '$groupidentify' AND group_type_ = {literal(group)}"
     account = {"group": "group_"}.get(settings.account, "NULL")
     if settings.account.startswith("property:"):
@@ -74,7 +69,6 @@ def _events(settings: ImportSettings) -> Select:
             " WHEN starts_with(lib_, 'posthog-js') THEN 'web_app'"
             " ELSE 'api' END",
             "session_id": "session_",
-            "props": own_properties("properties", settings, "starts_with(k, '$')"),
             "account_id": account,
             "described_account": f"CASE WHEN {describes} THEN group_key_ END",
             "account_name": f"CASE WHEN {describes} THEN group_name_ END",
@@ -83,7 +77,8 @@ def _events(settings: ImportSettings) -> Select:
             "url": "url_",
             "is_bookkeeping": "starts_with(event, '$') AND event NOT IN ('$pageview', '$screen')",
         },
-        extracted("properties", paths, source),
+        # Comparing takes half the time of starts_with(k, '$').
+        properties=own_properties(unchecked("properties"), settings, "k >= '$' AND k < '%'", paths),
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from monstera_assets.imports.own_properties import MOST_FREQUENT, SAMPLED_ROWS
 from monstera_assets.imports.raw_files import Piece, RawFile, RawFormat
 from monstera_assets.imports.registry import TOOLS
 from monstera_assets.imports.setting_expressions import checked_expression, columns_of
@@ -24,11 +25,10 @@ from monstera_assets.imports.tools import (
     OVERRIDES,
     RELATIONS,
     Kind,
-    OwnProperties,
     Role,
     Select,
     pointer,
-    with_frequent,
+    unchecked,
 )
 from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings import SettingsError
@@ -36,14 +36,14 @@ from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.sql import identifier, literal
 
-STAGING_VERSION = 2
+STAGING_VERSION = 3
 """Increase this number when a SELECT changes, so that files are read again."""
 
 MALFORMED = "malformed"
 _FILES_PER_BATCH = 1_000
 _LARGEST_OBJECT = 64 << 20
-_SAMPLED_ROWS = 2_048
-_MOST_PROPERTIES = 32
+# Writing takes 30% less time than with the defaults, and the file 12% less space.
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1000"
 _NEVER = "\x01"  # a delimiter that no line contains
 
 
@@ -266,20 +266,21 @@ def _stage_batch(
 
 def _frequent_properties(connection: duckdb.DuckDBPyConnection, select: Select) -> list[str]:
     """Return the most frequent names of properties to keep in the first rows."""
-    own = select.columns.get("props")
-    if not isinstance(own, OwnProperties):
+    if select.properties is None:
         return []
     rows = connection.execute(rf"""
         SELECT name FROM (
-            SELECT unnest({own.keys}) AS name FROM (FROM {select.source} LIMIT {_SAMPLED_ROWS}))
-        WHERE regexp_full_match(name, '[\w $.:-]{{1,100}}')
-        GROUP BY name ORDER BY count(*) DESC, name LIMIT {_MOST_PROPERTIES}""").fetchall()
-    return [row[0] for row in rows]
+            SELECT unnest(names_) AS name
+            FROM {select.properties.opened(f"(FROM {select.source} LIMIT {SAMPLED_ROWS})")})
+        WHERE regexp_full_match(name, '[a-zA-Z_$][\w $.:-]{{0,99}}')
+        GROUP BY name ORDER BY count(*) DESC, name LIMIT {MOST_FREQUENT}""").fetchall()
+    names = {row[0].lower(): row[0] for row in reversed(rows)}
+    return sorted(names.values())
 
 
 def write_relation(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the result of a query to a Parquet file."""
-    connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+    connection.execute(f"COPY ({query}) TO {literal(str(path))} ({_PARQUET})")
 
 
 def staged_select(
@@ -296,7 +297,10 @@ def staged_select(
         overrides: the settings' expressions and their names, keyed by staged column.
         frequent: the names of frequent properties.
     """
-    chosen = {**select.columns}
+    chosen, source = {**select.columns}, select.source
+    if select.properties is not None:
+        source = select.properties.opened(source, frequent)
+        chosen["props"] = select.properties.as_json(frequent)
     for column, (text, setting) in overrides.items():
         chosen[column] = _override(column, checked_expression(text, setting))
     if overrides.keys() & {"account_name", "account_plan"}:
@@ -308,9 +312,6 @@ def staged_select(
         if kind == "VARCHAR" and column != "props":
             value = f"known({value})"
         columns.append(f"CAST({value} AS {kind}) AS {column}")
-    own, source = select.columns.get("props"), select.source
-    if isinstance(own, OwnProperties):
-        source = with_frequent(own, frequent, source)
     inner = f"SELECT raw_file, row, {', '.join(columns)} FROM {source} WHERE {select.where}"
     if name != "events":
         return inner
@@ -486,23 +487,43 @@ def _raw(group: Sequence[Piece], role: Role, extra: Iterable[str], settings: Imp
             zip(first.columns, first.types or ["VARCHAR"] * len(first.columns), strict=True)
         )
         scan = _scan(group)
-    columns = ", ".join(
+    columns = [
         f"{_read(name, kind, role, types, zone)} AS {identifier(name)}"
         for name, kind in wanted.items()
-    )
+    ]
+    # Whoever reads these checks the JSON while parsing it.
+    columns += [
+        f"{_read(name, kind, role, types, zone, checks=False)} AS {identifier(unchecked(name))}"
+        for name, kind in wanted.items()
+        if kind is Kind.JSON and name != "row_"
+    ]
     return (
-        f"SELECT {columns}, pieces.raw_file, pieces.piece_ * {1 << 40} + number_ AS row"
+        f"SELECT {', '.join(columns)}, pieces.raw_file, pieces.piece_ * {1 << 40} + number_ AS row"
         f" FROM ({scan}) AS scan_ JOIN pieces USING (path_)"
     )
 
 
-def _read(name: str, kind: Kind, role: Role, types: Mapping[str, str], zone: str) -> str:
+def _read(
+    name: str,
+    kind: Kind,
+    role: Role,
+    types: Mapping[str, str],
+    zone: str,
+    *,
+    checks: bool = True,
+) -> str:
     """Return an expression that reads a raw column of any type as text, JSON or a timestamp."""
     if name == "row_":
         return "scan_.row_" if name in types else "to_json(scan_)"
     by_lower = {each.lower(): each for each in types}
     names = [by_lower.get(each.lower()) for each in (name, *role.other_names.get(name, ()))]
     values = [_value(each, kind, types[each], zone) for each in names if each is not None]
+    if not checks:
+        values = [
+            f"CAST({f'scan_.{identifier(each)}' if types[each] == 'VARCHAR' else value} AS VARCHAR)"
+            for each, value in zip(filter(None, names), values, strict=True)
+        ]
+        kind = Kind.TEXT
     null = {Kind.TEXT: "VARCHAR", Kind.JSON: "JSON", Kind.TIME: "TIMESTAMP"}[kind]
     return f"coalesce({', '.join(values)})" if values else f"CAST(NULL AS {null})"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     MOBILE,
     Kind,
@@ -19,10 +20,10 @@ from monstera_assets.imports.tools import (
     extracted,
     json,
     matches,
-    own_properties,
     pointer,
     text,
     time,
+    unchecked,
 )
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
@@ -105,11 +106,6 @@ def _calls(settings: ImportSettings) -> Role:
                     "anon_id": "anonymousId",
                     "user_id": "userId",
                     "location": _location("channel", "library_"),
-                    "props": own_properties(
-                        "properties",
-                        settings,
-                        f"type IN ('page', 'screen') AND k IN ({listed})",
-                    ),
                     "account_id": _account(
                         settings,
                         f"CASE WHEN {is_group} THEN groupId ELSE context_group_ END",
@@ -128,10 +124,12 @@ def _calls(settings: ImportSettings) -> Role:
                     "alias_of": "CASE WHEN type = 'alias' THEN previousId END",
                     "is_bookkeeping": "type IN ('identify', 'group', 'alias')",
                 },
-                extracted(
-                    "context",
-                    context,
-                    extracted("traits", traits, extracted("properties", properties)),
+                extracted("context", context, extracted("traits", traits)),
+                properties=own_properties(
+                    unchecked("properties"),
+                    settings,
+                    f"type IN ('page', 'screen') AND k IN ({listed})",
+                    properties,
                 ),
             )
         },
@@ -162,18 +160,18 @@ def _warehouse(settings: ImportSettings) -> Sequence[Role]:
                 "anon_id": "anonymous_id",
                 "user_id": "user_id",
                 "location": _location("channel", "context_library_name"),
-                "props": own_properties(
-                    "row_",
-                    settings,
-                    f"k IN ({listed}) OR starts_with(k, 'context_')",
-                    drop_nulls=True,
-                ),
                 "account_id": _account(settings, "context_group_id", found),
                 "product_id": "product_id",
                 "url": url,
                 "seen_source": "context_campaign_source",
                 "is_part": str(is_part).lower(),
-            }
+            },
+            properties=own_properties(
+                "row_",
+                settings,
+                f"k IN ({listed}) OR starts_with(k, 'context_')",
+                drop_nulls=True,
+            ),
         )
 
     whole_row = {"row_": Kind.JSON}

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monstera_assets.imports.own_properties import own_properties
 from monstera_assets.imports.tools import (
     Role,
     Select,
     Tool,
-    extracted,
     json,
-    own_properties,
     pointer,
     text,
     time,
@@ -70,7 +69,7 @@ def _events(settings: ImportSettings) -> Select:
         list_filter(contexts_, lambda c: {has_schema})[1].data AS account_,
         list_filter(contexts_, lambda c: contains(c.schema, '/client_session/'))[1].data AS session_
         FROM {source})"""
-    source = extracted("data_", {"product_": ("product_id",), "property_": (by_property,)}, source)
+    paths = {"product_": ("product_id",), "property_": (by_property,)}
     found = f"json_extract_string(account_, {pointer(key)})"
     if is_property:
         found = f"coalesce(property_, {found})"
@@ -87,7 +86,6 @@ def _events(settings: ImportSettings) -> Select:
             "location": "CASE platform WHEN 'web' THEN 'web_app' WHEN 'mob' THEN 'mobile_app'"
             " WHEN 'pc' THEN 'desktop_app' ELSE 'api' END",
             "session_id": "coalesce(domain_sessionid, json_extract_string(session_, '/sessionId'))",
-            "props": own_properties("data_", settings),
             "account_id": account,
             "described_account": account,
             "account_name": "json_extract_string(account_, '/name')",
@@ -99,6 +97,7 @@ def _events(settings: ImportSettings) -> Select:
             "is_bookkeeping": "event = 'page_ping'",
         },
         source,
+        properties=own_properties("data_", settings, paths=paths),
     )
 
 

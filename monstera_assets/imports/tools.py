@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
+
+if TYPE_CHECKING:
+    from monstera_assets.imports.own_properties import Properties
 
 EVENT_COLUMNS: Mapping[str, str] = {
     "event_id": "VARCHAR",
@@ -184,11 +188,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Select:
-    """One SELECT: expressions keyed by staged column, over a FROM clause that reads `raw`."""
+    """One SELECT: expressions keyed by staged column, over a FROM clause that reads `raw`.
+
+    If `properties` are given, they become the column `props`, and the expressions can use their paths.
+    """
 
     columns: Mapping[str, str]
     source: str = "raw"
     where: str = "true"
+    properties: Properties | None = None
 
 
 @dataclass(frozen=True)
@@ -287,69 +295,14 @@ def extracted(column: str, paths: Mapping[str, Sequence[str]], source: str = "ra
     )
 
 
-class OwnProperties(str):
-    """An expression for the properties to keep, over a FROM clause of `with_frequent`.
-
-    Attributes:
-        column: the JSON column that contains the properties.
-        keys: an expression for the list of the names to keep, over the Select's own FROM clause.
-    """
-
-    __slots__ = ("column", "keys")
-    column: str
-    keys: str
-
-
-def own_properties(
-    column: str, settings: ImportSettings, dropped: str = "false", *, drop_nulls: bool = False
-) -> OwnProperties:
-    """Return an expression for the properties to keep, as a JSON object or null.
-
-    Args:
-        column: a JSON column that contains an object.
-        settings: the import, whose `metadata` lists the properties or is "own".
-        dropped: a condition on the name `k` of a property that the tool added.
-        drop_nulls: whether to drop properties that are null, which missing columns are.
-    """
-    if settings.metadata == "own":
-        kept = f"NOT ({dropped})"
-    else:
-        kept = f"list_contains([{', '.join(map(literal, settings.metadata))}]::VARCHAR[], k)"
-    # Few names need an escape, and replacing in all of them takes a fifth of the time.
-    name = (
-        "CASE WHEN contains(k, '/') OR contains(k, '~')"
-        " THEN replace(replace(k, '~', '~0'), '/', '~1') ELSE k END"
-    )
-    alone = f"json_extract({column}, '/' || {name})"
-    value = f"coalesce(frequent_[list_position(frequent_names_, k)], {alone})"
-
-    def keys(value: str) -> str:
-        condition = f"{kept} AND json_type({value}) <> 'NULL'" if drop_nulls else kept
-        return f"list_filter(json_keys({column}), lambda k: {condition})"
-
-    members = f"list_transform({keys(value)}, lambda k: concat(to_json(k), ':', {value}))"
-    found = OwnProperties(f"nullif('{{' || array_to_string({members}, ',') || '}}', '{{}}')")
-    found.column, found.keys = column, keys(alone)
-    return found
-
-
-def with_frequent(own: OwnProperties, names: Sequence[str], source: str) -> str:
-    """Return a FROM clause that adds the values of frequent properties, which one pass extracts.
-
-    Other properties are extracted one by one, so the names change nothing but the time.
-    """
-    values = "NULL::JSON[]"
-    if names:
-        values = f"json_extract({own.column}, [{', '.join(map(pointer, names))}])"
-    return (
-        f"(SELECT *, [{', '.join(map(literal, names))}]::VARCHAR[] AS frequent_names_,"
-        f" {values} AS frequent_ FROM {source})"
-    )
-
-
 def matches(expression: str, *words: str) -> str:
     """Return a condition: the text contains one of the words, ignoring case."""
     return f"regexp_matches(lower({expression}), {literal('|'.join(words))})"
+
+
+def unchecked(name: str) -> str:
+    """Return the column of `raw` that has the text of a JSON column before it is known to be JSON."""
+    return f"{name}_text_"
 
 
 MOBILE = ("ios", "android", "react-native", "flutter", "swift", "kotlin", "iphone", "unity")

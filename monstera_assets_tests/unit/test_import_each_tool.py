@@ -688,6 +688,43 @@ def test_mixpanel_pipeline(tmp_path: Path) -> None:
         assert found[id_]["entity_id"] == "u_1"
 
 
+def test_mixpanel_table_of_fivetran(tmp_path: Path) -> None:
+    """Fivetran writes Mixpanel's own properties to columns of the event's row."""
+    row = {
+        "event_id": "941",
+        "name": "Doc Made",
+        "time": "2025-06-02 10:00:00",
+        "distinct_id": "u_1",
+        "insert_id": "i1",
+        "device_id": "d1",
+        "properties": '{"doc":1}',
+        "mp_processing_time_ms": "1748858401000",
+        "mp_country_code": "DE",
+        "mp_lib": "swift",
+        "current_url": "https://app.example.com/boards/7",
+    }
+    (tmp_path / "raw").mkdir()
+    with (tmp_path / "raw" / "event.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    table = {"kind": "mixpanel", "path": str(tmp_path / "raw")}
+    settings = settings_of(tmp_path / "source", table)
+    (settings.source).mkdir(exist_ok=True)
+    (settings.source / "product_catalog.csv").write_text(
+        "product_id,url_prefixes\nboards,https://app.example.com/boards\nother,\n"
+    )
+    run_import(settings)
+    [event] = landed_rows(settings.source, "events")
+    assert (event["timestamp"], event["received_at"]) == (
+        "2025-06-02 10:00:00",
+        "2025-06-02 10:00:01",
+    )
+    assert (event["location"], event["product_id"]) == ("mobile_app", "boards")
+    assert event["metadata"] == '{"doc":1}'
+    assert [row["country"] for row in landed_rows(settings.source, "users")] == ["DE"]
+
+
 def test_snowplow_warehouse(tmp_path: Path) -> None:
     """In a warehouse, each schema has a column, which expressions turn into accounts and metadata."""
     row = {

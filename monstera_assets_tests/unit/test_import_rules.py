@@ -121,19 +121,52 @@ def test_metadata_can_be_listed(tmp_path: Path) -> None:
     assert json.loads(row["metadata"]) == {"project_id": "p", "a/b": {"c": None}}
 
 
+@pytest.mark.parametrize("sampled", [1, 4, 2_048])
 def test_frequent_properties_are_those_of_any_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled: int
 ) -> None:
     """The names are taken from the first rows, and other rows may have others."""
-    monkeypatch.setattr(raw_staging, "_SAMPLED_ROWS", 1)
+    monkeypatch.setattr(raw_staging, "SAMPLED_ROWS", sampled)
     texts = [
         """{"b":1,"it's":"x","a/b":null,"~":[1,{"b":2}]}""",
         """{"0":true,"b":{"b":"B"},"rare":0.5}""",
         r"""{"it's":null,"b":"","\"":2}""",
+        """{"product_id":7,"b":null,"B":1,"":{}}""",
+        "{}",
     ]
     calls = [{"userId": "u_1", "properties": json.loads(text)} for text in texts]
-    rows = landed_rows(_segment(tmp_path, calls), "events")
-    assert [row["metadata"] for row in rows] == texts
+    source = _segment(tmp_path, calls, account="property:product_id")
+    rows = landed_rows(source, "events")
+    assert [row["metadata"] for row in rows] == [
+        """{"a/b":null,"b":1,"it's":"x","~":[1,{"b":2}]}""",
+        """{"0":true,"b":{"b":"B"},"rare":0.5}""",
+        r"""{"\"":2,"b":"","it's":null}""",
+        """{"":{},"B":1,"b":null,"product_id":7}""",
+        "",
+    ]
+    assert {row["account_id"] for row in landed_rows(source, "users")} == {"7"}
+
+
+def test_properties_that_are_no_object(tmp_path: Path) -> None:
+    """Whatever cannot be read as an object has no properties, and the event lands."""
+    texts = ["not JSON", "[1]", "5", "null", "", '{"a":1,"a":2}', '{"a":', None]
+    source = tmp_path / "export"
+    source.mkdir()
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE rows (row INTEGER, properties VARCHAR)")
+        connection.executemany("INSERT INTO rows VALUES (?, ?)", list(enumerate(texts)))
+        connection.execute(
+            "COPY (SELECT 'e' || row AS uuid, 'Page Read' AS event, 'd' AS distinct_id,"
+            " 'p' AS person_id, properties, TIMESTAMPTZ '2025-06-01 10:00:00Z' AS timestamp,"
+            " timestamp AS created_at, timestamp AS _inserted_at FROM rows)"
+            f" TO '{source / 'events.parquet'}'"
+        )
+    settings = settings_of(tmp_path / "source", {"kind": "posthog", "path": str(source)})
+    run_import(settings)
+    rows = landed_rows(settings.source, "events")
+    assert [(row["event_id"], row["metadata"]) for row in rows] == [
+        (f"e{row}", '{"a":1}' if row == 5 else "") for row in range(len(texts))
+    ]
 
 
 def test_column_can_be_replaced(tmp_path: Path) -> None:
