@@ -215,6 +215,11 @@ class Bench:
             sum(taken for step, taken in seconds.items() if step.startswith("check_"))
             for seconds in steps
         )
+        gold = median(
+            sum(taken for step, taken in seconds.items() if step.startswith("gold_"))
+            for seconds in steps
+        )
+        site = median(seconds["static_site"] for seconds in steps)
         load_events = "load_events, validation and ledger included"
         return [
             of_processes("reference: load the events into a table", loads),
@@ -222,6 +227,15 @@ class Bench:
             of_processes("reference: copy the rows of the three histories", copies),
             Row("the three state histories", histories, ratio=histories / copy, at_most=2),
             Row("all checks", checks),
+            Row("reference: the gold tables without checks", gold),
+            Row(
+                "dashboards, pages of accounts and people included",
+                site,
+                None,
+                None,
+                site / gold,
+                0.1,
+            ),
             of_processes(
                 "whole graph, all days, checks included", graphs, graph / (load + copy), 6
             ),

@@ -31,11 +31,24 @@ FIRST, LAST = "2024-07-01", "2025-06-30"
 
 ALL_DAYS, LAST_DAY, IMPORT = "floor, all days", "floor, last day", "import dagster"
 LARGE = "last day of the large source - last day of the seeds"
+PAGES, MODULES = "pages of the dashboards", "modules of the dashboards"
+_MODULES = """
+import sys
+from pathlib import Path
+from monstera_assets.dashboards.site import write_site
+from monstera_assets.definitions import metric_tables
+from monstera_assets.settings import Settings
+"""
+_PAGES = f"""{_MODULES}
+database = Path(sys.argv[1])
+write_site(Settings(database=database), database.with_name("pages"), metric_tables())
+"""
 _RATIOS = {
     "run, all days, caches warm": (ALL_DAYS, 2.2),
     "run, all days, caches empty": (ALL_DAYS, 3),
     "run, last day, caches warm": (LAST_DAY, 2.6),
     "status": (IMPORT, 2.4),
+    PAGES: (IMPORT, 2),
     "--help": (IMPORT, 0.5),
     "a wrong argument": (IMPORT, 0.5),
 }
@@ -83,6 +96,11 @@ class Checkout:
         days = ("--from", LAST, "--to", LAST)
         self.measure("run, last day, caches warm", "monstera", "run", *where, *days)
         self.measure("status", "monstera", "status", *where, exit_code=1)  # the seeds are late
+        self.measure("dashboard", "monstera", "dashboard", "--no-open", "--database", str(database))
+        self.measure(MODULES, "python", "-c", _MODULES)
+        self.measure("modules and pages", "python", "-c", _PAGES, str(database))
+        pages = self.cpu["modules and pages"][-1] - self.cpu[MODULES][-1]
+        self.cpu.setdefault(PAGES, []).append(pages)
         self.measure("--help", "monstera", "--help")
         self.measure("a wrong argument", "monstera", "run", "--no-such-option", exit_code=2)
         self.measure(IMPORT, "python", "-c", "import dagster")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -79,56 +79,38 @@ def _tiles(costs: Costs) -> Iterator[Tile]:
 
 
 def _steps(costs: Costs) -> Item:
-    name, title = "Seconds, rows and MB", "Steps, Seconds Rows and MB, Last Run, by Step"
-    if not costs.steps:
-        return Unavailable("No run has recorded any step yet.", name, title)
-    columns = fields(
-        *("step/Step", "run/Seconds/,.2f/-", "checks/Seconds of checks/,.2f/-"),
-        *("day/Seconds per day/,.2f/-", "rows/Rows/,.0f/-", "more/Rows per day/,.0f/-"),
-        *("size/MB/,.1f/-", "growth/kB per day/,.1f/-"),
-    )
-    rows = [
-        (
-            *(
-                one.step,
-                one.seconds,
-                one.check_seconds,
-                one.day_seconds,
-                one.rows,
-                one.rows_per_day,
-            ),
-            *(one.bytes and one.bytes / 1e6, one.bytes_per_day and one.bytes_per_day / 1e3),
-        )
-        for one in costs.steps
-    ]
-    finding = (
+    return _listing(
+        *("Seconds, rows and bytes", "Steps, Seconds Rows and Bytes, Last Run, by Step"),
         "Seconds are those of the last run: of the step, and of the table's checks. Seconds per day are"
-        " means of the last daily runs, checks included. MB are those of the table's blocks in the"
-        " file; smaller tables share blocks and are not measured. The largest tables come first."
+        " means of the last daily runs, checks included. Bytes are those of the table's blocks in the"
+        " file; smaller tables share blocks and are not measured. The largest tables come first.",
+        *(costs.steps, "No run has recorded any step yet."),
+        *("step/Step", "seconds/Seconds/,.2f/-", "check_seconds/Seconds of checks/,.2f/-"),
+        *("day_seconds/Seconds per day/,.2f/-", "rows/Rows/,d/-"),
+        *("rows_per_day/Rows per day/,.0f/-", "bytes/Bytes/,d/-"),
+        "bytes_per_day/Bytes per day/,.0f/-",
     )
-    return Listing(finding, columns, rows, None, name=name, title=title)
 
 
 def _runs(costs: Costs) -> Item:
-    name, title = "Duration and size", "Runs, Duration and Database Size, Last Runs, by Run"
-    if not costs.runs:
-        return Unavailable("No run of the whole graph has succeeded yet.", name, title)
-    columns = fields(
-        *("at/Finished (UTC)", "days/Days/,d", "seconds/Seconds/,.1f", "last/Data through"),
-        "size/Database (MB)/,.1f/-",
+    return _listing(
+        *("Duration and size", "Runs, Duration and Database Size, Last Runs, by Run"),
+        "The last successful runs of the whole graph.",
+        *(costs.runs, "No run of the whole graph has succeeded yet."),
+        *("at/Finished/day", "days/Days/,d", "seconds/Seconds/,.1f", "last_day/Data through/day"),
+        "database_bytes/Bytes of the database/,d/-",
     )
-    rows = [
-        (
-            f"{one.at:%Y-%m-%d %H:%M}",
-            one.days,
-            one.seconds,
-            str(one.last_day or "-"),
-            one.database_bytes and one.database_bytes / 1e6,
-        )
-        for one in costs.runs
-    ]
-    finding = "The last successful runs of the whole graph."
-    return Listing(finding, columns, rows, None, searchable=False, name=name, title=title)
+
+
+def _listing(
+    name: str, title: str, finding: str, records: Sequence[object], reason: str, *columns: str
+) -> Item:
+    """List attributes of records, or give the reason why there are none."""
+    if not records:
+        return Unavailable(reason, name, title)
+    shown = fields(*columns)
+    rows = [[getattr(record, one.name) for one in shown] for record in records]
+    return Listing(finding, shown, rows, None, name=name, title=title)
 
 
 def _digest(text: str) -> str:

@@ -1,16 +1,14 @@
 """The pages of single accounts and people: facts and history.
 
-There can be thousands of these pages, so the facts of all pages come from one query per table.
+There can be thousands of these pages, so one query per table reads the rows of all pages.
 """
-# Over 400 lines: accounts and people share the declarations of facts and history.
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -21,88 +19,155 @@ from monstera_assets.dashboards.risk_page import LISTED
 from monstera_assets.gold.churn_risk import HIGH
 from monstera_assets.gold.gold_product_recommendations import TABLE as RECOMMENDATIONS
 from monstera_assets.gold.gold_user_churn_scores import TABLE as USER_SCORES
-from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.silver.silver_account_state_intervals import TABLE as ACCOUNT_INTERVALS
 from monstera_assets.silver.silver_user_segment_history import SEGMENT_COLUMNS
 from monstera_assets.silver.silver_user_state_intervals import TABLE as USER_INTERVALS
 from monstera_assets.warehouse.errors import MissingTableError
 
-_OTHER_COLORS = ("seventh", "fifth", "sixth", "fourth", "eighth", *[ma.SECONDARY] * 20)
+_OTHER_COLORS = ("seventh", "fifth", "third", "eighth", ma.SECONDARY)
 """Colors of tiers and segments, which differ from the colors of states."""
-_INTERVALS, _ROWS, _FEW = 40, 8, 12
-"""Maximum number of intervals in a timeline, of rows in a list, and of rows in a table that replaces a
-chart without scripts. They keep pages small."""
+_HEALTH_COLORS = dict(
+    zip(ma.HealthBand, ("rising", "fourth", "sixth", "second", "declining"), strict=True)
+)
+_INTERVALS, _ROWS = 40, 8
+"""Maximum number of intervals in a timeline and of rows in a list, which keep pages small."""
 _PEOPLE_PER_ACCOUNT = 5
 """Number of people at high risk in each account that needs attention who have a page."""
-_SEGMENTS = [one.name for one in SEGMENT_COLUMNS if one.name != "segment_version"]
-
-_IN_USE = (*map(str, IN_USE),)
+_FACTS = ma.fields("fact/Fact", "value/Value")
+_TIMELINE = ma.fields("lane/What", "first/From/day", "last/Through/day", "value/Value")
+_RISK = ma.fields("risk_band/Risk band/words", "churn_probability/Churn risk/.0%")
 
 Found = Mapping[str, ma.Rows]
 
 
-def _listing(name: str, title: str, fields: tuple[ma.Field, ...], about: ma.About) -> ma.Listing:
-    return ma.Listing("", fields, (), about, searchable=False, name=name, title=title)
+@dataclass(frozen=True)
+class _List:
+    """The first rows of an entity in the `order` of `source`, a table and a condition in SQL."""
+
+    name: str
+    title: str
+    thing: str
+    fields: tuple[ma.Field, ...]
+    about: ma.About
+    source: str
+    order: str
+    key: str
 
 
-def _figure(name: str, title: str, chart: ma.Chart, about: ma.About) -> ma.Figure:
-    return ma.Figure("", chart, about, chart.kind == "timeline", name, title)
+@dataclass(frozen=True)
+class _Kind:
+    """What the pages of accounts or of people show.
+
+    Attributes:
+        key: the column with the entity's id.
+        entities, history: the entities and what the timeline shows, for titles.
+        about: the definitions of states.
+        facts: columns by table with one row per entity, starting with the state and its first day.
+        lanes: names, values and table of the timeline's lanes, in SQL.
+        heading, lists: the lists and their section's heading.
+    """
+
+    key: str
+    entities: str
+    history: str
+    about: ma.About
+    facts: Mapping[str, tuple[ma.Field, ...]]
+    lanes: Sequence[tuple[str, str, str]]
+    heading: str
+    lists: Sequence[_List]
 
 
-_FACTS = ma.fields("fact/Fact", "value/Value")
-_TIMELINE = ma.Chart(
-    "timeline",
-    ma.fields("lane/What", "first/From/day", "last/Through/day", "value/Value"),
-    (),
-    few=_FEW,
-)
-_MEASURE = ma.choice("measure", "Measure", ["Health", "MRR"])
-_COURSE = (_MEASURE, ma.ON_DAY, ma.SERIES, *ma.fields("value/Value/,.2f"))
-_ACCOUNT_FACTS, _ACCOUNT_HISTORY, _ACCOUNT_COURSE, _ACCOUNT_EVENTS, _ACCOUNT_PEOPLE = (
-    _listing(
-        *("Facts", "Accounts, Facts, Latest Day", _FACTS),
-        ma.about(ACCOUNT_INTERVALS, "current_state"),
+_KINDS = {
+    "account": _Kind(
+        *("account_id", "Accounts", "State, Health and Tier"),
+        ma.about(ACCOUNT_INTERVALS, "current_state", "health_band", "subscription_tier"),
+        {
+            "silver_account_current_state": ma.fields(
+                *("current_state/State/words", "state_since/Since/day", "state_reason/Reason"),
+                *("subscription_tier/Tier/words", "monthly_recurring_revenue/MRR/,.2f"),
+                *("contract_renewal_date/Renewal/day", "days_to_renewal/Days to renewal/,d"),
+                *("health_score/Health of 100/.0f", "health_band/Health band/words"),
+                *("active_seats/Active seats/,d", "total_seats/Seats/,d"),
+                "products_active/Products in use/,d",
+            ),
+            "gold_account_churn_scores": (
+                *_RISK,
+                *ma.fields("reason_1/Reason 1", "reason_2/Reason 2", "reason_3/Reason 3"),
+            ),
+            "gold_accounts_needing_attention": ma.fields("why/Needs attention"),
+        },
+        [
+            ("'State'", "current_state", "silver_account_state_intervals"),
+            ("'Health'", "health_band", "silver_account_state_intervals"),
+            ("'Tier'", "subscription_tier", "silver_account_state_intervals"),
+        ],
+        "Billing and people",
+        [
+            _List(
+                *("Billing events", "Accounts, Billing Events, to Date", "billing event"),
+                ma.fields(
+                    *("event_date/Day/day", "event_type/Event/words"),
+                    *("monthly_recurring_revenue/MRR/,.2f/", "currency/Currency"),
+                    *("subscription_tier/Tier/words", "total_seats/Seats/,d/"),
+                ),
+                ma.about(BILLING, "event_type"),
+                "bronze_subscription_events WHERE entity_type = 'account' AND event_date <= $last",
+                *("event_timestamp DESC, event_id DESC", "entity_id"),
+            ),
+            _List(
+                *("Users at high risk", "Users, at High Risk, Latest Day", "user"),
+                ma.fields(
+                    "user_id/User", "churn_probability/Churn risk/.0%", "reason_1/Main reason"
+                ),
+                ma.about(USER_SCORES, "churn_probability"),
+                f"gold_user_churn_scores WHERE risk_band = '{HIGH}'",
+                *("churn_probability DESC, user_id", "account_id"),
+            ),
+        ],
     ),
-    _figure(
-        *("State and tier", "Accounts, State and Tier, to Date, by Interval", _TIMELINE),
-        ma.about(ACCOUNT_INTERVALS, "current_state", "subscription_tier"),
-    ),
-    _figure(
-        *("Health and MRR", "Accounts, Health and MRR Biweekly, Last 18 Months"),
-        ma.Chart("lines", _COURSE, (), {"Value": ma.PRIMARY}, few=_FEW),
-        ma.about(ACCOUNT_INTERVALS, "health_score", "monthly_recurring_revenue"),
-    ),
-    _listing(
-        *("Billing events", "Accounts, Billing Events, to Date"),
-        ma.fields("day/Day/day", "event/Event", "mrr/MRR/,.2f/", "currency/Currency", "tier/Tier")
-        + ma.fields("seats/Seats/,d/"),
-        ma.about(BILLING, "event_type"),
-    ),
-    _listing(
-        *("Users at high risk", "Users, at High Risk, Latest Day"),
-        ma.fields("user/User", "risk/Churn risk/.0%", "reason/Main reason"),
-        ma.about(USER_SCORES, "churn_probability"),
-    ),
-)
-_PERSON_FACTS, _PERSON_HISTORY, _PERSON_RISK, _PERSON_OFFERS = (
-    _listing(
-        *("Facts", "Users, Facts, Latest Day", _FACTS), ma.about(USER_INTERVALS, "platform_state")
-    ),
-    _figure(
-        *("States and segment", "Users, States and Segment, to Date", _TIMELINE),
+    "person": _Kind(
+        *("user_id", "Users", "States and Segment"),
         ma.about(USER_INTERVALS, "platform_state"),
+        {
+            "silver_user_current_state": ma.fields(
+                *("platform_state/State/words", "platform_state_since/Since/day"),
+                *("account_id/Account", "last_qualifying_event_at/Last qualifying event/day"),
+                "total_qualifying_events/Qualifying events/,d",
+                "days_since_signup/Days since signup/,d",
+            ),
+            "silver_behavioral_segments": tuple(
+                ma.Field(one.name, ma.words(one.name), ma.WORDS)
+                for one in SEGMENT_COLUMNS
+                if one.name != "segment_version"
+            ),
+            "gold_user_churn_scores": _RISK,
+        },
+        [
+            ("'Platform'", "platform_state", "silver_user_state_intervals"),
+            ("product_id", "current_state", "silver_user_product_state_intervals"),
+            ("'Segment'", "composite_segment", "silver_user_segment_history"),
+        ],
+        "Predictions",
+        [
+            _List(
+                *("Reasons for the churn risk", "Users, Churn Reasons, Latest Day", "reason"),
+                ma.fields("reason/Reason", "effect/Effect on the risk/+.0%/"),
+                ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
+                "(SELECT user_id, unnest([1, 2, 3]) AS place, unnest([reason_1, reason_2, reason_3])"
+                " AS reason, unnest([reason_1_effect, reason_2_effect, reason_3_effect]) AS effect"
+                " FROM gold_user_churn_scores) WHERE reason IS NOT NULL",
+                *("place", "user_id"),
+            ),
+            _List(
+                *("Products to recommend", "Users, Recommendations, Latest Day", "product"),
+                ma.fields("product_id/Product", "why/Why"),
+                ma.about(RECOMMENDATIONS, "why"),
+                "gold_product_recommendations",
+                *("recommendation_rank", "user_id"),
+            ),
+        ],
     ),
-    _listing(
-        *("Churn risk", "Users, Churn Reasons, Latest Day"),
-        ma.fields("reason/Reason", "effect/Effect on the risk/+.0%/"),
-        ma.about(USER_SCORES, "churn_probability", "reason_1_effect"),
-    ),
-    _listing(
-        *("Products to recommend", "Users, Recommendations, Latest Day"),
-        ma.fields("product/Product", "why/Why"),
-        ma.about(RECOMMENDATIONS, "why"),
-    ),
-)
+}
 
 
 def name_entities(reader: ma.Reader, account_pages: int) -> None:
@@ -135,218 +200,108 @@ def name_entities(reader: ma.Reader, account_pages: int) -> None:
     reader.people = {one: ma.page_file("person", one) for one in named}
 
 
-def account_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
-    """Yield each account's page, in the order of `ids`, if it is known."""
+def entity_pages(reader: ma.Reader, kind: str, ids: Sequence[str]) -> Iterator[ma.Page]:
+    """Yield the page of each account or person (`kind`) that is known, in the order of `ids`."""
     if not ids:
         return
-    grid, money, currency = reader.every(14), reader.wording.money, reader.wording.currency
-    of = partial(_of, reader, ids, "account_id")
-    current = of(
-        "silver_account_current_state",
-        "current_state, state_since, state_reason, subscription_tier, monthly_recurring_revenue,"
-        " contract_renewal_date, days_to_renewal, health_score, health_band, active_seats, total_seats,"
-        " products_active",
-    )
-    lanes = {"State": "current_state", "Tier": "subscription_tier"}
-    history = _runs(reader, ids, "silver_account_state_intervals", "account_id", lanes)
-    course = _by_id(
-        *(reader, ids),
-        "SELECT account_id, list(round(health_score, 1) ORDER BY day),"
-        " list(CAST(monthly_recurring_revenue AS DOUBLE) ORDER BY day)"
-        " FROM silver_account_state_intervals JOIN (SELECT unnest($days) AS day)"
-        " ON day >= valid_from AND (valid_to IS NULL OR day < valid_to)"
-        " WHERE account_id IN (SELECT unnest($ids)) GROUP BY account_id ORDER BY account_id",
-        days=grid,
-    )
-    events = _of(
-        *(reader, ids, "entity_id", "bronze_subscription_events"),
-        "event_date, event_type, monthly_recurring_revenue, currency, subscription_tier, total_seats,"
-        " count(*) OVER (PARTITION BY entity_id)",
-        where="entity_type = 'account' AND event_date <= $last",
-        order="event_timestamp DESC, event_id DESC",
-    )
-    reasons = "churn_probability, risk_band, reason_1, reason_2, reason_3"
-    scores = of("gold_account_churn_scores", reasons)
-    why = of("gold_accounts_needing_attention", "why")
-    people = of(
-        "gold_user_churn_scores",
-        "user_id, churn_probability, reason_1, count(*) OVER (PARTITION BY account_id)",
-        where=f"risk_band = '{HIGH}'",
-        order="churn_probability DESC, user_id",
-    )
-    tiers = _column(
-        reader, "DISTINCT subscription_tier FROM silver_account_state_intervals ORDER BY 1"
-    )
-    colors = _colors(tiers, ma.state_colors(ma.AccountState))
-    for account in filter(current.__contains__, ids):
-        [(state, since, reason, tier, mrr, renewal, days, health, band, active, seats, breadth)] = (
-            current[account]
+    shown, catalog = _KINDS[kind], ma.read_catalog(reader)
+    facts = [
+        _rows(reader, ids, shown.key, [one.name for one in columns], table)
+        for table, columns in shown.facts.items()
+    ]
+    lanes = [_intervals(reader, ids, shown.key, *lane) for lane in shown.lanes]
+    lists = [
+        _rows(
+            *(reader, ids, one.key),
+            [*(f.name for f in one.fields), f"count(*) OVER (PARTITION BY {one.key})"],
+            *(one.source, one.order, _ROWS),
         )
-        facts = {
-            "State": f"{ma.words(state)} since {ma.day_text(since)}: {reason}",
-            "Tier": ma.words(tier),
-            "MRR": money(mrr),
-            "Renewal": (ma.day_text(renewal) if renewal else "not set")
-            + ("" if days is None else f", in {ma.plural(days, 'day')}"),
-            "Health": f"{health:.0f} of 100, {band}",
-            "Seats": f"{active:,} active of {seats or 'an unknown number'}",
-            "Products in use": f"{breadth:,}",
-        }
-        for chance, risk, *named in scores.get(account, ()):
-            facts["Churn risk"] = _chance(chance, risk, "a lapse within 90 days", "account")
-            if any(named):
-                facts["Reasons"] = "; ".join(filter(None, named))
-        for (text,) in why.get(account, ()):
-            facts["Needs attention"] = text
-        billed = [
-            (on, ma.words(kind), amount, amount and (unit or currency), ma.words(of or ""), many)
-            for on, kind, amount, unit, of, many, _ in events.get(account, [])
+        for one in shown.lists
+    ]
+    *_, (_, other, table) = shown.lanes
+    others = map(ma.words, _column(reader, f"DISTINCT {other} FROM {table} ORDER BY 1"))
+    names = sorted({*ma.AccountState, *ma.UserState, *ma.ProductState})
+    colors = dict(zip(others, _OTHER_COLORS, strict=False))
+    colors |= {ma.words(band): color for band, color in _HEALTH_COLORS.items()}
+    colors |= {_state(name): ma.state_color(name) for name in names}
+    for entity in filter(facts[0].__contains__, ids):
+        rows = [
+            (one.title, _text(reader, one, value))
+            for place, (columns, found) in enumerate(zip(shown.facts.values(), facts, strict=True))
+            for values in found.get(entity, ())
+            for one, value in zip(columns, values, strict=True)
+            if value is not None or not place
         ]
-        at_risk = people.get(account, [])
-        listed = [row[:3] for row in at_risk if row[0] in reader.people]
-        [(scores_by_day, amounts)] = course.get(account, [([], [])])
-        shown = grid[len(grid) - len(amounts) :]
-        went = "There is no history."
-        if shown:
-            went = (
-                f"Health was {scores_by_day[0]:.0f} on {ma.day_text(shown[0])} and is {health:.0f}."
-            )
-        points = [
-            (name, on, "Value", value)
-            for name, series in (("Health", scores_by_day), ("MRR", amounts))
-            for on, value in zip(shown, series, strict=True)
+        now = f"{rows[0][1]} since {rows[1][1]}."
+        past = [
+            (place, catalog.name(lane), *row)
+            for place, found in enumerate(lanes)
+            for lane, *row in found.get(entity, ())
         ]
-        present = f"{ma.words(state)}, with {money(mrr)} of MRR and health {health:.0f}."
-        chart = replace(_ACCOUNT_COURSE.chart, rows=points)
-        past = _latest(_ACCOUNT_HISTORY, history.get(account, []), [*lanes], colors)
-        billing = _events_found(events.get(account, []))
-        risky = _people_found(at_risk, listed)
-        sections: dict[str, list[ma.Item]] = {
-            "Now": [replace(_ACCOUNT_FACTS, finding=present, rows=[*facts.items()])],
-            "History": [past, replace(_ACCOUNT_COURSE, finding=went, chart=chart)],
-            "Billing and people": [
-                replace(_ACCOUNT_EVENTS, finding=billing, rows=billed),
-                replace(_ACCOUNT_PEOPLE, finding=risky, rows=listed, links={"user": reader.people}),
+        listed = [
+            _listed(reader, catalog, one, found.get(entity, []))
+            for one, found in zip(shown.lists, lists, strict=True)
+        ]
+        current = ma.Listing(
+            *(now, _FACTS, rows, shown.about, {"value": reader.accounts}),
+            searchable=False,
+            name="Facts",
+            title=f"{shown.entities}, Facts, Latest Day",
+        )
+        yield ma.Page(
+            *(ma.page_file(kind, entity), entity, f"{kind.capitalize()}, {ma.lowered(now)}"),
+            sections=[
+                ma.Section("Now", [current]),
+                ma.Section("History", [_timeline(shown, past, colors)]),
+                ma.Section(shown.heading, listed),
             ],
-        }
-        since_text = f"{ma.words(state).lower()} since {ma.day_text(since)}"
-        yield _page("account", account, f"{since_text}, {money(mrr)} of MRR.", sections)
+            up=[ma.Link("Accounts", "accounts.html")],
+        )
 
 
-def person_pages(reader: ma.Reader, ids: Sequence[str]) -> Iterator[ma.Page]:
-    """Yield each person's page, in the order of `ids`, if it is known."""
-    if not ids:
-        return
-    catalog, of = ma.read_catalog(reader), partial(_of, reader, ids, "user_id")
-    current = of(
-        "silver_user_current_state",
-        "account_id, platform_state, platform_state_since, CAST(last_qualifying_event_at AS DATE),"
-        " total_qualifying_events, days_since_signup",
-    )
-    runs = partial(_runs, reader, ids, key="user_id")
-    platform = runs("silver_user_state_intervals", lanes={"Platform": "platform_state"})
-    states, composite = {"": "current_state"}, {"Segment": "composite_segment"}
-    of_product = "silver_user_product_state_intervals"
-    now_used = of(
-        of_product, "product_id", where=f"valid_to IS NULL AND current_state IN {_IN_USE}"
-    )
-    products = runs(of_product, lanes=states, lane="product_id")
-    days = "snapshot_date AS first, first AS last"
-    history = runs("silver_user_segment_history", lanes=composite, days=days)
-    now = of("silver_behavioral_segments", ", ".join(_SEGMENTS))
-    reasons = ", ".join(f"reason_{n}, reason_{n}_effect" for n in (1, 2, 3))
-    scores = of("gold_user_churn_scores", f"churn_probability, risk_band, {reasons}")
-    offers = of("gold_product_recommendations", "product_id, why", order="recommendation_rank")
-    [combined] = [one.allowed or () for one in SEGMENT_COLUMNS if one.name == "composite_segment"]
-    names = sorted({*ma.UserState, *ma.ProductState})
-    colors = _colors(combined, {_state(name): ma.state_color(name) for name in names})
-    for person in filter(current.__contains__, ids):
-        [(account, state, since, last, events, age)] = current[person]
-        facts = {
-            "State": f"{ma.words(state)} since {ma.day_text(since)}",
-            "Account": account or "none",
-            "Last qualifying event": ma.day_text(last) if last else "none",
-            "Qualifying events": f"{events:,} in {ma.plural(age, 'day')} since signup",
-        }
-        used_now = sorted(catalog.name(node) for (node,) in now_used.get(person, ()))
-        facts["Products in use"] = ", ".join(used_now) or "none"
-        for found in now.get(person, ()):
-            facts |= dict(zip(map(ma.words, _SEGMENTS), map(ma.words, found), strict=True))
-        used = [(catalog.name(node), *row) for node, *row in products.get(person, ())]
-        past = [*platform.get(person, ()), *used, *history.get(person, ())]
-        lanes = ["Platform", *sorted({name for name, *_ in used}), "Segment"]
-        risk, why = "Only active, returning and reactivated users are scored.", []
-        for chance, band, *parts in scores.get(person, ()):
-            risk = f"{_chance(chance, band, 'no qualifying event for 30 days', 'user')}."
-            why = [pair for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0]]
-        suggested = [(catalog.name(node), text) for node, text in offers.get(person, ())]
-        offered = f"{ma.plural(len(suggested), 'product')} to recommend."
-        since_text = f"{ma.words(state)} since {ma.day_text(since)}"
-        now_shown = replace(_PERSON_FACTS, finding=f"{since_text}.", rows=[*facts.items()])
-        sections: dict[str, list[ma.Item]] = {
-            "Now": [replace(now_shown, links={"value": reader.accounts})],
-            "History": [_latest(_PERSON_HISTORY, past, lanes, colors)],
-            "Predictions": [
-                replace(_PERSON_RISK, finding=risk, rows=why),
-                replace(_PERSON_OFFERS, finding=offered, rows=suggested),
-            ],
-        }
-        yield _page("person", person, f"{ma.lowered(since_text)}.", sections)
-
-
-PAGES = {"account": account_pages, "person": person_pages}
-"""The function that creates the pages of each kind of entity."""
-
-
-def _page(kind: str, entity: str, lead: str, sections: Mapping[str, Sequence[ma.Item]]) -> ma.Page:
-    made = [ma.Section(heading, items) for heading, items in sections.items()]
-    up, lead = [ma.Link("Accounts", "accounts.html")], f"{kind.capitalize()}, {lead}"
-    return ma.Page(ma.page_file(kind, entity), entity, lead, sections=made, up=up)
-
-
-def _latest(
-    figure: ma.Figure, rows: ma.Rows, lanes: Sequence[str], colors: Mapping[str, str]
-) -> ma.Figure:
-    """Draw the latest intervals, by lane and day."""
-    finding = "There is no history."
-    if rows:
-        lane, first, _, value = max(rows, key=itemgetter(1, 0))
+def _timeline(kind: _Kind, past: ma.Rows, colors: Mapping[str, str]) -> ma.Figure:
+    """Draw the latest intervals, whose rows start with the place of their lane."""
+    finding, latest = "There is no history.", sorted(past, key=itemgetter(2, 1))[-_INTERVALS:]
+    if latest:
+        _, lane, first, _, value = latest[-1]
         finding = f"The latest change is {lane}: {_state(value).lower()}, on {ma.day_text(first)}."
-        if len(rows) >= _INTERVALS:
+        if len(past) >= _INTERVALS:
             finding += f" The {_INTERVALS} latest intervals are shown."
-    latest = sorted(rows, key=itemgetter(1, 0))[-_INTERVALS:]
-    latest.sort(key=lambda row: (lanes.index(row[0]), row[1]))
-    shown = [(lane, first, last, _state(value)) for lane, first, last, value in latest]
-    present = {value for *_, value in shown}
+    rows = [(lane, first, last, _state(value)) for _, lane, first, last, value in sorted(latest)]
+    present = {value for *_, value in rows}
     used = {value: color for value, color in colors.items() if value in present}
-    return replace(figure, finding=finding, chart=replace(figure.chart, rows=shown, colors=used))
+    return ma.Figure(
+        finding,
+        ma.Chart("timeline", _TIMELINE, rows, used),
+        kind.about,
+        wide=True,
+        name=kind.history.capitalize(),
+        title=f"{kind.entities}, {kind.history}, to Date, by Interval",
+    )
 
 
-def _colors(others: Iterable[str], states: Mapping[str, str]) -> dict[str, str]:
-    return {**dict(zip(map(ma.words, others), _OTHER_COLORS, strict=False)), **states}
+def _listed(
+    reader: ma.Reader, catalog: ma.Catalog, shown: _List, rows: Sequence[tuple[Any, ...]]
+) -> ma.Listing:
+    """Show rows that end with the number of all rows."""
+    count = rows[0][-1] if rows else 0
+    most = f" The first {len(rows)} are shown." if count > len(rows) else ""
+    return ma.Listing(
+        f"{ma.plural(count, shown.thing)}.{most}",
+        shown.fields,
+        [(catalog.name(first), *row) for first, *row, _ in rows],  # products by their names
+        shown.about,
+        {"user_id": reader.people},
+        searchable=False,
+        name=shown.name,
+        title=shown.title,
+    )
 
 
-def _chance(chance: float | None, band: str | None, outcome: str, entity: str) -> str:
-    if chance is None:
-        return "not known"
-    risk = f"{band} risk" if band else f"the same for every {entity}"
-    return f"{chance:.0%} chance of {outcome}, {risk}"
-
-
-def _events_found(listed: ma.Rows) -> str:
-    count = listed[0][-1] if listed else 0
-    most = f" The latest {len(listed)} are shown." if count > len(listed) else ""
-    return f"{ma.plural(count, 'billing event')}.{most}"
-
-
-def _people_found(at_risk: ma.Rows, listed: ma.Rows) -> str:
-    if not at_risk:
-        return "No users are at high risk."
-    count = at_risk[0][-1]
-    text = f"{ma.plural(count, 'user')} {'is' if count == 1 else 'are'} at high risk."
-    if not listed:
-        return f"{text} The command monstera person ID opens the page of any person."
-    return text if count == len(listed) else f"{text} {len(listed)} of them are listed."
+def _text(reader: ma.Reader, column: ma.Field, value: Any) -> str:
+    if column.name == "monthly_recurring_revenue":
+        return reader.wording.money(value)
+    return column.text(value) or "none"
 
 
 def _state(name: str) -> str:
@@ -357,66 +312,53 @@ def _state(name: str) -> str:
 def _column(reader: ma.Reader, select: str) -> list[str]:
     """Return the values of a column, none if a table was never materialized."""
     with suppress(MissingTableError):
-        return [value for (value,) in reader.ask(f"SELECT {select}")]
+        return [value for (value,) in reader.rows(f"SELECT {select}")]
     return []
 
 
-def _by_id(reader: ma.Reader, ids: Sequence[str], select: str, **more: Any) -> Found:
-    """Return the rows of a query without their first column, by the first column.
+def _rows(
+    reader: ma.Reader,
+    ids: Sequence[str],
+    key: str,
+    columns: Sequence[str],
+    source: str,
+    order: str = "1",
+    most: int = 1,
+) -> Found:
+    """Return the first rows of each entity by its id, none if a table was never materialized.
 
-    The result is empty if a table was never materialized.
+    `source` names a table, and can end with a condition.
     """
     with suppress(MissingTableError):
-        rows = reader.ask(select, ids=[*ids], **more)
-        return {key: [row[1:] for row in group] for key, group in groupby(rows, itemgetter(0))}
+        rows = reader.ask(
+            f"SELECT {key}, {', '.join(columns)} FROM (SELECT * FROM {source})"
+            f" WHERE {key} IN (SELECT unnest($ids))"
+            f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) <= {most}"
+            f" ORDER BY {key}, {order}",
+            ids=[*ids],
+        )
+        return {key: [row[1:] for row in found] for key, found in groupby(rows, itemgetter(0))}
     return {}
 
 
-def _of(
-    reader: ma.Reader,
-    ids: Sequence[str],
-    key: str,
-    table: str,
-    columns: str,
-    *,
-    where: str = "TRUE",
-    order: str = "",
+def _intervals(
+    reader: ma.Reader, ids: Sequence[str], key: str, lane: str, value: str, table: str
 ) -> Found:
-    """Return columns by id. If `order` is set, an id has at most `_ROWS` rows."""
-    most = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) <= {_ROWS}"
-    return _by_id(
-        *(reader, ids),
-        f"SELECT {key}, {columns} FROM {table} WHERE {key} IN (SELECT unnest($ids)) AND {where}"
-        f"{most if order else ''} ORDER BY {', '.join(filter(None, [key, order]))}",
-    )
-
-
-def _runs(
-    reader: ma.Reader,
-    ids: Sequence[str],
-    table: str,
-    key: str,
-    lanes: Mapping[str, str],
-    *,
-    lane: str = "",
-    days: str = "valid_from AS first, coalesce(valid_to - 1, as_of_date) AS last",
-) -> Found:
-    """Return the latest intervals with one value: lane, first and last day, and value.
-
-    `lanes` maps each lane to its column. If `lane` is set, the values of that column are the lanes.
-    """
-    names, by_day = lane or f"unnest({[*lanes]!r})", "PARTITION BY id, lane ORDER BY first"
-    return _by_id(
-        *(reader, ids),
-        f"""SELECT id, lane, min(first), max(last), any_value(value) FROM (
+    """Return the latest intervals with one value: lane, first and last day, and value."""
+    days = "valid_from AS first, coalesce(valid_to - 1, as_of_date) AS last"
+    if table.endswith("_history"):
+        days = "snapshot_date AS first, snapshot_date AS last"
+    by_day = "PARTITION BY id, lane ORDER BY first"
+    source = f"""(
+        SELECT id, lane, min(first) AS first, max(last) AS last, any_value(value) AS value FROM (
             SELECT *, count(*) FILTER (starts) OVER ({by_day}) AS run FROM (
                 SELECT *, value IS DISTINCT FROM lag(value) OVER ({by_day}) AS starts FROM (
-                    SELECT {key} AS id, {names} AS lane, {days},
-                        unnest([{", ".join(lanes.values())}]) AS value
+                    SELECT {key} AS id, {lane} AS lane, {days}, {value} AS value
                     FROM {table} WHERE {key} IN (SELECT unnest($ids))
                 )
             )
-        ) GROUP BY id, lane, run
-        QUALIFY row_number() OVER (PARTITION BY id ORDER BY min(first) DESC, lane) <= {_INTERVALS}
-        ORDER BY id, 3, lane""",
+        ) GROUP BY id, lane, run)"""
+    return _rows(
+        *(reader, ids, "id", ("lane", "first", "last", "value"), source),
+        *("first DESC, lane", _INTERVALS),
     )

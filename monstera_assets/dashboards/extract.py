@@ -19,13 +19,12 @@ _BEHAVIOR = """engagement_intensity value_realization product_breadth journey_st
 _SCORES = "churn_probability risk_band reason_1 reason_2 reason_3"
 _COLUMNS: dict[str, str] = {
     "bronze_product_catalog": "product_id product_name tier is_active",
-    "silver_cross_product_analytics": "products_tried products_active",
     "silver_product_affinity": """
         first_product_id second_product_id users_first users_both is_low_support co_adoption_rate
         lift""",
     "silver_product_adoption_sequences": """
         path path_length first_product_id last_product_id users users_ending share_of_adopters
-        median_days_since_previous users_mature_30 retention_30 users_mature_90 retention_90""",
+        median_days_since_previous retention_30 retention_90""",
     "silver_workflow_funnel": """
         workflow_id workflow_name event_type position is_last_step runs_started runs_reached
         reach_rate""",
@@ -48,13 +47,11 @@ _COLUMNS: dict[str, str] = {
         active_seats health_score health_band monthly_recurring_revenue contract_renewal_date
         days_to_renewal products_active""",
     "silver_account_state_intervals": """
-        account_id valid_from valid_to as_of_date current_state subscription_tier health_score
-        monthly_recurring_revenue total_seats active_seats""",
+        account_id valid_from valid_to as_of_date current_state subscription_tier health_band""",
     "silver_user_current_state": """
         user_id account_id platform_state platform_state_since last_qualifying_event_at
         total_qualifying_events days_since_signup""",
-    "silver_user_state_intervals": """
-        user_id valid_from valid_to as_of_date account_id platform_state""",
+    "silver_user_state_intervals": "user_id valid_from valid_to as_of_date platform_state",
     "silver_user_product_state_intervals": """
         user_id product_id valid_from valid_to as_of_date current_state""",
     "silver_behavioral_segments": f"user_id {_BEHAVIOR}",

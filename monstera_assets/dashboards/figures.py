@@ -6,6 +6,7 @@ therefore be built from any part of the asset graph.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -26,7 +27,7 @@ from monstera_assets.dashboards.model import (
     line_colors,
     words,
 )
-from monstera_assets.dashboards.reading import DAYS_SQL, WEEK, WEEK_SQL, Daily
+from monstera_assets.dashboards.reading import WEEK, WEEK_SQL, Daily
 from monstera_assets.gold.gold_overall_metrics import HEALTH
 from monstera_assets.gold.gold_revenue_metrics import REVENUE_RETAINED_GROSS, REVENUE_RETAINED_NET
 from monstera_assets.gold.metrics import COUNTS, Metric, MetricTable, Unit
@@ -118,43 +119,29 @@ def trend(
     known = [value for one in values.values() for value in one if value is not None]
     require_any(metrics, known if added_up else [known])
     found = [
-        wording.total(metric, points(days, one), "week")
-        if added_up
-        else wording.trend_summary(metric, points(days, one), brief=number > 0)
+        wording.trend_summary(metric, [*map(Point, days, one)], brief=number > 0, weekly=added_up)
         for number, (metric, one) in enumerate(values.items())
     ]
     field = metric_field(next(iter(metrics)), wording.currency)
     options = {} if most is None else {"most": most}
-    rows = stacked(days, {metrics[metric]: one for metric, one in values.items()})
+    rows = [(day, metrics[one], values[one][n]) for n, day in enumerate(days) for one in metrics]
     colors = line_colors(metrics.values())
     chart = Chart("lines", (ON_DAY, SERIES, field), rows, colors, options=options)
     return Figure(" ".join(found), chart, about(daily.table, *metrics), wide)
 
 
-def bars(
-    what: str,
-    rows: Iterable[tuple[str, Any]],
-    described: About,
-    *,
-    name: str,
-    whole: bool = False,
-    rest: Sequence[int] = (),
-) -> Figure:
-    """Create a bar chart of counts (`what`, such as `users`) by category.
+def bars(what: str, rows: Iterable[tuple[str, int]], described: About, *, name: str) -> Figure:
+    """Create a bar chart of counts (`what`, such as `users`) by category, which add up to a whole.
 
-    `name` is the category field's title. If `whole` is set, the counts and the `rest`, which are the
-    counts of categories that are not shown, are the parts of a whole. The table shows their shares.
+    `name` is the category field's title. The table also shows shares.
     """
-    known = [(label, count) for label, count in rows if count is not None]
-    require(any(count for _, count in known), f"There are no {what} to show.")
-    drawn = [*known, (other(len(rest)), sum(rest))] if rest else known
-    total = sum(count for _, count in drawn)
-    fields = [Field("name", name), Field("count", words(what.split()[-1]), ",d")]
-    if whole:
-        fields.append(Field("share", "Share", ".1%"))
-    shown = [(label, count, count / total)[: len(fields)] for label, count in drawn]
-    finding = ranking(what, known, whole=total if whole else None)
-    return Figure(finding, Chart("bars", tuple(fields), shown), described)
+    known = [*rows]
+    total = sum(count for _, count in known)
+    require(total, f"There are no {what} to show.")
+    count = Field("count", words(what.split()[-1]), ",d")
+    shown = [(label, number, number / total) for label, number in known]
+    chart = Chart("bars", (Field("name", name), count, Field("share", "Share", ".1%")), shown)
+    return Figure(ranking(what, known, whole=total), chart, described)
 
 
 @item("{name}", lambda metric, by, **_: model.title(metric, by))
@@ -166,77 +153,40 @@ def by_part(
     *,
     by: str,
     top: int,
-    without: Sequence[str] = (TOTAL,),
+    without: Sequence[str] = (),
     named: Callable[[str], str] = words,
-    ranked: bool = False,
-    wide: bool = False,
 ) -> Item:
     """Create a chart of a count by complete week and by the value of a dimension that divides it.
 
-    The values `without` are left out, and all but the `top` values are added up. If `ranked` is set,
-    there is one bar per value, with its sum over the chosen weeks, in place of stacked columns.
+    `TOTAL` and the values `without` are left out, and all but the `top` values are added up.
     """
-    table, column, part = daily.table.name, quote(metric.column_name), quote(dimension)
-    rows, given = daily.reader.rows, daily.where
-    left_out = ", ".join(f"'{value}'" for value in without)
-    within = f"WHERE {daily.within} AND {part} NOT IN ({left_out})"
-    ranked_parts = (
-        f"SELECT {part}, count(*) OVER () AS parts FROM {table} {within} GROUP BY {part}"
-        f" HAVING sum({column}) > 0 ORDER BY sum({column}) DESC, {part} LIMIT {top}"
+    reader, part, sums = daily.reader, quote(dimension), Counter[str]()
+    require_any([metric], reader.weeks)
+    # DuckDB widens integer sums to HUGEINT. In a week, a part without rows has a count of 0.
+    found = reader.rows(
+        f"SELECT {WEEK_SQL} AS week, {part}, CAST(sum({quote(metric.column_name)}) AS BIGINT)"
+        f" FROM {daily.table.name} WHERE {daily.within} AND {part} NOT IN {(*without, TOTAL)!r}"
+        " AND week >= $start GROUP BY ALL",
+        **{**daily.where, "start": reader.weeks[0]},
     )
-    shown = rows(ranked_parts, **given)
-    # DuckDB widens integer sums to HUGEINT.
-    counts = rows(
-        f"WITH ranked AS ({ranked_parts}) SELECT {WEEK_SQL} AS week, ranked.{part},"
-        f" CAST(sum({column}) AS BIGINT) FROM {table} LEFT JOIN ranked USING ({part}) {within}"
-        " GROUP BY ALL",
-        **given,
-    )
-    weeks = rows(
-        f"SELECT {WEEK_SQL} AS week FROM {table} WHERE {DAYS_SQL} GROUP BY week"
-        f" HAVING count(DISTINCT metric_date) = {WEEK} ORDER BY week"
-    )
-    # In a complete week, a part without rows has a count of 0.
-    by_week = {(week, value): count for week, value, count in counts}
-    names = {value: named(value) for value, _ in shown}
-    others = other(shown[0][1] - len(shown)) if shown and shown[0][1] > len(shown) else ""
-    if others:
-        names[None] = others
-    values = {
-        one: [by_week.get((week, value), 0) for (week,) in weeks] for value, one in names.items()
-    }
-    sums = {one: sum(numbers) for one, numbers in values.items()}
+    for _, value, count in found:
+        sums[value] += count
     require_any([metric], sums.values())
-    unit = words(metric.unit.value)
-    if not ranked:
-        # The colors follow the names, so that they are the same on all pages.
-        values = dict(sorted(values.items(), key=lambda one: (one[0] == others, one[0])))
-    colors = {} if ranked else line_colors(values)
-    if others and colors:
+    ranked = sorted((-count, value) for value, count in sums.items() if count)
+    names = {value: named(value) for _, value in ranked[:top]}
+    # The colors follow the names, so that they are the same on all pages.
+    colors, others = line_colors(sorted(names.values())), f"Other ({len(ranked) - top:,})"
+    if len(ranked) > top:
         colors[others] = model.SECONDARY
-    field = Field("part", by) if ranked else SERIES
-    chart = Chart(
-        "bars" if ranked else "columns",
-        (ON_DAY, field, metric_field(metric, title=unit)),
-        stacked([week for (week,) in weeks], values),
-        colors,
-        total=ranked,
-    )
-    known = [(one, count) for one, count in sums.items() if one != others]
-    finding = ranking(f"{unit.lower()} in complete weeks", known, whole=sum(sums.values()))
-    return Figure(finding, chart, about(daily.table, metric), wide)
-
-
-def stacked(
-    days: Sequence[date], values: Mapping[str, Sequence[Any]]
-) -> list[tuple[date, str, Any]]:
-    """Return a row of day, series and value for each value of each series."""
-    return [(day, name, one[n]) for n, day in enumerate(days) for name, one in values.items()]
-
-
-def other(categories: int) -> str:
-    """Return the name of the sum of the categories that are not shown, with their number."""
-    return f"Other ({categories:,})"
+    counts = Counter[tuple[date, str]]()
+    for week, value, count in found:
+        counts[week, names.get(value, others)] += count
+    unit = words(metric.unit.value)
+    rows = [(week, part, counts[week, part]) for week in reader.weeks for part in colors]
+    known = [(names[value], -count) for count, value in ranked[:top]]
+    finding = ranking(f"{unit.lower()} in complete weeks", known, whole=sums.total())
+    chart = Chart("columns", (ON_DAY, SERIES, metric_field(metric, title=unit)), rows, colors)
+    return Figure(finding, chart, about(daily.table, metric), wide=True)
 
 
 def tiles(daily: Daily, *metrics: Metric) -> list[model.Tile]:
@@ -283,8 +233,3 @@ def about(source: Table, *shown: Metric | str) -> About:
         owner = f"{source.business_owner} (definition), {owner}"
         owner += f", {source.dashboard_owner} (dashboards)"
     return About(definitions, source.qualified_name, owner)
-
-
-def points(days: Sequence[date], values: Sequence[Any]) -> list[Point]:
-    """Combine values with their days for a finding."""
-    return [Point(day, value) for day, value in zip(days, values, strict=True)]

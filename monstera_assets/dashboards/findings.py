@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from monstera_assets.dashboards.model import Change, Direction, count_text, day_text, plural
+from monstera_assets.dashboards.model import Change, count_text, day_text, plural
 from monstera_assets.gold.metrics import COUNTS, Metric, Unit, money_text
 from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.settings import Settings
@@ -23,8 +23,6 @@ _LARGE_AMOUNT = 100
 """Amount of money from which pages show whole units of the currency."""
 _COMPARED_DAYS = 28
 """Number of days over which findings compare values: from the start, a company only grows."""
-_NAMED = 3
-"""Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
 """Smallest relative change to show. Smaller changes would be shown as 0.0%."""
 _LARGEST_PART = 10.0
@@ -67,71 +65,50 @@ class Wording:
             return f"{amount:,.0f} {self.currency}"
         return money_text(amount, self.currency)
 
-    def trend_summary(self, metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
+    def trend_summary(
+        self, metric: Metric, points: Sequence[Point], *, brief: bool = False, weekly: bool = False
+    ) -> str:
         """Describe the change in 4 weeks to the last known value, and the highest unless `brief`.
 
-        If no value is known 4 weeks earlier or before, the change is that from the first value.
+        If no value is known 4 weeks earlier or before, the change is that from the first value. The
+        values of a daily metric are sums of seven days if `weekly` is set.
         """
+        name = metric.name.replace(" Daily", " Weekly") if weekly else metric.name
         known = [point for point in points if point.value is not None]
         if not known:
-            return f"{metric.name} has no known values in this period."
+            return f"{name} has no known values in this period."
         last = known[-1]
         earlier = [point for point in known if (last.day - point.day).days >= _COMPARED_DAYS]
         first = earlier[-1] if earlier else known[0]
         old, new = self.text(metric, first.value), self.text(metric, last.value)
         if len(known) == 1:
-            return f"{metric.name} was {old} on {day_text(first.day)}, the only day with a value."
+            return f"{name} was {old} on {day_text(first.day)}, the only day with a value."
         highest = max(known, key=lambda point: point.value)
         days = (last.day - first.day).days
         if new == old:
-            change = f"{metric.name} is {new}, the same as {plural(days, 'day')} earlier"
-            if all(point.value == last.value for point in known):
-                days = (last.day - known[0].day).days
-                return f"{metric.name} stayed at {new} for {days + 1:,} days."
+            change = f"{name} is {new}, the same as {plural(days, 'day')} earlier"
         else:
             verb = "rose" if last.value > first.value else "fell"
             by = self.difference(metric, first.value, last.value, "points")
             part = f" ({by})" if by else ""
-            change = f"{metric.name} {verb} from {old} to {new}{part} in {plural(days, 'day')}"
+            change = f"{name} {verb} from {old} to {new}{part} in {plural(days, 'day')}"
         unknown = "" if last == points[-1] else f" No value is known after {day_text(last.day)}."
         if brief:
             return f"{change}.{unknown}"
         most = self.text(metric, highest.value)
         return f"{change}. The highest value was {most} on {day_text(highest.day)}.{unknown}"
 
-    def total(self, metric: Metric, points: Sequence[Point], period: str) -> str:
-        """Describe the total of 4 weeks and the day or week (`period`) with the highest value."""
-        known = [point for point in points if point.value is not None]
-        if not known:
-            return f"{metric.name} has no known values in this period."
-        most = _COMPARED_DAYS // 7 if period == "week" else _COMPARED_DAYS
-        added, before = (
-            sum(point.value for point in some) for some in (known[-most:], known[-2 * most : -most])
-        )
-        over = plural(min(len(known), most), period)
-        sentence = f"{metric.name} totals {self.text(metric, added)} over the latest {over}"
-        if len(known) >= 2 * most:
-            by = self.difference(metric, before, added, "points")
-            sentence += f", after {self.text(metric, before)}{f' ({by})' if by else ''} over the"
-            sentence += f" {most} before"
-        if not any(point.value for point in known):
-            return f"{sentence}."
-        highest = max(known, key=lambda point: point.value)
-        when = "in the week ending" if period == "week" else "on"
-        value = self.text(metric, highest.value)
-        return f"{sentence}. The highest value was {value} {when} {day_text(highest.day)}."
-
     def week_on_week(self, metric: Metric, now: Any, then: Any) -> Change:
         """Return the change from a week earlier, as both values if a percentage would mislead."""
         if now is None or then is None:
-            return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
+            return Change("unknown", "change not known")
         old, new = self.text(metric, then), self.text(metric, now)
         if new == old:
-            return Change(Direction.FLAT, "unchanged", "from a week earlier")
-        direction = Direction.UP if now > then else Direction.DOWN
+            return Change("flat", "unchanged")
+        direction = "up" if now > then else "down"
         by = self.difference(metric, then, now, "pts")
         if not by:
-            return Change(direction, f"from {old} to {new}", "in a week")
+            return Change(direction, f"from {old} to {new}")
         return Change(direction, f"{by} from {old}")
 
     def difference(self, metric: Metric, first: Any, last: Any, points: str) -> str:
@@ -165,17 +142,10 @@ def ranking(
     most = max((value for _, value in values), default=0)
     if not most:
         return _capital(f"{when}there are no {what}.")
-    first = [name for name, value in values if value == most]
     part = f" ({most / whole:.1%} of {count_text(int(whole))})" if whole else ""
-    if len(first) > 1:
-        more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
-        names = f"{', '.join(first[:_NAMED])}{more}"
-        return _capital(f"{when}most {what}: {names}, with {text(most)}{part} each.")
-    rest = sorted(((value, other) for other, value in values if 0 < value < most), reverse=True)
-    second = f", followed by {rest[0][1]} with {text(rest[0][0])}" if rest else ""
-    if not rest and whole in (None, most):
-        second = " and none elsewhere"
-    return _capital(f"{when}most {what}: {first[0]} with {text(most)}{part}{second}.")
+    (first, _), *rest = sorted((one for one in values if one[1]), key=lambda one: -one[1])
+    second = f", followed by {rest[0][0]} with {text(rest[0][1])}" if rest else ""
+    return _capital(f"{when}most {what}: {first} with {text(most)}{part}{second}.")
 
 
 def _capital(sentence: str) -> str:

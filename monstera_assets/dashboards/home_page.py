@@ -12,7 +12,6 @@ from monstera_assets.dashboards.revenue_page import at_risk, needing_attention
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
-from monstera_assets.gold import gold_state_transition_metrics as moves
 from monstera_assets.warehouse.errors import MissingTableError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _LATEST_WEEK = f"metric_date > $last - {ma.WEEK} AND {ma.DAYS_SQL}"
 def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
     """Create the home page. The status, if it is known, adds failing checks and a late day."""
     news = _operations(status) if status else []
-    for find in (_growth, _revenue, _moves, _anomalies):
+    for find in (_growth, _revenue, _anomalies):
         with suppress(MissingTableError):
             news += find(reader)
     return ma.Page(
@@ -42,8 +41,6 @@ def home_page(reader: ma.Reader, status: Status | None) -> ma.Page:
             ma.Section("Needing attention", [needing_attention(reader, 5, "accounts.html")]),
             ma.Section("Users", [active_users(reader), states_over_time(reader, "Users")]),
         ],
-        below=ma.MAIN_PAGES,
-        below_heading="All pages",
         news=news,
     )
 
@@ -101,31 +98,6 @@ def _revenue(reader: ma.Reader) -> list[ma.Link]:
     parts = ", ".join(f"{money(amount)} {kind}" for kind, amount in known.items())
     verb = "rose by" if total > 0 else "fell by" if total < 0 else "ended where it began:"
     return [ma.Link(f"{parts}.", "revenue.html", f"MRR {verb} {money(abs(total))}.")]
-
-
-def _moves(reader: ma.Reader) -> list[ma.Link]:
-    """Name the move between states whose number changed most from the week before."""
-    made, week = moves.MOVES.column_name, ma.WEEK
-    counts = (
-        f"CAST(coalesce(sum({made}) FILTER (metric_date {sign} $last - {week}), 0) AS BIGINT)"
-        for sign in (">", "<=")
-    )
-    rows = reader.rows(
-        f"SELECT from_state, to_state, {' AS recent, '.join(counts)} AS earlier"
-        f" FROM gold_state_transition_metrics WHERE scope = $scope AND from_state <> '{ma.TOTAL}'"
-        f" AND metric_date > $last - {2 * week} AND metric_date <= $last"
-        " GROUP BY ALL HAVING recent <> earlier ORDER BY abs(recent - earlier) DESC, 1, 2 LIMIT 1",
-        scope=moves.PLATFORM,
-    )
-    return [
-        ma.Link(
-            f"{ma.plural(recent, 'user')} this week, {earlier:,} the week before.",
-            "lifecycle.html",
-            f"{'More' if recent > earlier else 'Fewer'} moves from {ma.words(left).lower()} to"
-            f" {ma.words(to).lower()}.",
-        )
-        for left, to, recent, earlier in rows
-    ]
 
 
 def _anomalies(reader: ma.Reader) -> list[ma.Link]:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from monstera_assets.dashboards.model import Figure, Listing, json_text
+from monstera_assets.dashboards.model import json_text
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.query_cache import (
     cache_folder,
@@ -31,10 +31,6 @@ ENVIRONMENT = Environment(
     loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 ENVIRONMENT.filters["json"] = json_text
-ENVIRONMENT.tests |= {
-    "figure": lambda item: isinstance(item, Figure),
-    "listing": lambda item: isinstance(item, Listing),
-}
 
 
 def template_file(name: str) -> str:

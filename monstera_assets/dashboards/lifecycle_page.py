@@ -82,7 +82,7 @@ def lifecycle_page(reader: ma.Reader) -> ma.Page:
                     ma.trend("Gained per lost user in 30 days", by_month, ratio, most=10),
                 ],
             ),
-            ma.Section("States", [states_over_time(reader, "Users"), states_now(reader, "Users")]),
+            ma.Section("States", [states_over_time(reader, "Users")]),
             ma.Section("Moves", [moves_figure(reader, "Users")]),
             ma.Section("Rates and times", [*trends, _dwell_times(reader)]),
             ma.Section(
@@ -189,16 +189,6 @@ def states_figure(
     )
 
 
-@ma.item("States now", "{entities}, in State Daily, Latest Day, by State")
-def states_now(reader: ma.Reader, entities: str) -> ma.Item:
-    """Chart users or accounts by state on the as-of date."""
-    metrics = _IN_STATE[entities]
-    values = reader.daily(overall.TABLE).latest(metrics.values())
-    rows = zip(map(ma.words, metrics), values, strict=True)
-    described = ma.about(overall.TABLE, *metrics.values())
-    return ma.bars(entities.lower(), rows, described, name="State", whole=True)
-
-
 @ma.item("Transitions between states", "{entities}, Moves Daily, Last 18 Months, by Transition")
 def moves_figure(reader: ma.Reader, entities: str) -> ma.Item:
     """Draw the sums of transitions over the chosen days as a Sankey diagram."""
@@ -254,14 +244,15 @@ def _power(reader: ma.Reader) -> ma.Item:
     )
     steps = [(f"{step + 1} to {step + 4} days", users) for step, users in rows]
     described = ma.about(power_curve.TABLE, metric)
-    return ma.bars("users", steps, described, name="Active days", whole=True)
+    return ma.bars("users", steps, described, name="Active days")
 
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
     """Create the accounts page."""
     daily, money = reader.daily(overall.TABLE), reader.daily(revenue.TABLE)
-    over_time = [
+    states = [
         states_over_time(reader, "Accounts"),
+        _health(reader),
         ma.trend("Mean health of paying accounts", daily, {overall.HEALTH: "Health"}),
         moves_figure(reader, "Accounts"),
     ]
@@ -279,70 +270,68 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
             ma.Section(
                 "Find an account or a person", [_account_list(reader), _people_list(reader)]
             ),
-            ma.Section("Now", [_health(reader), states_now(reader, "Accounts")]),
-            ma.Section("Over time", over_time),
+            ma.Section("States and health", states),
         ],
     )
 
 
 @ma.item("Paying accounts by health", "Accounts, Paying, Latest Day, by Health Band")
 def _health(reader: ma.Reader) -> ma.Item:
-    found = reader.counts(
-        "SELECT health_band, count(*) FROM silver_account_current_state WHERE is_paid GROUP BY ALL"
+    select = (
+        "SELECT health_band, count(*) FROM silver_account_current_state WHERE is_paid GROUP BY 1"
     )
+    found: dict[str, int] = dict(reader.rows(select))
     bands = [(f"{ma.words(band)}, {score}", found.get(band, 0)) for band, score in _HEALTH.items()]
     parts = ("seat_utilization", "product_breadth", "recent_activity", "contract_status")
     shown = ["health_band", "health_score", *(f"{part}_score" for part in parts)]
-    return ma.bars("paying accounts", bands, ma.about(CURRENT, *shown), name="Health", whole=True)
+    return ma.bars("paying accounts", bands, ma.about(CURRENT, *shown), name="Health")
 
 
 @ma.item("All accounts", "Accounts, State Health and MRR, Latest Day, by Account")
 def _account_list(reader: ma.Reader) -> ma.Item:
     fields = ma.fields(
-        *("account_id/Account", "current_state/State", "state_since/Since/day"),
-        *(
-            "health_score/Health/,.0f",
-            f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
-        ),
-        "contract_renewal_date/Renewal/day",
+        *("account_id/Account", "current_state/State/words", "state_since/Since/day"),
+        f"monthly_recurring_revenue/MRR ({reader.wording.currency})/,.2f",
+        *("health_score/Health/,.0f", "contract_renewal_date/Renewal/day"),
     )
-    columns = [one.name for one in fields]
-    [(count,)] = reader.ask("SELECT count(*) FROM silver_account_current_state")
-    rows = reader.ask(
-        f"SELECT {', '.join(columns)} FROM silver_account_current_state"
-        " WHERE account_id IN (SELECT unnest($ids))"
-        " ORDER BY monthly_recurring_revenue DESC, account_id",
-        ids=[*reader.accounts],
-    )
-    ma.require(rows, "There are no accounts with a page.")
-    more = (
-        f"{len(rows):,} have a page. The command monstera account ID opens the page of any other."
-    )
+    rows = _with_page(reader, "account", reader.accounts, fields, "monthly_recurring_revenue DESC,")
+    [(count,)] = reader.rows("SELECT count(*) FROM silver_account_current_state")
     return ma.Listing(
         f"{ma.plural(count, 'account')}. Each id opens the account's page.",
-        fields,
-        [(account, ma.words(state), *row) for account, state, *row in rows],
-        ma.about(CURRENT, *columns[1:]),
+        *(fields, rows, ma.about(CURRENT, *(one.name for one in fields[1:]))),
         {"account_id": reader.accounts},
-        more if count > len(rows) else "",
+        f"{len(rows):,} have a page. The command monstera account ID opens the page of any other."
+        if count > len(rows)
+        else "",
     )
 
 
 @ma.item("People", "Users, at High Risk, Latest Day, by User")
 def _people_list(reader: ma.Reader) -> ma.Item:
-    rows = reader.ask(
-        "SELECT user_id, platform_state, platform_state_since, account_id"
-        " FROM silver_user_current_state WHERE user_id IN (SELECT unnest($ids)) ORDER BY user_id",
-        ids=[*reader.people],
+    fields = ma.fields(
+        *("user_id/Person", "platform_state/State/words", "platform_state_since/Since/day"),
+        "account_id/Account",
     )
-    command = "The command monstera person ID opens the page of any"
-    ma.require(rows, f"No one has a page. {command} person.")
+    rows = _with_page(reader, "user", reader.people, fields)
     has = "person has" if len(rows) == 1 else "people have"
     return ma.Listing(
         f"{len(rows):,} {has} a page: those at high risk that pages list.",
-        ma.fields("person/Person", "state/State", "since/Since/day", "account/Account"),
-        [(user, ma.words(state), *row) for user, state, *row in rows],
-        ma.about(USERS, "platform_state"),
-        {"person": reader.people, "account": reader.accounts},
-        f"{command} other person.",
+        *(fields, rows, ma.about(USERS, "platform_state")),
+        {"user_id": reader.people, "account_id": reader.accounts},
+        "The command monstera person ID opens the page of any other person.",
     )
+
+
+def _with_page(
+    reader: ma.Reader, kind: str, ids: Iterable[str], fields: Iterable[ma.Field], order: str = ""
+) -> ma.Rows:
+    """Return the current columns of the accounts or users that have a page."""
+    rows = reader.ask(
+        f"SELECT {', '.join(one.name for one in fields)} FROM silver_{kind}_current_state"
+        f" WHERE {kind}_id IN (SELECT unnest($ids)) ORDER BY {order} {kind}_id",
+        ids=[*ids],
+    )
+    ma.require(
+        rows, f"No {kind} has a page. The commands monstera account ID and person ID open one."
+    )
+    return rows

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
@@ -19,9 +18,9 @@ from markupsafe import Markup, escape
 from monstera_assets.gold.metrics import Metric
 from monstera_assets.gold.published_ids import TOTAL
 
-DAY, TEXT = "day", ""
-"""Formats of fields that contain days and text. All other formats are format specifications for
-numbers, which have the same meaning in Python and in d3-format."""
+DAY, TEXT, WORDS = "day", "", "words"
+"""Formats of fields that contain days, text, and names in snake_case. All other formats are format
+specifications for numbers, which have the same meaning in Python and in d3-format."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -29,11 +28,11 @@ PRIMARY, SECONDARY, MUTED = "primary", "secondary", "muted"
 """Style sheet variables, which let charts work in light mode, dark mode and print."""
 LINES = (PRIMARY, "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 """Style sheet variables for series that have no color of their own. All later series are gray."""
-MAX_CHARTS = 20
-"""Maximum number of charts per page."""
 PERIOD_DAYS = 548
 """Number of days in charts over time, ending on the as-of date."""
 PERIOD = "Last 18 Months"
+_FEW = 100
+"""Maximum number of rows in the table that replaces a chart without scripts."""
 
 
 def title(metric: Metric, by: str = "", *, what: str = "") -> str:
@@ -81,15 +80,6 @@ def day_text(day: date) -> str:
 def plural(count: int, thing: str) -> str:
     """Format a count with its noun, such as 1 day or 1,200 days."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-class Direction(StrEnum):
-    """Direction of a change."""
-
-    UP = "up"
-    DOWN = "down"
-    FLAT = "flat"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -155,11 +145,10 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Change:
-    """The change in a number compared with a week earlier."""
+    """The change in a number compared with a week earlier: `up`, `down`, `flat` or `unknown`."""
 
-    direction: Direction
+    direction: str
     text: str
-    than: str = "a week earlier"
 
 
 @dataclass(frozen=True)
@@ -194,8 +183,8 @@ class Field:
         """Format a value for display."""
         if value is None:
             return self.missing if self.is_number else ""
-        if self.format == DAY:
-            return day_text(value)
+        if self.format in (DAY, WORDS):
+            return day_text(value) if self.format == DAY else words(value)
         # Browsers round the shortest decimal text of a number, not its binary value.
         exact = Decimal(repr(value)) if isinstance(value, float) else value
         return format(exact, self.format) if self.format else str(value)
@@ -203,7 +192,7 @@ class Field:
     @property
     def is_number(self) -> bool:
         """Whether the values are numbers."""
-        return self.format not in (TEXT, DAY)
+        return self.format not in (TEXT, WORDS, DAY)
 
 
 def fields(*columns: str) -> tuple[Field, ...]:
@@ -235,9 +224,7 @@ class Chart:
         fields, rows: the columns, and the data in the order of the table.
         colors: the style sheet variable of each series, in display order.
         height: height in pixels, if the specification does not set it.
-        total: whether the chart adds up the last field over the days.
         options: arguments of the function in `charts.js`.
-        few: maximum number of rows in the table that replaces the chart without scripts.
     """
 
     kind: str
@@ -245,9 +232,7 @@ class Chart:
     rows: Sequence[Sequence[Any]]
     colors: Mapping[str, str] = field(default_factory=dict)
     height: int = 220
-    total: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    few: int = 100
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs, with the rows by column and days since 1970-01-01."""
@@ -264,44 +249,43 @@ class Chart:
             ],
             "colors": self.colors,
             "height": self.height,
-            **({"total": True} if self.total else {}),
             **self.options,
         }
 
     def table(self) -> DataTable:
-        """Return the rows shown first, with a column per series, and at most `few` of them.
+        """Return the rows shown first, with a column per series, and at most `_FEW` of them.
 
         These are the last rows of a chart over time, and the first ones of all other charts.
         """
         fixed = {SEGMENT.name: TOTAL} | {
             one.name: one.default for one in self.fields if one.options
         }
-        keys = [n for n, one in enumerate(self.fields) if one.name not in fixed]
-        wanted = [(n, fixed[one.name]) for n, one in enumerate(self.fields) if one.name in fixed]
-        rows = [row for row in self.rows if all(row[n] == value for n, value in wanted)]
-        value, series = self.fields[-1], [n for n in keys if self.fields[n].name == SERIES.name]
-        names: list[str] = []
-        if series or self.total:
-            keys = [n for n in keys[:-1] if n not in series and not (self.total and n == 0)]
-            found: dict[tuple[Any, ...], dict[str, Any]] = {}
-            for row in rows:
-                parts = found.setdefault(tuple(row[n] for n in keys), {})
-                name = row[series[0]] if series else value.title
-                parts[name] = parts.get(name, 0) + row[-1] if self.total else row[-1]
+        chosen = [fixed.get(one.name) for one in self.fields]
+        rows = [
+            row
+            for row in self.rows
+            if all(value in (None, cell) for value, cell in zip(chosen, row, strict=True))
+        ]
+        keys = [n for n, value in enumerate(chosen) if value is None]
+        shown, body = [self.fields[n] for n in keys], [[row[n] for n in keys] for row in rows]
+        if place := [n for n, one in enumerate(shown) if one.name == SERIES.name]:
+            value, found = shown.pop(), dict[tuple[Any, ...], dict[str, Any]]()
+            del shown[place[0]]
+            for row in body:
+                number, name = row.pop(), row.pop(place[0])
+                found.setdefault(tuple(row), {})[name] = number
             present = {name for parts in found.values() for name in parts} or {*self.colors}
-            names = [one for one in self.colors or [value.title] if one in present]
+            names = [one for one in self.colors if one in present]
             body = [[*key, *map(parts.get, names)] for key, parts in found.items()]
-        else:
-            body = [[row[n] for n in keys] for row in rows]
-        shown = [self.fields[n] for n in keys] + [Field(one, one, value.format) for one in names]
+            shown += [Field(one, one, value.format) for one in names]
         over_time = any(one.format == DAY for one in shown)
-        few = body[-self.few :] if over_time else body[: self.few]
+        few = body[-_FEW:] if over_time else body[:_FEW]
         return replace(table(shown, few), omitted=len(body) - len(few))
 
 
 def day_number(day: date | None) -> int | None:
     """Return the number of days since 1970-01-01."""
-    return None if day is None else (day - _EPOCH).days
+    return None if day is None else day.toordinal() - _EPOCH.toordinal()
 
 
 def _packed(form: str, values: list[Any]) -> Any:
@@ -377,9 +361,6 @@ class Page:
 
     `tiles` are big numbers, `up` are breadcrumbs from below the home page to the parent, and `below`
     are links to lower-level pages. `news` are sentences about what changed, each with a link.
-
-    Raises:
-        ValueError: If the page has more than `MAX_CHARTS` charts.
     """
 
     file: str
@@ -391,11 +372,6 @@ class Page:
     below: Sequence[Link] = ()
     below_heading: str = ""
     news: Sequence[Link] = ()
-
-    def __post_init__(self) -> None:
-        charts = len(self.figures())
-        if charts > MAX_CHARTS:
-            raise ValueError(f"{self.file} has {charts} charts. The limit is {MAX_CHARTS}.")
 
     def items(self) -> Iterator[Item]:
         """Return the items in all sections."""

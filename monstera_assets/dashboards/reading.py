@@ -64,10 +64,6 @@ class Reader:
         self._names: dict[str, str] = {}
         self._answers: dict[tuple[Any, ...], Rows] = {}
 
-    def counts(self, select: str) -> dict[Any, int]:
-        """Return the second column of a query by its first column."""
-        return dict(self.rows(select))
-
     def rows(self, select: str, **values: Any) -> Rows:
         """Run a query as `ask` does, cache its rows and return them."""
         asked = (select, *values.items())
@@ -177,10 +173,6 @@ class Daily:
             sums[metric].append(sum(known) if known and len(values) == WEEK else None)
         return sums
 
-    def latest(self, metrics: Iterable[Metric]) -> list[Any]:
-        """Return metrics on the as-of date, or only None values if that date has no row."""
-        return [value for [value] in self.on(metrics, [self.reader.last]).values()]
-
 
 HOME = "index.html"
 MAIN_PAGES = tuple(
@@ -191,19 +183,10 @@ MAIN_PAGES = tuple(
 
 
 @dataclass(frozen=True)
-class Product:
-    """An active product. `file` is the file name of its page."""
-
-    id: str
-    name: str
-    file: str
-
-
-@dataclass(frozen=True)
 class Catalog:
-    """The active products, and the unique names of all product catalog nodes by id."""
+    """The ids of the active products, and the unique names of all product catalog nodes by id."""
 
-    products: tuple[Product, ...]
+    products: tuple[str, ...]
     names: dict[str, str]
 
     def name(self, node: str) -> str:
@@ -229,9 +212,7 @@ def read_catalog(reader: Reader) -> Catalog:
         return Catalog((), {})
     uses = Counter(name for _, name, _ in nodes)
     names = {node: name if uses[name] == 1 else f"{name} ({node})" for node, name, _ in nodes}
-    active = (node for node, _, is_active in nodes if is_active)
-    made = (Product(node, names[node], page_file("product", node)) for node in active)
-    return Catalog(tuple(made), names)
+    return Catalog(tuple(node for node, _, is_active in nodes if is_active), names)
 
 
 def page_file(kind: str, entity: str) -> str:

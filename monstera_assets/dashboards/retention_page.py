@@ -28,7 +28,7 @@ def retention_page(reader: ma.Reader) -> ma.Page:
         "What share of the people who sign up together is active later. Month 0 starts with each"
         " person's signup. A month is shown once it has ended for the whole cohort. The average leaves"
         " out months that too few users have completed.",
-        sections=[ma.Section("Cohorts", [_triangle(reader), _curve(reader), _sizes(reader)])],
+        sections=[ma.Section("Cohorts", [_triangle(reader), _curve(reader)])],
     )
 
 
@@ -79,24 +79,6 @@ def _curve(reader: ma.Reader) -> ma.Item:
         f"Active of all who signed up: {finding}.",
         ma.Chart("lines", fields, rows, ma.line_colors(_COUNTED), options={"dots": True}),
         ma.about(cohorts.TABLE, cohorts.RETENTION, cohorts.RETENTION_UNBOUNDED),
-    )
-
-
-@ma.item("Cohort sizes", "Users, in Cohort per Period, Last 18 Months, by Cohort")
-def _sizes(reader: ma.Reader) -> ma.Item:
-    rows = reader.rows(
-        f"SELECT cohort_start, {ma.SEGMENT_SQL}, 'Users', {cohorts.USERS_IN_COHORT.column_name}"
-        " FROM gold_retention_cohorts WHERE cohort_type = 'month' AND period_number = 0"
-        f" QUALIFY dense_rank() OVER (ORDER BY cohort_start DESC) <= {_COHORTS['month'][0]}"
-        " ORDER BY ALL"
-    )
-    ma.require(rows, "No users have signed up.")
-    totals = [(f"{day:%B %Y}", users) for day, segment, _, users in rows if segment == ma.TOTAL]
-    month, users = ma.fields("day/Month of signup/day", "users/Users/,d")
-    return ma.Figure(
-        ma.ranking("users", totals),
-        ma.Chart("columns", (month, ma.SEGMENT, ma.SERIES, users), rows, {"Users": ma.PRIMARY}),
-        ma.about(cohorts.TABLE, cohorts.USERS_IN_COHORT),
     )
 
 

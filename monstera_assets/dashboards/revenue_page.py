@@ -130,6 +130,7 @@ def _tiers(reader: ma.Reader) -> ma.Item:
     )
     amount = ma.metric_field(revenue.REVENUE_CLOSING, reader.wording.currency)
     ma.require(rows, f"There are no {amount.title.lower()} to show.")
+    rows = [(day, ma.words(tier), mrr) for day, tier, mrr in rows]
     latest = [(tier, mrr) for day, tier, mrr in rows if day == reader.last]
     names = [tier for tier, _ in sorted(latest, key=lambda one: (-one[1], one[0]))]
     names += sorted({tier for _, tier, _ in rows} - {*names})

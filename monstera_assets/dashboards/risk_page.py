@@ -25,22 +25,26 @@ _CHARTED = 12
 _BEFORE, _AFTER = 90, 30
 """Number of days to show before and after an anomaly."""
 _SCORES = {"Users": user_scores.TABLE, "Accounts": account_scores.TABLE}
-_POPULATIONS = {"user": "Users", "account": "Accounts"}
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors(_LINES.values())
 _TENTH, _OBSERVED = ma.fields("tenth/Tenth by risk, 10 is the highest/,d", "observed/Churned/.1%")
 _GOOD_LIFT, _CLOSE = 2.0, 0.05
 """Lift from which an order can be trusted, and share by which percentages may differ."""
+_NO_PREDICTIONS = (
+    "Prediction is off because there is not enough history: a model needs"
+    " policy.churn.min_training_rows past rows, and policy.churn.min_outcomes that churned and as many"
+    " that did not. It switches on by itself once there are enough. To switch it on earlier, lower"
+    " these settings in monstera.toml and run monstera run."
+)
 _PER_USER, _EVENTS = "events per user", Measure.EVENTS_PER_USER
 
 
 def risk_page(reader: ma.Reader) -> ma.Page:
     """Create the risk page."""
-    shares, events = (
+    unusual = [
         _anomaly_series(reader, "shares", ".1%"),
         _anomaly_series(reader, _PER_USER, ",.1f"),
-    )
-    unusual = [shares, events] if isinstance(events, ma.Figure) else [shares]
+    ]
     return ma.Page(
         "risk.html",
         "Risk",
@@ -61,41 +65,39 @@ def risk_page(reader: ma.Reader) -> ma.Page:
 @ma.item("{entities} by churn risk", "{entities}, Scored, Latest Day, by Risk Band")
 def _bands(reader: ma.Reader, entities: str) -> ma.Item:
     table = _SCORES[entities]
-    found = reader.counts(f"SELECT risk_band, count(*) FROM {table.name} GROUP BY ALL")
-    ma.require(found.keys() - {None}, _no_predictions(f" for {entities.lower()}"))
+    select = f"SELECT risk_band, count(*) FROM {table.name} GROUP BY ALL"
+    found: dict[str | None, int] = dict(reader.rows(select))
+    ma.require(found.keys() - {None}, _NO_PREDICTIONS)
     rows = [(ma.words(band), found.get(band, 0)) for band in (HIGH, MEDIUM, LOW)]
     described = ma.about(table, "risk_band", "churn_probability", "score_source")
-    return ma.bars(entities.lower(), rows, described, name="Risk", whole=True)
+    return ma.bars(entities.lower(), rows, described, name="Risk")
 
 
-@ma.item(
-    "{entities} at high risk",
-    lambda entities, **_: f"{entities}, at High Risk, Latest Day, by {entities[:-1]}",
-)
+@ma.item("{entities} at high risk", "{entities}, at High Risk, Latest Day")
 def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     table, is_user, one = _SCORES[entities], entities == "Users", entities[:-1]
     key, command = ("user_id", "person") if is_user else ("account_id", "account")
     fields = ma.fields(
         *(f"{key}/{one}", "churn_probability/Churn risk/.0%", "reason_1/Reason 1"),
         *("reason_2/Reason 2", "reason_3/Reason 3", *(["account_id/Account"] if is_user else [])),
-        "current_state/Account state",
+        "a.current_state/Account state/words",
     )
-    columns = ", ".join(one.name for one in fields[:-1])
+    columns = ", ".join(one.name for one in fields)
     rows = reader.rows(
-        f"SELECT count(*) OVER (), {columns}, a.current_state FROM {table.name}"
+        f"SELECT count(*) OVER (), {columns} FROM {table.name}"
         f" LEFT JOIN silver_account_current_state AS a USING (account_id) WHERE risk_band = '{HIGH}'"
         f" ORDER BY churn_probability DESC, {key} LIMIT {LISTED}"
     )
     if not rows:
         [(banded,)] = reader.rows(f"SELECT count(risk_band) FROM {table.name}")
-        ma.require(banded, _no_predictions(f" for {entities.lower()}"))
+        ma.require(banded, _NO_PREDICTIONS)
     ma.require(rows, f"No {entities.lower()} are at high risk.")
     count, _, highest, *_ = rows[0]
     return ma.Listing(
         f"{ma.plural(count, one.lower())} {'is' if count == 1 else 'are'} at high risk. The highest"
         f" risk is {highest:.0%}.",
         fields,
-        [(*row[1:-1], ma.words(row[-1] or "")) for row in rows],
+        [row[1:] for row in rows],
         ma.about(table, "churn_probability", "reason_1", "reason_2", "reason_3"),
         {"user_id": reader.people, "account_id": reader.accounts},
         f"{len(rows):,} of {count:,} shown, highest risk first. The command monstera {command} ID opens"
@@ -199,24 +201,21 @@ def _anomaly_series(reader: ma.Reader, what: str, form: str) -> ma.Item:
 def _anomaly_list(reader: ma.Reader) -> ma.Item:
     rows = reader.rows(_LATEST.format(f"ORDER BY place LIMIT {LISTED}"))
     ma.require(rows, _NO_ANOMALIES)
-    count, severe = rows[0][-1], sum(row[8] == anomalies.Severity.HIGH for row in rows)
+    count = rows[0][-1]
     shown = [
         (
             *(row[1], _what(row), _text(row).rstrip(".")),
             " to ".join(_value(row, end) for end in row[11:13]),
-            *(ma.words(row[8]), row[13]),
+            *(row[8], row[13]),
         )
         for row in rows
     ]
     were = "anomaly was" if count == 1 else "anomalies were"
-    finding = f"{count:,} {were} found, the latest on {ma.day_text(rows[0][1])}."
-    if severe:
-        finding += f" {severe:,} of those shown {'has' if severe == 1 else 'have'} a high severity."
     return ma.Listing(
-        finding,
+        f"{count:,} {were} found, the latest on {ma.day_text(rows[0][1])}.",
         ma.fields(
             *("day/Day/day", "what/What", "observed/Observed and expected", "range/Expected range"),
-            *("severity/Severity", "moves/Transitions behind it"),
+            *("severity/Severity/words", "moves/Transitions behind it"),
         ),
         shown,
         ma.about(anomalies.TABLE, "measure", "observed", "expected", "severity", "moves_behind"),
@@ -262,8 +261,8 @@ def _tenths(reader: ma.Reader) -> tuple[ma.Field, ma.Rows]:
         f" AND rows_scored > 0 AND predictor <> '{Predictor.BASE_RATE}'"
         " ORDER BY entity DESC, predictor DESC, decile"
     )
-    ma.require(found, _no_predictions())
-    rows = [(_POPULATIONS[entity], _LINES[predictor], *row) for entity, predictor, *row in found]
+    ma.require(found, _NO_PREDICTIONS)
+    rows = [(f"{entity.title()}s", _LINES[predictor], *row) for entity, predictor, *row in found]
     names = dict.fromkeys(row[0] for row in rows)
     return ma.choice("population", "Population", [*names]), rows
 
@@ -276,7 +275,7 @@ def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
         "SELECT entity, predictor, auc, brier_score, top_tenth_lift FROM gold_churn_model_evaluation"
         " WHERE evaluation_date IS NULL AND decile = 0 AND is_published ORDER BY entity DESC"
     ):
-        name, line = _POPULATIONS[entity], _LINES.get(predictor)
+        name, line = f"{entity.title()}s", _LINES.get(predictor)
         if not lift or (name, line) not in highest:
             sentences.append(f"{name}: {ma.words(predictor).lower()}, the same risk for all.")
             continue
@@ -290,13 +289,3 @@ def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
             f" predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
         )
     return " ".join(sentences)
-
-
-def _no_predictions(population: str = "") -> str:
-    """Return why there are no predictions, and which settings switch them on."""
-    return (
-        f"Prediction{population} is off because there is not enough history: a model needs"
-        " policy.churn.min_training_rows past rows, and policy.churn.min_outcomes that churned and as"
-        " many that did not. It switches on by itself once there are enough. To switch it on earlier,"
-        " lower these settings in monstera.toml and run monstera run."
-    )

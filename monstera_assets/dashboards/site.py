@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from monstera_assets.dashboards import entity_pages
 from monstera_assets.dashboards.activity_page import activity_page, product_page
+from monstera_assets.dashboards.entity_pages import entity_pages, name_entities
 from monstera_assets.dashboards.findings import Wording
 from monstera_assets.dashboards.home_page import home_page
 from monstera_assets.dashboards.library import ENVIRONMENT, SiteError, chart_library, template_file
 from monstera_assets.dashboards.lifecycle_page import accounts_page, lifecycle_page
-from monstera_assets.dashboards.model import Page, day_number
+from monstera_assets.dashboards.model import Page, day_number, day_text
 from monstera_assets.dashboards.products_page import products_page
 from monstera_assets.dashboards.reading import HOME, MAIN_PAGES, Reader, read_catalog
 from monstera_assets.dashboards.retention_page import retention_page
@@ -118,7 +118,7 @@ def write_entity(
         register(settings.database, output)
         with DuckDBEngine(connection).transaction():
             reader = _reader(connection, tables, settings)
-            pages = [*entity_pages.PAGES[kind](reader, [entity])]
+            pages = [*entity_pages(reader, kind, [entity])]
             render = _render(reader, f"../{CURRENT}/")
             text = render(page=pages[0]) if pages else ""
     if not text:
@@ -187,7 +187,7 @@ def _reader(
     connection: duckdb.DuckDBPyConnection, tables: Sequence[MetricTable], settings: Settings
 ) -> Reader:
     reader = Reader(connection, tables, Wording.of(settings))
-    entity_pages.name_entities(reader, settings.account_pages)
+    name_entities(reader, settings.account_pages)
     return reader
 
 
@@ -197,18 +197,14 @@ def _render(reader: Reader, root: str = "") -> Callable[..., str]:
     values = {
         "policy": POLICY,
         "root": root,
-        "fresh": ("Data through", last, _long(last)) if last else ("No data yet", "", ""),
-        "first_day": _long(first) if first else "",
+        "fresh": ("Data through", last, day_text(last)) if last else ("No data yet", "", ""),
+        "first_day": day_text(first) if first else "",
         "bounds": {"first": day_number(first), "last": day_number(last)},
         "main_pages": MAIN_PAGES,
         "foot": (),
         "inline": None,
     }
     return partial(ENVIRONMENT.get_template("page.html").render, values)
-
-
-def _long(day: date) -> str:
-    return f"{day.day} {day:%B} {day.year}"
 
 
 def render_site(
@@ -219,7 +215,7 @@ def render_site(
     for page in make_pages(reader, tables, status):
         yield page.file, render(page=page)
     for kind, ids in (("account", reader.accounts), ("person", reader.people)):
-        for page in entity_pages.PAGES[kind](reader, [*ids]):
+        for page in entity_pages(reader, kind, [*ids]):
             yield page.file, render(page=page)
     for name in ("style.css", "charts.js", "site.js"):
         yield name, template_file(name)

@@ -166,8 +166,6 @@ def trend_finding(points: Sequence[tuple[date, Any]], form: Form, *, brief: bool
     last, new = known[-1]
     if len(known) == 1:
         return [form(new), day_text(last)]
-    if all(value == new for _, value in known):
-        return [form(new), f"{(last - known[0][0]).days + 1:,}"]
     # The latest known value at least 4 weeks before, or else the first one.
     month = last - timedelta(weeks=4)
     first, old = max(
@@ -184,24 +182,6 @@ def trend_finding(points: Sequence[tuple[date, Any]], form: Form, *, brief: bool
     return parts if last == points[-1][0] else [*parts, day_text(last)]
 
 
-def total_finding(points: Sequence[tuple[date, Any]], form: Form) -> list[str]:
-    known = [(day, value) for day, value in points if value is not None]
-    if not known:
-        return []
-    size = 28 // (points[1][0] - points[0][0]).days if len(points) > 1 else 28
-    values = [value for _, value in known][::-1]
-    added = sum(values[:size])
-    parts = [form(added), f"{min(len(known), size):,}"]
-    if len(known) >= 2 * size:
-        before = sum(values[size : 2 * size])
-        change = difference(before, added, form, "points")
-        parts += [form(before), *([change] if change else []), f"{size}"]
-    if not any(values):
-        return parts
-    highest = max(value for _, value in known)
-    return [*parts, form(highest), day_text(next(day for day, value in known if value == highest))]
-
-
 def ranking_finding(
     parts: Sequence[tuple[str, Any]], whole: Any = None, day: str = "", form: Form = count
 ) -> list[str]:
@@ -211,13 +191,10 @@ def ranking_finding(
     if not most:
         return when
     share = [f"{most / whole:.1%}", form(whole)] if whole else []
-    first = [name for name, value in parts if value == most]
-    if len(first) > 1:
-        more = [f"{len(first) - 3} more"] if len(first) > 3 else []
-        return [*when, *first[:3], *more, form(most), *share]
-    rest = sorted(((value, name) for name, value in parts if 0 < value < most), reverse=True)
-    second = [rest[0][1], form(rest[0][0])] if rest else []
-    return [*when, first[0], form(most), *share, *second]
+    # Of equal values, the first one comes first.
+    (first, _), *rest = sorted((part for part in parts if part[1]), key=lambda part: -part[1])
+    second = [rest[0][0], form(rest[0][1])] if rest else []
+    return [*when, first, form(most), *share, *second]
 
 
 # ---------------------------------------------------------------- kinds of items
@@ -251,46 +228,36 @@ def trend(
     return expected
 
 
-def totals(table: str, columns: Mapping[str, str], where: str, form: Form = count) -> Entry:
-    """Return the days' values and the sums of whole weeks; a week with a missing day has no sum."""
+def weekly(table: str, columns: Mapping[str, str], where: str) -> Entry:
+    """Return the sums of whole weeks by the name of their line; none for a week with a missing day."""
 
     def expected(company: Company) -> Expected:
         found = {
-            day: dict(zip(columns, values, strict=True))
+            day: values
             for day, *values in company.query(
                 f"SELECT metric_date, {', '.join(columns.values())} FROM gold.{table} WHERE {where}"
             )
         }
-        shown = company.days(548)[::-1]
         rows: list[Row] = []
-        for last in company.weeks[::-1]:
-            days = [found.get(last - timedelta(days=n)) for n in range(7)]
-            for name in columns:
-                values = [day[name] for day in days if day and day[name] is not None]
-                whole = None not in days and values
-                rows.append(("Week", last, name, sum(values) if whole else None))
-        rows += [
-            ("Day", day, name, found[day][name] if day in found else None)
-            for day in shown
-            for name in columns
-        ]
         finding: list[str] = []
-        for name in [*columns][:2]:
-            points = [(day, found[day][name] if day in found else None) for day in shown]
-            finding += total_finding(points, form)
+        for place, name in enumerate(columns):
+            points: list[tuple[date, Any]] = []
+            for last in company.weeks[::-1]:
+                days = [found.get(last - timedelta(days=n)) for n in range(7)]
+                values = [day[place] for day in days if day and day[place] is not None]
+                points.append((last, sum(values) if None not in days and values else None))
+            rows += [(day, name, value) for day, value in points]
+            finding += trend_finding(points, count, brief=place > 0)
         return Expected(rows, finding)
 
     return expected
 
 
-def bars(
-    parts: Sequence[tuple[str, Any]], *, whole: bool = False, rest: Sequence[int] = ()
-) -> Expected:
-    """Return a row per category, with its share if the categories are the parts of a whole."""
-    drawn = [*parts, *([(f"Other ({len(rest):,})", sum(rest))] if rest else [])]
-    total = sum(value for _, value in drawn)
-    rows = [(name, value, value / total) if whole else (name, value) for name, value in drawn]
-    return Expected(rows, ranking_finding(parts, total if whole else None))
+def bars(parts: Sequence[tuple[str, Any]]) -> Expected:
+    """Return a row per category with its share of all."""
+    total = sum(value for _, value in parts)
+    rows = [(name, value, value / total if total else None) for name, value in parts]
+    return Expected(rows, ranking_finding(parts, total))
 
 
 # ---------------------------------------------------------------- items on several pages
@@ -357,19 +324,8 @@ def states_over_time(scope: str) -> Entry:
                 company.last,
             )
         )
-        parts = [(label(state), users) for state, users in now.items()]
+        parts = [(label(state), users) for state, users in sorted(now.items())]
         return Expected(rows, ranking_finding(parts, sum(now.values()), day_text(company.last)))
-
-    return expected
-
-
-def states_now(entities: str, states: Sequence[str]) -> Entry:
-    def expected(company: Company) -> Expected:
-        columns = ", ".join(f"{entities}_in_state_{state}_daily" for state in states)
-        [values] = company.query(
-            f"SELECT {columns} FROM gold.gold_overall_metrics WHERE metric_date = ?", company.last
-        )
-        return bars(list(zip(map(label, states), values, strict=True)), whole=True)
 
     return expected
 
@@ -482,9 +438,7 @@ def power(company: Company) -> Expected:
     ):
         step = (days + 3) // 4
         steps[step] = steps.get(step, 0) + users
-    return bars(
-        [(f"{4 * n - 3} to {4 * n} days", users) for n, users in sorted(steps.items())], whole=True
-    )
+    return bars([(f"{4 * n - 3} to {4 * n} days", users) for n, users in sorted(steps.items())])
 
 
 def rate(*names: str) -> Entry:
@@ -502,7 +456,6 @@ LIFECYCLE: Entries = {
         "window_days = 30",
     ),
     "States over time": states_over_time("platform"),
-    "States now": states_now("users", USER_STATES),
     "Transitions between states": moves("platform"),
     "Leaving": rate("churned", "dormant"),
     "Coming back": rate("won_back", "reactivated"),
@@ -599,30 +552,9 @@ def curve(company: Company) -> Expected:
     return Expected(rows, finding)
 
 
-def cohort_sizes(company: Company) -> Expected:
-    months = {
-        month
-        for (month,) in company.query(
-            "SELECT DISTINCT cohort_start FROM gold.gold_retention_cohorts"
-            " WHERE cohort_type = 'month' ORDER BY 1 DESC LIMIT 18"
-        )
-    }
-    rows = [
-        (start, segment, "Users", users)
-        for start, segment, users in company.query(
-            f"SELECT cohort_start, {SEGMENT}, users_in_cohort_per_period"
-            " FROM gold.gold_retention_cohorts WHERE cohort_type = 'month' AND period_number = 0"
-        )
-        if start in months
-    ]
-    parts = [(f"{row[0]:%B %Y}", row[3]) for row in sorted(rows) if row[1] == "all"]
-    return Expected(rows, ranking_finding(parts))
-
-
 RETENTION: Entries = {
     "Retention by cohort": triangle,
     "Retention curve": curve,
-    "Cohort sizes": cohort_sizes,
 }
 
 
@@ -695,7 +627,7 @@ def movements(company: Company) -> Expected:
 
 def tiers(company: Company) -> Expected:
     rows = [
-        row
+        (row[0], label(row[1]), row[2])
         for row in company.query(
             "SELECT metric_date, account_tier, revenue_closing_daily FROM gold.gold_revenue_by_tier"
             " WHERE metric_date >= ?",
@@ -709,7 +641,8 @@ def tiers(company: Company) -> Expected:
         " FROM silver.silver_account_state_history WHERE snapshot_date = ? GROUP BY 1",
         company.last,
     )
-    return Expected(rows, ranking_finding(now, day=day_text(company.last), form=money))
+    parts = [(label(tier), mrr) for tier, mrr in sorted(now)]
+    return Expected(rows, ranking_finding(parts, day=day_text(company.last), form=money))
 
 
 def revenue(columns: Mapping[str, str], form: Form = money) -> Entry:
@@ -802,7 +735,7 @@ def funnels(company: Company) -> Expected:
     ]
     if not kept:
         return Expected([], [])
-    best, worst = max(kept, key=lambda one: one[1]), min(kept, key=lambda one: one[1])
+    best, worst = (end(kept, key=lambda one: (one[1], one[0])) for end in (max, min))
     finding = [best[0], percent(best[1])]
     finding += [worst[0], percent(worst[1])] if worst[1] < best[1] else []
     finding += ["14", count(len(products))] if len(products) > 14 else []
@@ -837,9 +770,8 @@ def affinity(company: Company) -> Expected:
             both = len(one & other)
             lift = len(everybody) * both / (len(one) * len(other))
             support = "few users" if (first, second) in few else "enough users"
-            for name, value in (("Lift", lift), ("Co-adoption rate", both / len(one))):
-                names = (company.names[first], company.names[second])
-                rows.append((name, *names, value, lift, both, support))
+            names = (company.names[first], company.names[second])
+            rows.append((*names, both / len(one), both, support, lift))
             if first < second and support == "enough users":
                 known.append((lift, first, second))
     ends = ([max(known)] if known else []) + ([min(known)] if len(known) > 1 else [])
@@ -883,81 +815,6 @@ def next_products(company: Company) -> Expected:
     return Expected(rows, [count(went), count(sum(flows.values())), *ranked])
 
 
-def first_products(company: Company) -> Expected:
-    users = Counter(path[0][0] for path in adopted(company).values())
-    ranked = sorted(by_use(company), key=lambda product: (-users[product], product))
-    parts = [(company.names[product], users[product]) for product in ranked[:14]]
-    return bars(parts, whole=True, rest=[users[product] for product in ranked[14:]])
-
-
-def products_of(number: int) -> str:
-    return f"{number} product{'s' * (number != 1)}{' or more' * (number == 8)}"
-
-
-def breadth(company: Company) -> Expected:
-    columns = {"Tried": "products_tried", "In use": "products_active"}
-    users = {
-        name: Counter(
-            min(products, 8)
-            for (products,) in company.query(
-                f"SELECT {column} FROM silver.silver_cross_product_analytics"
-            )
-        )
-        for name, column in columns.items()
-    }
-    several = [count(sum(n for products, n in of.items() if products > 1)) for of in users.values()]
-    # The same from the states in products.
-    for name, states in (
-        ("Tried", "current_state <> 'never_adopted'"),
-        ("In use", "current_state IN ('active_in_product', 'reactivated_in_product')"),
-    ):
-        assert users[name] == Counter(
-            min(products, 8)
-            for (products,) in company.query(
-                f"SELECT count(*) FILTER ({states}) FROM silver.silver_user_product_states"
-                " GROUP BY user_id"
-            )
-        )
-    rows = [
-        (products_of(products), name, of[products])
-        for products in range(max(users["Tried"]) + 1)
-        for name, of in users.items()
-    ]
-    return Expected(rows, [several[0], count(users["Tried"].total()), several[1]])
-
-
-def kept_users(company: Company) -> Expected:
-    active: dict[str, list[date]] = {}
-    for user, day in company.query(
-        "SELECT DISTINCT user_id, activity_date FROM silver.silver_daily_user_activity"
-        " WHERE qualifying_events > 0"
-    ):
-        active.setdefault(user, []).append(day)
-    users: Counter[tuple[int, int]] = Counter()
-    kept: Counter[tuple[int, int]] = Counter()
-    for user, path in adopted(company).items():
-        for place, (_, adoption) in enumerate(path, 1):
-            for start in (30, 90):
-                if adoption + timedelta(days=start + 29) <= company.last:
-                    after = [(day - adoption).days for day in active.get(user, [])]
-                    users[min(place, 8), start] += 1
-                    kept[min(place, 8), start] += any(start <= n <= start + 29 for n in after)
-    assert company.query(
-        "SELECT sum(users_mature_30) FROM silver.silver_product_adoption_sequences"
-    )[0][0] in (sum(n for (_, start), n in users.items() if start == 30), None)
-    rows = [
-        (products_of(products), f"Days {start} to {start + 29}", kept[products, start] / n)
-        for (products, start), n in sorted(users.items())
-    ]
-    finding = [
-        part
-        for name, days, share in rows
-        if days == "Days 30 to 59"
-        for part in (percent(share), name)
-    ]
-    return Expected(rows, ["30", "59", *finding] if finding else [])
-
-
 def paths(company: Company) -> Expected:
     going: Counter[tuple[str, ...]] = Counter()
     ending: Counter[tuple[str, ...]] = Counter()
@@ -997,8 +854,9 @@ def suggestions(company: Company) -> list[tuple[str, str, str | None, int]]:
         "SELECT product_id, recommendation_source, because_product_id, recommendation_rank"
         " FROM gold.gold_product_recommendations"
     )
-    of = Counter(product for product, *_ in found)
-    shown = sorted(of, key=lambda product: (-of[product], product))[:14]
+    best = Counter(product for product, *_, rank in found if rank == 1)
+    of = {product for product, *_ in found}
+    shown = sorted(of, key=lambda product: (-best[product], product))[:14]
     return sorted(
         (row for row in found if row[0] in shown), key=lambda row: (shown.index(row[0]), row[3])
     )
@@ -1057,9 +915,6 @@ PRODUCTS: Entries = {
     "Adoption funnel": funnels,
     "Adopted together": affinity,
     "From the first product to the next": next_products,
-    "First product": first_products,
-    "Products per user": breadth,
-    "Retention by number of products": kept_users,
     "Most frequent paths": paths,
     "Recommended products": recommended,
     "How often they came true": came_true,
@@ -1083,13 +938,8 @@ def events_by(
     """Return the qualifying events of whole weeks by the values of a column of events."""
 
     def expected(company: Company) -> Expected:
-        days = {
-            day
-            for (day,) in company.query(
-                "SELECT DISTINCT metric_date FROM gold.gold_activity_metrics"
-            )
-        }
-        weeks = [w for w in company.weeks if all(w - timedelta(days=n) in days for n in range(7))]
+        company.query("SELECT 1 FROM gold.gold_activity_metrics LIMIT 1")
+        weeks = company.weeks
         sums: Counter[str] = Counter()
         found: dict[str, Counter[date]] = {}
         for value, day, events in company.query(
@@ -1100,8 +950,8 @@ def events_by(
             company.last,
             *([] if product is None else [product]),
         ):
-            if value or column == "product_id":
-                week = company.last - timedelta(days=(company.last - day).days // 7 * 7)
+            week = company.last - timedelta(days=(company.last - day).days // 7 * 7)
+            if week in weeks and (value or column == "product_id"):
                 sums[value] += events
                 found.setdefault(value, Counter())[week] += events
         ranked = sorted(sums, key=lambda value: (-sums[value], published(value) or "none"))
@@ -1130,9 +980,9 @@ def kinds_of_events(product: str | None = None) -> Entries:
         return label(value)
 
     return {
-        "Events by location": events_by("location", words, 4, product),
-        "Event types": events_by("event_type", words, 10, product),
-        "Features": events_by("feature_id", name, 10, product),
+        "Events by location": events_by("location", words, 8, product),
+        "Event types": events_by("event_type", words, 8, product),
+        "Features": events_by("feature_id", name, 8, product),
     }
 
 
@@ -1147,7 +997,7 @@ def created(entity: str, series: str) -> Entry:
         weeks = company.weeks[::-1]
         rows = [(week, part, series, n) for (week, part), n in sums.items() if week in weeks]
         points = [(week, sums[week, "all"]) for week in weeks]
-        return Expected(rows, total_finding(points, count))
+        return Expected(rows, trend_finding(points, count, brief=False))
 
     return expected
 
@@ -1160,31 +1010,30 @@ DIMENSIONS = (
 
 def behavior(company: Company) -> Expected:
     days = company.days(548, 7)
-    users: dict[tuple[str, date, str], tuple[int, int]] = {
-        (dimension, day, value): (0, 0)
+    users: dict[tuple[str, date, str], int] = {
+        (dimension, day, value): 0
         for dimension, day, value in company.query(
             "SELECT segment_dimension, metric_date, segment_value FROM gold.gold_segment_metrics"
         )
         if dimension in DIMENSIONS and day in days
     }
     for dimension in DIMENSIONS:
-        for day, value, active, everybody in company.query(
+        for day, value, active in company.query(
             f"SELECT snapshot_date, {dimension},"
-            " count(*) FILTER (days_since_last_qualifying_event <= 29), count(*)"
+            " count(*) FILTER (days_since_last_qualifying_event <= 29)"
             " FROM silver.silver_user_segment_history"
             " JOIN silver.silver_user_state_history USING (user_id, snapshot_date)"
             " WHERE snapshot_date IN (SELECT unnest(?)) GROUP BY ALL",
             days,
         ):
-            users[dimension, day, value] = (active, everybody)
+            users[dimension, day, value] = active
     rows = [
-        (label(dimension), name, day, label(value), n)
-        for (dimension, day, value), counts in users.items()
-        for name, n in zip(("Active in 30 days", "All users"), counts, strict=True)
+        (label(dimension), day, label(value), active)
+        for (dimension, day, value), active in users.items()
     ]
     now = [
-        (label(value), counts[0])
-        for (dimension, day, value), counts in sorted(users.items())
+        (label(value), active)
+        for (dimension, day, value), active in sorted(users.items())
         if (dimension, day) == (DIMENSIONS[0], company.last)
     ]
     ranked = ranking_finding(now, sum(n for _, n in now), day_text(company.last))
@@ -1257,7 +1106,7 @@ def workflow_runs(product: str | None) -> Entry:
                 days = [week - timedelta(days=n) for n in range(7)]
                 points.append((week, sum(made[day] for day in days) if {*days} <= known else None))
             rows += [(week, name, n) for week, n in points]
-            finding += total_finding(points, count)
+            finding += trend_finding(points, count, brief=name == "Completed")
         return Expected(rows, finding)
 
     return expected
@@ -1295,21 +1144,6 @@ def activity(company: Company) -> Entries:
 # ---------------------------------------------------------------- one product
 
 
-def product_steps(product: str) -> Entry:
-    def expected(company: Company) -> Expected:
-        [counted] = company.query(
-            "SELECT users_eligible_to_date, users_tried_to_date, users_activated_to_date,"
-            " users_in_use_to_date FROM gold.gold_product_adoption WHERE product_id = ?",
-            product,
-        )
-        values = steps(company)[product]
-        assert [*counted] == values
-        eligible, tried, _, in_use = map(count, values)
-        return Expected([*zip(STEPS, values, strict=True)], [tried, eligible, in_use])
-
-    return expected
-
-
 def product_states(product: str) -> Entry:
     def expected(company: Company) -> Expected:
         days = [
@@ -1340,9 +1174,8 @@ def of_product(company: Company, product: str) -> Entries:
     users = {"Active": "users_active_daily", "Present": "users_present_daily"}
     return {
         "Active and present users": trend(table, users, count, where),
-        "Adoption funnel": product_steps(product),
         "States over time": product_states(product),
-        "Qualifying events": totals(table, {"Events": "events_qualifying_daily"}, where),
+        "Qualifying events": weekly(table, {"Events": "events_qualifying_daily"}, where),
         **kinds_of_events(product),
         **workflows(company, product),
     }
@@ -1368,7 +1201,7 @@ def risk_bands(entities: str) -> Entry:
             )
         )
         bands = [(label(band), found[band]) for band in ("high", "medium", "low")]
-        return bars(bands, whole=bool(found))
+        return bars(bands)
 
     return expected
 
@@ -1585,15 +1418,11 @@ def anomaly_list(company: Company) -> Expected:
         )
         for one in found[:200]
     ]
-    severe = sum(one.severity == "high" for one in found[:200])
-    finding = [count(len(found)), day_text(found[0].day), *([count(severe)] if severe else [])]
+    finding = [count(len(found)), day_text(found[0].day)]
     return Expected(rows, finding, ["200", count(len(found))] if len(found) > 200 else [])
 
 
-def risk(company: Company) -> Entries:
-    charts = {"Unusual shares": anomaly_series(shares=True)}
-    if not all(one.is_share for one in anomalies(company)):
-        charts["Unusual events per user"] = anomaly_series(shares=False)
+def risk() -> Entries:
     return {
         "Users by churn risk": risk_bands("Users"),
         "Accounts by churn risk": risk_bands("Accounts"),
@@ -1601,7 +1430,8 @@ def risk(company: Company) -> Entries:
         "Accounts at high risk": at_high_risk("Accounts"),
         "Predicted and actual churn": calibration,
         "Churn by tenth of the risk": risk_tenths,
-        **charts,
+        "Unusual shares": anomaly_series(shares=True),
+        "Unusual events per user": anomaly_series(shares=False),
         "Anomalies": anomaly_list,
     }
 
@@ -1611,11 +1441,11 @@ def risk(company: Company) -> Entries:
 
 def all_accounts(company: Company) -> Expected:
     rows = company.query(
-        "SELECT account_id, current_state, state_since, health_score, monthly_recurring_revenue,"
+        "SELECT account_id, current_state, state_since, monthly_recurring_revenue, health_score,"
         " contract_renewal_date FROM silver.silver_account_state_history WHERE snapshot_date = ?",
         company.last,
     )
-    rows.sort(key=lambda row: (-row[4], row[0]))
+    rows.sort(key=lambda row: (-row[3], row[0]))
     found = company.query("SELECT count(*) FROM silver.silver_account_current_state")
     assert found == [(len(rows),)]
     return Expected(
@@ -1671,7 +1501,7 @@ def health(company: Company) -> Expected:
         )
     ]
     parts = [(name, sum(low <= s < high for s in scores)) for name, (low, high) in bands.items()]
-    return bars(parts, whole=bool(scores))
+    return bars(parts)
 
 
 ACCOUNTS: Entries = {
@@ -1679,7 +1509,6 @@ ACCOUNTS: Entries = {
     "All accounts": all_accounts,
     "People": people,
     "Paying accounts by health": health,
-    "States now": states_now("accounts", ACCOUNT_STATES),
     "States over time": states_over_time("account"),
     "Mean health of paying accounts": overall({"Health": "accounts_health_mean_daily"}, number),
     "Transitions between states": moves("account"),
@@ -1740,24 +1569,6 @@ def news(company: Company) -> list[list[str]]:
         ]
     else:
         found.append(["MRR is unchanged"])
-    made: dict[tuple[str, str], list[int]] = {}
-    for day, left, to, count_ in company.query(
-        "SELECT metric_date, from_state, to_state, moves_made_daily"
-        " FROM gold.gold_state_transition_metrics WHERE scope = 'platform' AND from_state <> 'all'"
-        " AND metric_date > ?",
-        last - timedelta(days=14),
-    ):
-        made.setdefault((left, to), [0, 0])[day <= before] += count_
-    changed = [
-        (-abs(now - then), left, to, now, then)
-        for (left, to), (now, then) in made.items()
-        if now != then
-    ]
-    if changed:
-        _, left, to, now, then = min(changed)
-        more = "More" if now > then else "Fewer"
-        states = [label(left).lower(), label(to).lower()]
-        found.append([more, *states, f"{now:,} user", count(then)])
     severity = {"high": 0, "medium": 1, "low": 2}
     anomalies = company.query(
         "SELECT severity, score, metric_date, measure, segment_value, state, observed, expected,"
@@ -1784,7 +1595,7 @@ def pages(company: Company) -> dict[str, Entries]:
         "revenue.html": REVENUE,
         "products.html": PRODUCTS,
         "activity.html": activity(company),
-        "risk.html": risk(company),
+        "risk.html": risk(),
         "accounts.html": ACCOUNTS,
         **{product_file(product): of_product(company, product) for product in company.products},
     }
@@ -1820,6 +1631,9 @@ ACTIVITY_TILES = {
 }
 PRODUCT_TILES = ("Users Active Daily", "Events Qualifying Daily", "Workflows Completed Daily")
 TO_DATE_TILES = {
+    "Users Tried to Date": ("users_tried_to_date", count),
+    "Users Activated to Date": ("users_activated_to_date", count),
+    "Users in Use to Date": ("users_in_use_to_date", count),
     "Users Tried Share to Date": ("users_tried_share_to_date", percent),
     "Users Activated Share to Date": ("users_activated_share_to_date", percent),
 }
@@ -1842,14 +1656,12 @@ Tiles = dict[str, tuple[str, str]]
 def week_on_week(then: Any, now: Any, form: Form) -> str:
     """Return a change over a week as displayed on the pages."""
     if now is None or then is None:
-        return "change not known from a week earlier"
+        return "change not known in a week"
     if form(now) == form(then):
-        return "unchanged from a week earlier"
+        return "unchanged in a week"
     by = difference(then, now, form, "pts")
     return (
-        f"{by} from {form(then)} a week earlier"
-        if by
-        else f"from {form(then)} to {form(now)} in a week"
+        f"{by} from {form(then)} in a week" if by else f"from {form(then)} to {form(now)} in a week"
     )
 
 
@@ -1901,26 +1713,8 @@ def tiles(company: Company) -> dict[str, Tiles]:
             product,
         )
         found[product_file(product)] = _tiles(company, table, columns, where) | {
-            name: (form(value), "all time")
+            name: (form(value), "latest day")
             for (name, (_, form)), value in zip(TO_DATE_TILES.items(), values, strict=True)
         }
-        used = dict(
-            company.query(
-                "SELECT snapshot_date, count(*) FROM silver.silver_user_product_state_history"
-                " WHERE product_id = ? AND current_state IN"
-                " ('active_in_product', 'reactivated_in_product') GROUP BY 1",
-                product,
-            )
-        )
-        before = company.last - timedelta(days=7)
-        [(known,)] = company.query(
-            "SELECT count(*) > 0 FROM gold.gold_state_distribution"
-            " WHERE scope = 'product' AND metric_date = ?",
-            before,
-        )
-        now, then = used.get(company.last, 0), used.get(before, 0) if known else None
-        found[product_file(product)]["Users in Use Daily"] = (
-            count(now),
-            week_on_week(then, now, count),
-        )
+        assert values[:3] == tuple(steps(company)[product][1:])
     return found

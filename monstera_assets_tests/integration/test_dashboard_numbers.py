@@ -195,7 +195,7 @@ def test_big_numbers_show_the_results_of_queries(site: Site) -> None:
     for name, page in site.pages.items():
         shown = {}
         for tile in page.tiles:
-            change = f"{tile.change.text} {tile.change.than}" if tile.change else tile.note
+            change = f"{tile.change.text} in a week" if tile.change else tile.note
             shown[tile.label] = (tile.value, change)
             assert tile.source.startswith("gold."), tile
             assert {*numbers_in(tile.label, tile.short_name)} <= CONSTANTS, tile
@@ -248,7 +248,7 @@ def test_no_part_of_a_page_is_left_out() -> None:
 def test_a_wrong_number_is_found(site: Site) -> None:
     """The comparison fails for each kind of wrong number."""
     items = {item.name: item for item in site.pages["lifecycle.html"].items()}
-    item = items["States now"]
+    item = items["Days active"]
     assert isinstance(item, model.Figure)
     expected = site.entries["lifecycle.html"][item.name](site.company)
     (name, users, share), *others = item.chart.rows

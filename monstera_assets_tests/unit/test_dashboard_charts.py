@@ -55,13 +55,6 @@ def test_a_table_has_a_column_per_series_and_only_the_rows_shown_first() -> None
     assert table.rows[1][2] == Cell("1,200", 1200.0)
 
 
-def test_a_table_adds_up_the_days() -> None:
-    rows = [(FIRST, "x", 1), (FIRST, "y", 2), (SECOND, "x", 3)]
-    table = Chart("bars", (ON_DAY, NAME, USERS), rows, total=True).table()
-    assert table.headings == ("Name", "Users")
-    assert [[cell.text for cell in row] for row in table.rows] == [["x", "4"], ["y", "2"]]
-
-
 def test_the_data_is_by_column_with_codes_for_texts() -> None:
     rows = [(FIRST, "x", Decimal("1.50")), (None, "y", None)]
     chart = Chart("bars", (ON_DAY, NAME, USERS), rows)
@@ -83,7 +76,9 @@ def test_the_data_is_by_column_with_codes_for_texts() -> None:
         (",.2f", 2.125, "2.12"),
         (",.2f", Decimal("1000.5"), "1,000.50"),
         ("day", FIRST, "1 Jun 2025"),
-        ("", "as is", "as is"),
+        ("", "as_is", "as_is"),
+        ("words", "at_risk", "At risk"),
+        ("words", None, ""),
         (",d", None, "not known"),
     ],
 )

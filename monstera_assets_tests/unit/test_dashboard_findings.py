@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from monstera_assets.dashboards.findings import Point, Wording, ranking
-from monstera_assets.dashboards.model import Direction, title
+from monstera_assets.dashboards.model import title
 from monstera_assets.gold.gold_growth_accounting import QUICK_RATIO
 from monstera_assets.gold.gold_overall_metrics import CREATED, HEALTH, MONTHLY, STICKINESS
 from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING, REVENUE_RETAINED_NET
@@ -51,7 +51,12 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
             "Users Active Stickiness Monthly is 3.6%, the same as 2 days earlier. The highest value"
             " was 4.0% on 3 Apr 2025.",
         ),
-        (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
+        (
+            MONTHLY,
+            [3, 3, 3],
+            "Users Active Monthly is 3, the same as 2 days earlier. The highest value was 3 on 2 Apr"
+            " 2025.",
+        ),
         (
             MONTHLY,
             [2, 61],
@@ -132,25 +137,14 @@ def test_a_brief_trend_summary_omits_the_highest_value() -> None:
     )
 
 
-def test_total() -> None:
-    total = WORDING.total
-    assert total(CREATED, points([1, 4, 2]), "day") == (
-        "Users Created Daily totals 7 over the latest 3 days. The highest value was 4 on 3 Apr 2025."
+def test_sums_of_a_daily_metric_are_those_of_weeks() -> None:
+    values = points([99, 10, 10, 10, 10, 20, 20, 20, None], 7)
+    assert WORDING.trend_summary(CREATED, values, weekly=True) == (
+        "Users Created Weekly rose from 10 to 20 in 28 days. The highest value was 99 on 2 Apr 2025. No"
+        " value is known after 21 May 2025."
     )
-    assert total(CREATED, points([1, None, 3], 7), "week") == (
-        "Users Created Daily totals 4 over the latest 2 weeks."
-        " The highest value was 3 in the week ending 16 Apr 2025."
-    )
-    assert total(CREATED, points([99, 10, 10, 10, 10, 20, 20, 20, 0], 7), "week") == (
-        "Users Created Daily totals 60 over the latest 4 weeks, after 40 (+50.0%) over the 4 before."
-        " The highest value was 99 in the week ending 2 Apr 2025."
-    )
-    assert (
-        total(CREATED, points([0]), "week")
-        == "Users Created Daily totals 0 over the latest 1 week."
-    )
-    assert total(CREATED, points([None]), "day") == (
-        "Users Created Daily has no known values in this period."
+    assert WORDING.trend_summary(CREATED, points([None]), weekly=True) == (
+        "Users Created Weekly has no known values in this period."
     )
 
 
@@ -170,14 +164,14 @@ def test_total() -> None:
         (
             [("A", 2), ("B", 2), ("C", 1)],
             None,
-            "Most users: A, B, with 2 each.",
+            "Most users: A with 2, followed by B with 2.",
         ),
         (
             [(name, 1) for name in "ABCDE"],
             5,
-            "Most users: A, B, C and 2 more, with 1 (20.0% of 5) each.",
+            "Most users: A with 1 (20.0% of 5), followed by B with 1.",
         ),
-        ([("A", 2), ("B", 0)], None, "Most users: A with 2 and none elsewhere."),
+        ([("A", 2), ("B", 0)], None, "Most users: A with 2."),
         ([("A", 2)], 3, "Most users: A with 2 (66.7% of 3)."),
         ([("A", 0)], None, "There are no users."),
         ([], 7, "There are no users."),
@@ -197,24 +191,24 @@ def test_ranking_of_amounts_on_a_day() -> None:
 @pytest.mark.parametrize(
     ("metric", "now", "then", "direction", "text"),
     [
-        (MONTHLY, 120, 90, Direction.UP, "+33.3% from 90"),
-        (MONTHLY, 90, 120, Direction.DOWN, "-25.0% from 120"),
-        (MONTHLY, 61, 2, Direction.UP, "from 2 to 61"),
-        (MONTHLY, 0, 29, Direction.DOWN, "from 29 to 0"),
-        (MONTHLY, 0, 30, Direction.DOWN, "-100.0% from 30"),
-        (MONTHLY, 4, 0, Direction.UP, "from 0 to 4"),
-        (MONTHLY, 400, 30, Direction.UP, "from 30 to 400"),
-        (REVENUE_CLOSING, Decimal("33"), Decimal("30"), Direction.UP, "+10.0% from 30.00 EUR"),
-        (QUICK_RATIO, 1.5, 2.0, Direction.DOWN, "-0.50 from 2.00"),
-        (MONTHLY, 0, 0, Direction.FLAT, "unchanged"),
-        (STICKINESS, 0.5, 0.4, Direction.UP, "+10.0 pts from 40.0%"),
-        (STICKINESS, 0.98601, 0.98599, Direction.FLAT, "unchanged"),
-        (HEALTH, 58.3, 58.4, Direction.DOWN, "-0.1 from 58.4"),
-        (STICKINESS, None, 0.4, Direction.UNKNOWN, "change not known"),
-        (STICKINESS, 0.4, None, Direction.UNKNOWN, "change not known"),
+        (MONTHLY, 120, 90, "up", "+33.3% from 90"),
+        (MONTHLY, 90, 120, "down", "-25.0% from 120"),
+        (MONTHLY, 61, 2, "up", "from 2 to 61"),
+        (MONTHLY, 0, 29, "down", "from 29 to 0"),
+        (MONTHLY, 0, 30, "down", "-100.0% from 30"),
+        (MONTHLY, 4, 0, "up", "from 0 to 4"),
+        (MONTHLY, 400, 30, "up", "from 30 to 400"),
+        (REVENUE_CLOSING, Decimal("33"), Decimal("30"), "up", "+10.0% from 30.00 EUR"),
+        (QUICK_RATIO, 1.5, 2.0, "down", "-0.50 from 2.00"),
+        (MONTHLY, 0, 0, "flat", "unchanged"),
+        (STICKINESS, 0.5, 0.4, "up", "+10.0 pts from 40.0%"),
+        (STICKINESS, 0.98601, 0.98599, "flat", "unchanged"),
+        (HEALTH, 58.3, 58.4, "down", "-0.1 from 58.4"),
+        (STICKINESS, None, 0.4, "unknown", "change not known"),
+        (STICKINESS, 0.4, None, "unknown", "change not known"),
     ],
 )
-def test_week_on_week(metric: Metric, now: Any, then: Any, direction: Direction, text: str) -> None:
+def test_week_on_week(metric: Metric, now: Any, then: Any, direction: str, text: str) -> None:
     change = WORDING.week_on_week(metric, now, then)
     assert (change.direction, change.text) == (direction, text)
 

@@ -30,14 +30,17 @@ const charts = (() => {
   const color = (field, colors) => ({
     field, type: "nominal", legend: null,
       scale: { domain: Object.keys(colors), range: ink(colors) } });
+  const placed = (colors) => ({ as: "place",
+    calculate: `indexof(${JSON.stringify(Object.keys(colors))}, datum.series)` });
   // The first lines differ in their dashes, too, for readers who see no difference in color.
   const dashes = (colors) => {
     const kinds = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]], domain = Object.keys(colors);
     const range = domain.map((_, n) => kinds[n % kinds.length]);
     return { field: "series", type: "nominal", legend: null, scale: { domain, range } };
   };
+  const labelExpr = "utcFormat(datum.value, utcdate(datum.value) > 1 ? '%-d %b' : utcmonth(datum.value) ? '%b' : '%Y')";
   const along = ({ name, title, format }) => format === "day"
-    ? { field: name, type: "temporal", scale: { type: "utc" }, axis: { title: null, grid: false,
+    ? { field: name, type: "temporal", scale: { type: "utc" }, axis: { title: null, grid: false, labelExpr,
       tickCount: { expr: "ceil(width / 100)" }, labelOverlap: "greedy", labelSeparation: 6 } }
     : number(name, { scale: { nice: false },
       axis: { title, grid: false, tickMinStep: 1, format: "d" } });
@@ -77,70 +80,58 @@ const charts = (() => {
     columns({ keys: [x], value: y, colors }) {
       const axis = { title: null, format: "%-d %b %y", labelAngle: 0, labelOverlap: "greedy",
         labelBound: true, labelSeparation: 14, ticks: false };
-      return { mark: { type: "bar", width: { band: 0.85 } }, params: [BRUSH], encoding: {
+      return { transform: [placed(colors)],
+        mark: { type: "bar", width: { band: 0.85 } }, params: [BRUSH], encoding: {
         x: { field: x.name, type: "ordinal", timeUnit: "utcyearmonthdate", axis }, y: up(y),
-        color: color("series", colors), order: { field: "series", sort: "ascending" },
+        color: color("series", colors), order: { field: "place" },
         tooltip: tooltip(x, series("Part"), y) } };
     },
     /** Stacked areas, whose upper edge is the total. */
     areas({ keys: [x], value: y, colors }) {
-      const calculate = `indexof(${JSON.stringify(Object.keys(colors))}, datum.series)`;
-      return { transform: [{ calculate, as: "place" }],
-        mark: { type: "area", strokeWidth: 0.5, line: false },
+      return { transform: [placed(colors)], mark: { type: "area", strokeWidth: 0.5, line: false },
         params: [BRUSH], encoding: { x: along(x), y: { ...up(y), stack: "zero" },
           order: { field: "place" },
           color: color("series", colors), tooltip: tooltip(x, series("Part"), y) } };
     },
-    /** One bar per category with its value, which is the sum of its rows if `total` is set. */
-    bars({ keys: [name, value], total }) {
-      const sum = total ? { aggregate: "sum" } : {}, { x, y } = categories(name, value);
-      const [first, second] = tooltip(name, value);
-      const base = { y, x: { ...x, ...sum }, tooltip: [first, { ...second, ...sum }] };
+    /** One bar per category with its value. */
+    bars({ keys: [name, value] }) {
+      const base = { ...categories(name, value), tooltip: tooltip(name, value) };
       return { height: steps(26, name), layer: [
         { mark: { type: "bar", color: css("primary"), height: 12 }, encoding: base },
-        { mark: label, encoding: { ...base,
-          text: number(value.name, { format: value.format, ...sum }) } },
+        { mark: label, encoding: { ...base, text: number(value.name, { format: value.format }) } },
       ] };
     },
-    /** A group of bars per category, one bar per series, or one stacked bar. */
-    grouped({ keys: [name], value, colors, stacked }) {
-      const base = categories(name, value), parts = Object.keys(colors);
-      const apart = stacked ? {}
-        : { yOffset: { field: "series", sort: parts, scale: { paddingInner: 0.12 } } };
-      const whole = stacked ? { x: { ...base.x, aggregate: "sum", stack: null } } : {};
-      const aggregate = stacked ? "sum" : undefined;
-      return { height: steps(stacked ? 26 : 14 * parts.length + 8, name), layer: [
-        { mark: { type: "bar", height: stacked ? 12 : undefined }, encoding: {
-          ...base, ...apart, color: color("series", colors),
-            tooltip: tooltip(name, series("Part"), value) } },
+    /** A group of bars per category, one bar per series. */
+    grouped({ keys: [name], value, colors }) {
+      const parts = Object.keys(colors), scale = { paddingInner: 0.12 };
+      const base = { ...categories(name, value), yOffset: { field: "series", sort: parts, scale } };
+      return { height: steps(14 * parts.length + 8, name), layer: [
+        { mark: "bar", encoding: {
+          ...base, color: color("series", colors), tooltip: tooltip(name, series("Part"), value) } },
         { mark: { ...label, fontSize: 10 }, encoding: {
-          ...base, ...apart, ...whole,
-            text: number(value.name, { format: value.format, aggregate }) } },
+          ...base, text: number(value.name, { format: value.format }) } },
       ] };
     },
-    /** A matrix whose cells are shaded by `shade` or the value, and labeled.
-     *  Colors differ below and above `middle`, and `most` has the darkest one. `label` is an expression
-     *  for a cell's text, `faint` one for cells whose color is faint, and `order` that of the columns. */
-    heatmap({ keys: [y, x, value], fields, middle, most, shade, label: calculate, faint,
-      order = null }) {
-      const shaded = shade ? [fields.find(({ name }) => name === shade)] : [];
+    /** A matrix whose cells are shaded by the value, and labeled. Colors differ below and above
+     *  `middle`, and `most` has the darkest one. Cells for which the expression `faint` is true have a
+     *  faint color and an asterisk. The columns are in the given `order`. */
+    heatmap({ keys: [y, x, ...more], value, middle, most, faint = "false", order = null }) {
       const range = [...(middle === undefined ? [] : ["shade-below"]), "surface", "shade"].map(css);
       const scale = { range, domainMid: middle, domainMin: 0, domainMax: most, interpolate: "rgb" };
       const axis = { title: null, ...BARE, labelLimit: 150 };
       // The space for labels is measured once, so that their angle cannot depend on the width.
       const turned = x.format ? { labelAngle: 0, labelOverlap: true }
         : { labelAngle: -90, labelAlign: "left" };
-      const base = { tooltip: tooltip(y, x, value, ...shaded),
+      const base = { tooltip: tooltip(y, x, ...more),
         x: { field: x.name, type: "ordinal", sort: order,
           axis: { ...axis, orient: "top", title: x.title, ...turned } },
         y: { field: y.name, type: "ordinal", sort: null, axis } };
-      const opacity = faint ? { condition: { test: faint, value: 0.3 } } : undefined;
-      const text = calculate ? { field: "label", type: "nominal" }
-        : number(value.name, { format: rounded(value.format) });
-      return { transform: calculate ? [{ calculate, as: "label" }] : undefined,
-        height: steps(24, y), layer: [
+      const opacity = { condition: { test: faint, value: 0.3 }, value: 1 };
+      const calculate = `format(datum.${value.name}, '${rounded(value.format)}') + (${faint} ? ' *' : '')`;
+      const text = { field: "label", type: "nominal" };
+      return { transform: [{ calculate, as: "label" }], height: steps(24, y), layer: [
         { mark: { type: "rect", cornerRadius: 2, stroke: css("surface") }, encoding: {
-          ...base, color: number(shade ?? value.name, { scale, legend: null }), opacity } },
+          ...base, color: number(value.name, { scale, legend: null }), opacity } },
         { mark: { type: "text", fontSize: 10, opacity: { expr: "bandwidth('x') < 27 ? 0 : 1" } },
           encoding: { ...base, text } },
       ] };

@@ -13,7 +13,6 @@
     return `${day.getUTCDate()} ${day.toLocaleDateString("en-US", { month: "short", timeZone: "UTC" })} ${day.getUTCFullYear()}`;
   };
   const read = (script) => JSON.parse(script.textContent);
-  const search = (text, word) => text.toLowerCase().includes(word.trim().toLowerCase());
 
   // The choices: from, to, segment, and each figure's own. The link contains them after the #.
   const page = document.querySelector("#choices"), bounds = page ? read(page) : {};
@@ -53,8 +52,7 @@
       this.choices = this.fields.filter(({ options }) => options);
       const role = (name) => this.fields.some((one) => one.name === name && !one.options) ? name : "";
       [this.day, this.series, this.segment] = ["day", "series", "segment"].map(role);
-      const fixed = [this.series, this.segment, ...(this.total ? [this.day] : [])];
-      this.keys = this.fields.filter(({ name, options }) => !options && !fixed.includes(name));
+      this.keys = this.fields.filter(({ name, options }) => !options && name !== this.series && name !== this.segment);
       this.value = this.fields.at(-1);
       this.segments = new Set(this.segment ? this.rows.map((row) => row[this.segment]) : []);
       this.host = element.querySelector(".chart");
@@ -131,20 +129,19 @@
     }
     /** Fill the table below the chart: a row per day or category, a column per series. */
     table() {
-      const data = this.element.querySelector("details.data"), { series, total, value } = this;
+      const data = this.element.querySelector("details.data"), { series, value } = this;
       if (!data.open) return;
-      const keys = series || total ? this.keys.filter((one) => one !== value) : this.keys;
-      const parts = series ? this.present().filter((name) => !this.hidden.has(name)) : total ? [value.title] : [];
+      const keys = series ? this.keys.filter((one) => one !== value) : this.keys;
+      const parts = series ? this.present().filter((name) => !this.hidden.has(name)) : [];
       const cells = new Map();
       for (const row of this.shown()) {
         const key = keys.map(({ name }) => row[name]), id = JSON.stringify(key);
         if (!cells.has(id)) cells.set(id, [key, {}]);
-        const found = cells.get(id)[1], part = series ? row[series] : value.title;
-        found[part] = total ? (found[part] ?? 0) + row[value.name] : row[value.name];
+        cells.get(id)[1][row[series]] = row[value.name];
       }
       const columns = [...keys, ...parts.map((title) => ({ title, format: value.format }))];
       const body = [...cells.values()].map(([key, found]) => [...key, ...parts.map((name) => found[name])]);
-      if (this.day && !total) body.reverse();
+      if (this.day) body.reverse();
       const cell = (tag, text, { format }, more) => make(tag, { textContent: text, className: ["", "day"].includes(format) ? "" : "number", ...more });
       data.querySelector(".scroll").replaceChildren(make("table", {},
         make("caption", { className: "unseen", textContent: this.element.querySelector(".title").textContent }),
@@ -255,7 +252,9 @@
       inputs.segment.value = segments.includes(state.get("segment")) ? state.get("segment") : TOTAL;
       inputs.segment.addEventListener("change", () => { choose("segment", inputs.segment.value, TOTAL); updateAll(); });
     } else inputs.segment.closest("label").remove();
-    document.querySelector("#filters").hidden = false;
+    const dated = figures.some(({ day }) => day);
+    if (!dated) for (const name of ["days", "from", "to"]) inputs[name].closest("label").remove();
+    document.querySelector("#filters").hidden = !dated && !segments.length;
     document.querySelector("#filters button").addEventListener("click", () => {
       for (const key of [...state.keys()]) choose(key, null);
       location.reload();
@@ -293,8 +292,9 @@
     const input = make("input", { type: "search" }), count = make("span", { role: "status" });
     scroll.before(make("label", { className: "search" }, "Filter ", input, count));
     input.addEventListener("input", () => {
-      for (const row of rows) row.hidden = !search(row.textContent, input.value);
-      count.textContent = input.value.trim() ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
+      const word = input.value.trim().toLowerCase();
+      for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(word);
+      count.textContent = word ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
     });
   }
 })();
