@@ -252,7 +252,11 @@ def _locked(source: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """Yield a connection in memory, which spills to disk, and a folder for copies."""
+    """Yield a connection in memory, which spills to disk, and a folder for copies.
+
+    Raises:
+        SourceError: If memory_limit or the disk's space is too small.
+    """
     with tempfile.TemporaryDirectory(
         prefix="monstera-import-", dir=settings.temp_directory
     ) as name:
@@ -264,8 +268,15 @@ def _opened(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnection, Pat
         config["preserve_insertion_order"] = True
         (scratch / "members").mkdir()
         with duckdb.connect(":memory:", config=config) as connection:
-            install_macros(connection)
-            yield connection, scratch / "members"
+            try:
+                install_macros(connection)
+                yield connection, scratch / "members"
+            except duckdb.OutOfMemoryException as error:
+                raise SourceError(
+                    f"The import needs more memory ({str(error).splitlines()[0]}). Nothing was landed."
+                    " Increase memory_limit, or set temp_directory to a folder on a disk with more"
+                    " space, then run the import again."
+                ) from error
 
 
 def _refuse_other_source(source: Path) -> None:

@@ -34,6 +34,7 @@ from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.settings import SettingsError
 from monstera_assets.settings.imports import ImportKind, ImportSettings
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.parquet_files import NOT_THE_FILE
 from monstera_assets.source.sql import identifier, literal
 
 STAGING_VERSION = 3
@@ -42,8 +43,12 @@ STAGING_VERSION = 3
 MALFORMED = "malformed"
 _FILES_PER_BATCH = 1_000
 _LARGEST_OBJECT = 64 << 20
-# Writing takes 30% less time than with the defaults, and the file 12% less space.
-_PARQUET = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1000"
+# Writing takes 30% less time than with the defaults, and the file 8% less space. Each thread keeps row
+# groups in memory, so they are small.
+_PARQUET = (
+    "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1000,"
+    " ROW_GROUP_SIZE 30720"
+)
 _NEVER = "\x01"  # a delimiter that no line contains
 
 
@@ -260,6 +265,8 @@ def _stage_batch(
             for raw_file, described, faulty in rows:
                 counts[raw_file][0] += described
                 counts[raw_file][1] += faulty
+    except NOT_THE_FILE:
+        raise
     except duckdb.Error as error:
         raise _unreadable(connection, group, error) from error
 
@@ -392,6 +399,12 @@ def _unreadable(
                 f"{piece.raw_file} is damaged or cut off ({str(alone).splitlines()[0]}). Nothing was"
                 " landed. Download or copy the file again."
             )
+    if isinstance(error, duckdb.IOException):
+        return SourceError(
+            f"What was read cannot be written: {str(error).splitlines()[0]}. Nothing was landed. Check"
+            " the free disk space for the source folder and the temporary files, then run the import"
+            " again."
+        )
     names = ", ".join(sorted({piece.raw_file for piece in group})[:3])
     return SourceError(f"{names} cannot be read: {str(error).splitlines()[0]}. Nothing was landed.")
 

@@ -228,6 +228,21 @@ def test_file_that_cannot_be_read_is_one_error_and_changes_nothing(
     assert run_import(settings).totals["landed"] == 2
 
 
+@pytest.mark.parametrize("limit", ["6MB", "40MB"])
+def test_too_little_memory_is_one_error_and_changes_nothing(tmp_path: Path, limit: str) -> None:
+    """The error names the setting, not a file: all files are whole."""
+    settings, _ = _imported(tmp_path, _lines(_call(1)))
+    before = landed_bytes(settings.source)
+    calls = (
+        _call(n % 60, messageId=f"z{n}", properties={"a": f"{n}" * 400}) for n in range(20_000)
+    )
+    (tmp_path / "raw" / "z.gz").write_bytes(gzip.compress(_lines(*calls), 1))
+    with pytest.raises(SourceError, match=r"^The import needs more memory .*Increase memory_limit"):
+        run_import(settings.model_copy(update={"memory_limit": limit}))
+    assert landed_bytes(settings.source) == before
+    assert run_import(settings).totals["landed"] == 20_001
+
+
 def test_first_import_of_a_file_that_is_cut_off_lands_nothing(tmp_path: Path) -> None:
     content = gzip.compress(_lines(*(_call(number) for number in range(60))))
     with pytest.raises(SourceError, match=r"^1\.gz is damaged or cut off"):
