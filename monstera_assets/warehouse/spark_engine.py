@@ -317,13 +317,15 @@ class SparkEngine:
         given: dict[str, Any] = {name: values[name] for name in query.parameters}
         self._view_inputs(" ".join((query.select, *query.stages.values())))
         folder = f"{self._stages}/{uuid4().hex}"
+        created = []
         try:
             for name, select in query.stages.items():
                 self.spark.sql(select, args=given).write.parquet(f"{folder}/{name}")
                 self.spark.read.parquet(f"{folder}/{name}").createOrReplaceTempView(name)
+                created.append(name)
             yield self.spark.sql(query.select, args=given)
         finally:
-            for name in query.stages:
+            for name in created:
                 self.spark.catalog.dropTempView(name)
             if query.stages:
                 self.catalog.delete_folder(folder)
