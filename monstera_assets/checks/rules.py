@@ -88,16 +88,16 @@ class Finding:
         return self.violations == 0
 
     @property
-    def seen(self) -> str:
-        """Return the first figure and its expected value, or the number of rows that break the rule."""
+    def observed(self) -> str:
+        """Return the first metric and its expected value, or the number of rows that break the rule."""
         if not self.examples:
             return self.note or f"{self.violations:,} violations."
         first = {
             name: _shown(value) for name, value in zip(self.columns, self.examples[0], strict=True)
         }
         more = f", and {self.violations - 1:,} more" if self.violations > 1 else ""
-        if {"figure", "seen", "expected"} <= first.keys():
-            return f"{first['figure']}: {first['seen']}, expected {first['expected']}{more}."
+        if {"metric", "observed", "expected"} <= first.keys():
+            return f"{first['metric']}: {first['observed']}, expected {first['expected']}{more}."
         one = self.violations == 1
         return (
             f"{self.violations:,} row{'' if one else 's'} that break{'s' if one else ''} the rule."

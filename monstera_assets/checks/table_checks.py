@@ -157,7 +157,7 @@ def check_result(
     }
     if not finding.passed:
         metadata["expected"] = MetadataValue.text(expected)
-        metadata["seen"] = MetadataValue.text(finding.seen)
+        metadata["observed"] = MetadataValue.text(finding.observed)
         if remedy:
             metadata[REMEDY] = MetadataValue.text(remedy)
     if finding.examples:

@@ -46,7 +46,7 @@ def render_page(costs: Costs, now: datetime) -> str:
     page = Page(
         "",
         "Costs",
-        "What a day costs, which tables grow, and when the disk is full.",
+        "What a day costs, which tables are growing, and when the disk will be full.",
         [*_tiles(costs)],
         [Section("Steps and tables", [_steps(costs)]), Section("Runs", [_runs(costs)])],
     )

@@ -111,7 +111,7 @@ def trend(
     """Create a line chart of metrics with the same unit by day, or of counts added up by week.
 
     `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title.
-    Values above `most` are cut off.
+    Values above `most` are clipped.
     """
     reader, wording = daily.reader, daily.reader.wording
     days = reader.weeks if added_up else reader.every(1)

@@ -58,7 +58,7 @@ def line_colors(names: Iterable[str]) -> dict[str, str]:
 
 
 def state_color(state: str) -> str:
-    """Return the style sheet variable of a state: states that mean the same share a color."""
+    """Return the CSS variable for a state's color. Equivalent states share a color."""
     return f"state-{state.partition('_')[0]}"
 
 

@@ -194,7 +194,7 @@ class Catalog:
         return self.names.get(node, node)
 
     def published_name(self, node: str) -> str:
-        """Return the name for a published id, which can be `none`."""
+        """Return the display name for a published id. The id can be `none`."""
         return "None" if node == NONE else self.name(own_id(node))
 
 

@@ -27,9 +27,11 @@ _BEFORE, _AFTER = 90, 30
 _SCORES = {"Users": user_scores.TABLE, "Accounts": account_scores.TABLE}
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors(_LINES.values())
-_TENTH, _OBSERVED = ma.fields("tenth/Tenth by risk, 10 is the highest/,d", "observed/Churned/.1%")
+_DECILE, _OBSERVED = ma.fields(
+    "decile/Decile by risk, 10 is the highest/,d", "observed/Churned/.1%"
+)
 _GOOD_LIFT, _CLOSE = 2.0, 0.05
-"""Lift from which an order can be trusted, and share by which percentages may differ."""
+"""Lift from which a ranking can be trusted, and share by which percentages may differ."""
 _NO_PREDICTIONS = (
     "Prediction is off because there is not enough history: a model needs"
     " policy.churn.min_training_rows past rows, and policy.churn.min_outcomes that churned and as many"
@@ -105,11 +107,11 @@ def _at_high_risk(reader: ma.Reader, entities: str) -> ma.Item:
     )
 
 
-@ma.item("Predicted and actual churn", "Churn, Predicted and Observed, to Date, by Tenth")
+@ma.item("Predicted and actual churn", "Churn, Predicted and Observed, to Date, by Decile")
 def _calibration(reader: ma.Reader) -> ma.Item:
-    population, rows = _tenths(reader)
+    population, rows = _deciles(reader)
     fields = (
-        *(population, *ma.fields("model/Series"), _TENTH),
+        *(population, *ma.fields("model/Series"), _DECILE),
         *(*ma.fields("scored/Scored/,d", "predicted/Predicted/.1%"), _OBSERVED),
     )
     options = {"most": max(value for row in rows for value in row[4:])}
@@ -121,15 +123,15 @@ def _calibration(reader: ma.Reader) -> ma.Item:
     )
 
 
-@ma.item("Churn by tenth of the risk", "Churn, Observed, to Date, by Tenth")
+@ma.item("Churn by risk decile", "Churn, Observed, to Date, by Decile")
 def _lift(reader: ma.Reader) -> ma.Item:
-    population, found = _tenths(reader)
-    rows = [(name, tenth, line, observed) for name, line, tenth, *_, observed in found]
+    population, found = _deciles(reader)
+    rows = [(name, decile, line, observed) for name, line, decile, *_, observed in found]
     return ma.Figure(
         "The steeper the line, the better the risk separates those who leave from those who stay.",
         ma.Chart(
             "lines",
-            (population, _TENTH, ma.SERIES, _OBSERVED),
+            (population, _DECILE, ma.SERIES, _OBSERVED),
             rows,
             _COLORS,
             270,
@@ -250,10 +252,10 @@ def _text(row: tuple[Any, ...]) -> str:
     return ma.anomaly_text(row[3], row[9], row[10])
 
 
-def _tenths(reader: ma.Reader) -> tuple[ma.Field, ma.Rows]:
-    """Return the choice of a population, and the predicted and observed churn of its tenths.
+def _deciles(reader: ma.Reader) -> tuple[ma.Field, ma.Rows]:
+    """Return the choice of a population, and its predicted and observed churn by decile.
 
-    The rows contain population, predictor, tenth, number of rows, predicted and observed churn.
+    The rows contain population, predictor, decile, number of rows, predicted and observed churn.
     """
     found = reader.rows(
         "SELECT entity, predictor, decile, rows_scored, predicted_share, observed_share"
@@ -267,9 +269,9 @@ def _tenths(reader: ma.Reader) -> tuple[ma.Field, ma.Rows]:
     return ma.choice("population", "Population", [*names]), rows
 
 
-def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
-    """Return how far the order and the percentages of each published risk can be trusted."""
-    highest = {row[:2]: row[4:] for row in tenths if row[2] == 10}
+def _verdict(reader: ma.Reader, deciles: ma.Rows) -> str:
+    """Return how far the ranking and the percentages of each published risk can be trusted."""
+    highest = {row[:2]: row[4:] for row in deciles if row[2] == 10}
     sentences = []
     for entity, predictor, auc, brier, lift in reader.rows(
         "SELECT entity, predictor, auc, brier_score, top_tenth_lift FROM gold_churn_model_evaluation"
@@ -280,11 +282,11 @@ def _verdict(reader: ma.Reader, tenths: ma.Rows) -> str:
             sentences.append(f"{name}: {ma.words(predictor).lower()}, the same risk for all.")
             continue
         predicted, churned = highest[name, line]
-        order = "can be trusted" if lift >= _GOOD_LIFT else "says little"
+        trust = "can be trusted" if lift >= _GOOD_LIFT else "says little"
         gap = "too high" if predicted > churned + _CLOSE else "about right"
         gap = "too low" if predicted < churned - _CLOSE else gap
         sentences.append(
-            f"{name}: the order of risk by the {predictor} {order}. The tenth with the highest risk"
+            f"{name}: the ranking by the {predictor} {trust}. The decile with the highest risk"
             f" churned {lift:.1f} times as often as all. Its percentages are {gap}: {predicted:.1%} was"
             f" predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
         )

@@ -169,8 +169,8 @@ def register(database: Path, output: Path) -> None:
         registered_folders.register(database, _REGISTER, output)
     except OSError as error:
         raise SiteError(
-            f"Cannot write to {database}{_REGISTER}: {error.strerror}. The site was not built, because"
-            " `monstera forget` needs this list of sites. Check the file's permissions."
+            f"Cannot write to {database}{_REGISTER}: {error.strerror}. This file lists the sites for"
+            " `monstera forget`, so nothing was built. Check the file's permissions."
         ) from error
 
 

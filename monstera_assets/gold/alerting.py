@@ -64,7 +64,7 @@ def _alert(
 
     Args:
         table: the table to check.
-        figure: the figure's name, or a collective name if the function returns a `figure` column.
+        figure: the figure's name, or a collective name if the function returns a `metric` column.
         population: the column that contains the population size behind each figure.
         counted: plural noun for the population, by default the column name.
         level: the alert level.
@@ -80,9 +80,9 @@ def _alert(
             what = f" {counted or population} (minimum {least}) for {figure}"
             reason = ibis.literal("not evaluated: only ") + number + what
             rows = rows.select(
-                figure=rows.figure if "figure" in rows.columns else ibis.literal(figure),
+                metric=rows.metric if "metric" in rows.columns else ibis.literal(figure),
                 metric_date=window.last,
-                **{column: rows[column] for column in rows.columns if column != "figure"},
+                **{column: rows[column] for column in rows.columns if column != "metric"},
                 **{ma.NOT_EVALUATED: ibis.ifelse(size < least, reason, None)},
             )
             fails = rows.fails.fill_null(False)
@@ -273,9 +273,9 @@ def _weekly_rate(
         # Without this, the filter repeats the whole query.
         both = ma.materialized(both)
         both = both.filter(both.people_now.notnull(), both.people_before.notnull())
-        seen = ma.ratio(both.part, both.people_now)
+        observed = ma.ratio(both.part, both.people_now)
         expected = ma.ratio(both.part_before, both.people_before)
-        change = _rounded(ma.ratio(seen - expected, expected))
+        change = _rounded(ma.ratio(observed - expected, expected))
         limit = getattr(alerts, threshold)
         is_beyond_limit = change > limit if direction == "increase" else change < -limit
         is_beyond_chance = _beyond_chance(
@@ -283,7 +283,7 @@ def _weekly_rate(
             significance=alerts.alert_significance,
         )
         return both.select(
-            seen=seen,
+            observed=observed,
             expected=expected,
             change=change,
             people=ibis.least(both.people_now, both.people_before),
@@ -349,7 +349,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
     recovered, _, closed = ma.metric_columns(rows, *transitions.RECOVERY.metrics)
     least = alerts.min_dunning_recovery
     return rows.filter(rows.metric_date == window.last, closed.notnull()).select(
-        seen=recovered, expected=ibis.literal(least), accounts=closed, fails=recovered < least
+        observed=recovered, expected=ibis.literal(least), accounts=closed, fails=recovered < least
     )
 
 
@@ -376,7 +376,7 @@ def schema_is_complied_with(
     rows = rows.mutate(rows=rows.rows_accepted + rows.rows_rejected - set_aside.as_scalar())
     accepted = ma.ratio(rows.rows_accepted, rows.rows)
     return rows.select(
-        seen=accepted,
+        observed=accepted,
         expected=ibis.literal(least),
         rows=rows.rows,
         fails=accepted < least,
@@ -404,13 +404,13 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
         days_now=days.sum(where=now),
         days_before=days.sum(where=before),
     )
-    seen = ma.ratio(sums.days_now, sums.left_now)
+    observed = ma.ratio(sums.days_now, sums.left_now)
     expected = ma.ratio(sums.days_before, sums.left_before)
     return sums.select(
-        seen=seen,
+        observed=observed,
         expected=expected,
         users=ibis.least(sums.left_now.fill_null(0), sums.left_before.fill_null(0)),
-        fails=_rounded(seen / expected - 1) > alerts.max_time_in_new_increase,
+        fails=_rounded(observed / expected - 1) > alerts.max_time_in_new_increase,
     )
 
 
@@ -428,16 +428,16 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
     ago = _ago(rows, window)
     before = ago.between(1, BASELINE_DAYS)
     states = rows.group_by(state="segment_value").aggregate(
-        seen=shares.max(where=ago == 0),
+        observed=shares.max(where=ago == 0),
         expected=shares.mean(where=before),
         users=rows[segments.USERS_IN_SEGMENT.column_name].max(where=ago == 0),
         days=shares.count(where=before),
     )
     states = states.filter(states.days == BASELINE_DAYS)
-    shift = _rounded((states.seen - states.expected).abs())
+    shift = _rounded((states.observed - states.expected).abs())
     return states.select(
-        *("seen", "expected", "users"),
-        figure="Share of users in state " + states.state,
+        *("observed", "expected", "users"),
+        metric="Share of users in state " + states.state,
         people=states.users.sum().over(ibis.window()),
         fails=shift > alerts.max_share_shift,
     )
@@ -453,7 +453,7 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
     ago = _ago(rows, window)
     weekday = ago.isin([WEEK * n for n in range(1, 5)])
     sums = rows.aggregate(
-        seen=events.max(where=ago == 0),
+        observed=events.max(where=ago == 0),
         expected=events.sum(where=weekday).cast("float64") / 4,
         weeks=events.count(where=weekday),
     )
@@ -470,8 +470,8 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """The event count is within max_volume_deviation of its weekday mean over the previous 4 weeks."""
     day = _volume(rows, window)
-    deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
-    return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
+    deviation = _rounded((ma.ratio(day.observed, day.expected) - 1).abs())
+    return day.mutate(fails=(day.observed > 0) & (deviation > alerts.max_volume_deviation))
 
 
 @_alert(
@@ -485,7 +485,7 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
     """The last day has events if the same weekday had events in the previous 4 weeks."""
     day = _volume(rows, window)
-    return day.mutate(fails=day.seen == 0)
+    return day.mutate(fails=day.observed == 0)
 
 
 @ma.rule(
@@ -511,11 +511,14 @@ def days_have_events(
     ago = ma.day_number(empty.metric_date) - before.day
     weeks = empty.inner_join(before, ago.isin([WEEK * n for n in range(1, 5)]))
     days = weeks.group_by("metric_date").aggregate(
-        seen=weeks.events.max(), expected=weeks.expected.median(), weeks=weeks.count()
+        observed=weeks.events.max(), expected=weeks.expected.median(), weeks=weeks.count()
     )
     days = days.filter(days.weeks == 4, days.expected >= policy.alerts.min_alert_population)
     return days.select(
-        "metric_date", figure=ibis.literal(activity.EVENTS.name), seen="seen", expected="expected"
+        "metric_date",
+        metric=ibis.literal(activity.EVENTS.name),
+        observed="observed",
+        expected="expected",
     )
 
 
@@ -573,7 +576,7 @@ def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.
     fell = ibis.and_(*(weeks[f"ago_{n}"] < weeks[f"ago_{n + 1}"] for n in range(4)))
     decline = _rounded(ma.ratio(weeks.ago_4 - weeks.ago_0, weeks.ago_4))
     return weeks.select(
-        seen="ago_0",
+        observed="ago_0",
         expected="ago_4",
         decline=decline,
         fails=fell & (decline > alerts.max_slow_decline),

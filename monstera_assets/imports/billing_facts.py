@@ -560,17 +560,17 @@ def differing_movements(movements: str) -> str:
         movements: a relation with the columns of `revenue_movements`.
     """
     unit = f"greatest(1.0 / {_minor_units('currency')}, 0.01)"
-    return f"""SELECT subscription_id || ' on ' || date || ' (' || currency || ')' AS figure,
-            landed::DOUBLE AS seen, reported::DOUBLE AS expected
+    return f"""SELECT subscription_id || ' on ' || date || ' (' || currency || ')' AS metric,
+            landed::DOUBLE AS observed, reported::DOUBLE AS expected
         FROM {movements} WHERE abs(landed - reported) > {unit}"""
 
 
 def revenue_differences(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the days on which a subscription's revenue moves otherwise than Stripe reports."""
+    """Return the days on which a subscription's revenue changes differently from Stripe's report."""
     rows = connection.execute(
         f"{differing_movements('revenue_movements')} ORDER BY subscription_id, date, currency"
     ).fetchall()
-    return [f"{figure} by {ours:.2f}, not {theirs:.2f}" for figure, ours, theirs in rows]
+    return [f"{metric} by {ours:.2f}, not {theirs:.2f}" for metric, ours, theirs in rows]
 
 
 def free_subscriptions(connection: duckdb.DuckDBPyConnection) -> list[str]:

@@ -31,7 +31,7 @@ def print_import(console: Console, settings: Settings, report: ImportReport) -> 
         lines.append(f"malformed  {totals['malformed']:,} rows")
     lines += [
         *_listed("Not recognized, so not read", report.unrecognized),
-        *_listed("No longer there, but what they landed stays", report.vanished),
+        *_listed("No longer exist, but their rows stay", report.vanished),
         *_listed("Aliases form a cycle, so these ids stay as they are", report.cycles),
         *_listed("Imports disagree, so the first one counts", report.conflicts),
         *_listed("Revenue differs from Stripe's movements", report.revenue_differences),

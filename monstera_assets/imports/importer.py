@@ -73,12 +73,12 @@ class ImportReport:
         files: the number of raw files that are there.
         written: the files of the source that were written.
         removed: the files of the source whose rows no longer exist.
-        unrecognized: raw files that are none of the tool's.
-        vanished: raw files that are gone. What they landed stays.
+        unrecognized: raw files that do not come from the tool.
+        vanished: raw files that no longer exist. Their rows stay in the source.
         cycles: ids of users whose aliases form a cycle.
         conflicts: entities for which two imports state different values.
         merged_names: event types that two or more raw names became, with the names.
-        revenue_differences: the days on which revenue moves otherwise than Stripe reports.
+        revenue_differences: the days on which revenue changes differently from Stripe's report.
         free_subscriptions: subscriptions that a discount makes free, so that they never start.
     """
 
@@ -166,8 +166,8 @@ def computed(settings: Settings, *, rebuild: bool = False) -> Iterator[Computed]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             number = keys.index(twice[0])
             raise SettingsError(
-                f"import.{number} appears twice in monstera.toml, with the same kind and path. Remove"
-                " one of the two."
+                f"import.{number} has the same kind and path as another import in monstera.toml."
+                " Remove one of them."
             )
         cycles = _compute(connection, settings, imports)
         yield Computed(connection, imports, state, cycles)
@@ -198,7 +198,7 @@ def _compute(
     stated = any(each.settings.billing == "none" for each in imports)
     if stated and any(each.settings.kind is ImportKind.STRIPE for each in imports):
         raise SettingsError(
-            'billing = "none" contradicts the import of Stripe. Remove the line from monstera.toml.'
+            'billing = "none" conflicts with the Stripe import. Remove the line from monstera.toml.'
         )
     identity.set_options(connection, imports)
     identity.open_relations(connection, imports)
@@ -208,8 +208,8 @@ def _compute(
     if not rows:
         names = ", ".join(str(each.settings.path or "tables") for each in imports)
         raise SourceError(
-            f"The exports contain no events ({names}). Nothing was landed. Check the path and the kind"
-            " in monstera.toml."
+            f"The exports contain no events ({names}). Nothing was imported. Check the path and the"
+            " kind in monstera.toml."
         )
     cycles = identity.resolve(connection)
     event_rows.map_names(connection, imports)
@@ -398,8 +398,8 @@ def _stage(
     staged = {**vanished, **unchanged, **{file.name: file for file in read}}
     if not any(file.batch for file in staged.values()):
         raise SourceError(
-            f"None of the {len(present)} files in {chosen.path} is a file of {chosen.kind} with rows."
-            " Nothing was landed. Check the kind and the path in monstera.toml."
+            f"None of the {len(present)} files in {chosen.path} contains {chosen.kind} rows. Nothing"
+            " was imported. Check the kind and the path in monstera.toml."
         )
     return Import(number, chosen, StagedImport(key, folder, digest, staged))
 
@@ -426,7 +426,7 @@ def _delete_unused_batches(source: Path, imports: Sequence[Import]) -> None:
 
 
 def _write_ledger(connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]) -> None:
-    """Create `ledger`: a row for each raw file, with what became of its rows."""
+    """Create `ledger`: a row for each raw file, with the counts of its rows."""
     pairs = [
         (each, file)
         for each in imports

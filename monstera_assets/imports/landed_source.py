@@ -60,7 +60,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
         group_name=str(AssetGroup.INTAKE),
         owners=list(OWNERS),
         kinds={"parquet"},
-        description="What became of each row of the exports? The import lands them in the source"
+        description="What happened to each row of the exports? The import writes rows to the source"
         " folder, and counts the rows that landed, were set aside, describe users and accounts, or"
         " cannot be read. New and changed files are read, and only days whose rows differ are written."
         "\n\nGrain: one file per day of events, and one file per other input.",
@@ -87,7 +87,7 @@ def build_landed_source(settings: Settings) -> AssetsDefinition:
 
 
 def ledger_totals(settings: Settings) -> Mapping[str, int]:
-    """Return the ledger's total rows by what became of them, and the number of raw files."""
+    """Return the ledger's total rows by outcome, and the number of raw files."""
     counts = {
         "rows_read": "rows_read",
         **{name: name for name in (LANDED, DESCRIBED, MALFORMED)},

@@ -35,7 +35,7 @@ _OF_IMPORT = "import || ' (' || kind || ')'"
 
 @dataclass(frozen=True)
 class LedgerCheck:
-    """A condition. `select` returns what breaks it, with the columns figure, seen and expected.
+    """A condition. `select` returns what breaks it, with the columns metric, observed and expected.
 
     Attributes:
         name: the check's name.
@@ -67,8 +67,8 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
         "For each subscription, currency and day, revenue moves as in Stripe's own"
         " subscription_item_change_events, up to one minor unit of the currency.",
         differing_movements("ledger"),
-        "Compare the facts of these subscriptions with Stripe, as docs/import/stripe.md describes."
-        " Most often, the archive of events or the file of movements is incomplete.",
+        "Compare the facts of these subscriptions with Stripe, as docs/how-to/import/stripe.md"
+        " describes. Most often, the archive of events or the file of movements is incomplete.",
         file=landing.MOVEMENTS,
         without_file="No export contains subscription_item_change_events.",
     )
@@ -79,7 +79,7 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
             "rows_add_up",
             "For each raw file, landed, described, malformed and set-aside rows add up to the rows"
             " read.",
-            f"SELECT 'counted rows of ' || raw_file AS figure, {_COUNTED} AS seen,"
+            f"SELECT 'counted rows of ' || raw_file AS metric, {_COUNTED} AS observed,"
             f" rows_read AS expected FROM ledger WHERE {_COUNTED} <> rows_read",
             "Import all files again with monstera import --rebuild. If the check still fails, compare"
             " the raw file with its row in imports.parquet.",
@@ -88,7 +88,7 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
         LedgerCheck(
             "landed_rows_are_in_the_source",
             "The source contains as many events and deletions as the ledger counts as landed.",
-            "SELECT 'events in the source' AS figure, found AS seen, landed AS expected"
+            "SELECT 'events in the source' AS metric, found AS observed, landed AS expected"
             f" FROM ({_landed_rows(source)}), (SELECT coalesce(sum(landed), 0)::BIGINT AS landed"
             f" FROM ledger WHERE kind <> '{ImportKind.STRIPE}') WHERE found <> landed",
             "The source's files were changed after the import. Write them again with monstera import.",
@@ -99,8 +99,8 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
             "At least one row landed. In each import, and in each raw file with enough rows, at most"
             " max_rejected_share of the rows are malformed, and at most max_rejected_share have no"
             " account.",
-            "SELECT 'landed rows' AS figure, 0::DOUBLE AS seen, 1::DOUBLE AS expected FROM ledger"
-            f" HAVING sum(landed) = 0 UNION ALL {_lost(most, of_import=1, of_file=enough)}",
+            "SELECT 'landed rows' AS metric, 0::DOUBLE AS observed, 1::DOUBLE AS expected"
+            f" FROM ledger HAVING sum(landed) = 0 UNION ALL {_lost(most, of_import=1, of_file=enough)}",
             "Compare the raw files and the setting account with docs/how-to/importing.md. Correct the"
             " export or monstera.toml, then run monstera import.",
             blocking=True,
@@ -117,8 +117,8 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
             "users_are_known",
             "In each import with enough events, at most min_schema_compliance of the events are"
             " anonymous or before their user's signup.",
-            f"""SELECT {_OF_IMPORT} || ': anonymous or before signup' AS figure,
-                lost / rows AS seen, {least} AS expected
+            f"""SELECT {_OF_IMPORT} || ': anonymous or before signup' AS metric,
+                lost / rows AS observed, {least} AS expected
             FROM (SELECT import, kind, sum(anonymous + before_signup) AS lost,
                 sum(landed + anonymous + before_signup) AS rows FROM ledger GROUP BY ALL)
             WHERE rows >= {enough} AND lost > {least} * rows""",
@@ -130,13 +130,13 @@ def ledger_checks(settings: Settings) -> tuple[LedgerCheck, ...]:
             "All raw files that were imported still exist.",
             "SELECT raw_file, import, landed FROM ledger WHERE NOT is_present",
             "Restore the files. If they were removed on purpose, remove their rows with monstera import"
-            " --rebuild. Otherwise, what they landed stays.",
+            " --rebuild. Otherwise, their rows stay.",
         ),
         LedgerCheck(
             "raw_files_are_recognized",
-            "At least min_schema_compliance of an import's bytes are in files that are the tool's.",
-            f"""SELECT {_OF_IMPORT} || ': bytes in files that are not recognized' AS figure,
-                unread / all_bytes AS seen, {few} AS expected
+            "At least min_schema_compliance of an import's bytes are in files that come from the tool.",
+            f"""SELECT {_OF_IMPORT} || ': bytes in files that are not recognized' AS metric,
+                unread / all_bytes AS observed, {few} AS expected
             FROM (SELECT import, kind, sum(bytes)::DOUBLE AS all_bytes,
                 coalesce(sum(bytes) FILTER (content = 'not recognized'), 0) AS unread
                 FROM ledger GROUP BY ALL)
@@ -161,8 +161,8 @@ def _lost(share: float, *, of_import: int, of_file: int) -> str:
         of_file: the minimum number of rows of a file.
     """
     # Rows without an account are compared with those that do not only describe.
-    return f"""SELECT figure, round(lost / rows, 9) AS seen, {share}::DOUBLE AS expected
-        FROM (SELECT {_OF_IMPORT} || ': malformed' AS figure, sum(malformed) AS lost,
+    return f"""SELECT metric, round(lost / rows, 9) AS observed, {share}::DOUBLE AS expected
+        FROM (SELECT {_OF_IMPORT} || ': malformed' AS metric, sum(malformed) AS lost,
                 sum(rows_read) AS rows, {of_import} AS least
             FROM ledger GROUP BY import, kind
             UNION ALL

@@ -141,7 +141,7 @@ def pieces(connection: duckdb.DuckDBPyConnection, file: RawFile, scratch: Path) 
         scratch: the folder into which members of a zip are copied.
 
     Raises:
-        SourceError: If the file is cut off, damaged or compressed in a way that cannot be read.
+        SourceError: If the file is truncated or corrupt, or its compression is not supported.
     """
     try:
         with file.path.open("rb") as stream:
@@ -153,8 +153,8 @@ def pieces(connection: duckdb.DuckDBPyConnection, file: RawFile, scratch: Path) 
         raise _damaged(file.name, error) from error
     except RuntimeError as error:  # an encrypted zip, or an unknown compression
         raise SourceError(
-            f"{file.name} cannot be unpacked ({error}). Nothing was landed. Write the zip file without"
-            " a password, and with the compression deflate or none."
+            f"{file.name} cannot be unpacked ({error}). Nothing was imported. Write the zip file"
+            " without a password, and with the compression deflate or none."
         ) from error
 
 
@@ -175,7 +175,8 @@ def _members(file: RawFile, scratch: Path) -> list[Path]:
 
 def _damaged(name: str, error: Exception) -> SourceError:
     return SourceError(
-        f"{name} is damaged or cut off ({error}). Nothing was landed. Download or copy the file again."
+        f"{name} is corrupt or truncated ({error}). Nothing was imported. Download or copy the file"
+        " again."
     )
 
 
@@ -187,8 +188,8 @@ def _piece(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> Piec
     for magic, kind in _UNREADABLE.items():
         if start.startswith(magic):
             raise SourceError(
-                f"{name} is compressed with {kind}, which cannot be read. Export with gzip, zstd or no"
-                " compression."
+                f"{name} is compressed with {kind}, which is not supported. Export with gzip, zstd or"
+                " no compression."
             )
     compression = (
         "gzip"
@@ -230,8 +231,8 @@ def _parquet(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> Pi
         ).fetchall()
     except duckdb.Error as error:
         raise SourceError(
-            f"{name} is not a complete Parquet file ({str(error).splitlines()[0]}). Nothing was landed."
-            " Download or copy the file again."
+            f"{name} is not a complete Parquet file ({str(error).splitlines()[0]}). Nothing was"
+            " imported. Download or copy the file again."
         ) from error
     columns, types = tuple(row[0] for row in found), tuple(row[1] for row in found)
     return Piece(path, name, RawFormat.PARQUET, "none", columns, types)

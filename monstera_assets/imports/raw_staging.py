@@ -1,7 +1,8 @@
 """Read raw files into Parquet files of a common shape, once for each content of a file.
 
-What was read is kept in the source folder, so that a daily import reads new files only, and what a
-vanished file landed stays. A batch is the result of one reading, of files with the same columns.
+The rows that were read are kept in the source folder, so that a daily import reads only new files,
+and the rows of a file that no longer exists stay. A batch is the result of one reading, of files
+with the same columns.
 """
 # Over 400 lines: reading, naming and keeping a batch depend on the same columns.
 
@@ -167,7 +168,7 @@ def stage_tool(
 
     Raises:
         SettingsError: If an expression in the settings cannot be used.
-        SourceError: If a file is damaged or cut off.
+        SourceError: If a file is corrupt or truncated.
     """
     roles = TOOLS[settings.kind].roles(settings)
     if is_first:
@@ -366,7 +367,7 @@ def expressions(settings: ImportSettings, setting: str) -> dict[str, tuple[str, 
     for name, text in settings.columns.items():
         if name not in OVERRIDES:
             raise SettingsError(
-                f"{setting}.events.columns.{name} does not exist. Expressions can be set for"
+                f"{setting}.events.columns.{name} is not a supported setting. Supported expressions:"
                 f" {', '.join(OVERRIDES)}."
             )
         found[OVERRIDES[name]] = (text, f"{setting}.events.columns.{name}")
@@ -396,8 +397,8 @@ def _unreadable(
             connection.execute(f"SELECT count(*) FROM ({_scan([piece])})").fetchall()
         except duckdb.Error as alone:
             return SourceError(
-                f"{piece.raw_file} is damaged or cut off ({str(alone).splitlines()[0]}). Nothing was"
-                " landed. Download or copy the file again."
+                f"{piece.raw_file} is corrupt or truncated ({str(alone).splitlines()[0]}). Nothing was"
+                " imported. Download or copy the file again."
             )
     if isinstance(error, duckdb.IOException):
         return SourceError(
@@ -406,7 +407,9 @@ def _unreadable(
             " again."
         )
     names = ", ".join(sorted({piece.raw_file for piece in group})[:3])
-    return SourceError(f"{names} cannot be read: {str(error).splitlines()[0]}. Nothing was landed.")
+    return SourceError(
+        f"{names} cannot be read: {str(error).splitlines()[0]}. Nothing was imported."
+    )
 
 
 def _scan(group: Sequence[Piece], columns: Mapping[str, Kind] | None = None) -> str:

@@ -61,8 +61,8 @@ def _parsed(text: str, setting: str) -> sge.Expression:
     expression = select.expressions[0]
     if expression.find(*_REFUSED) is not None:
         raise SettingsError(
-            f"{setting} must be an expression of one row, without a query, an aggregate or a window"
-            f" function (given: {text!r})."
+            f"{setting} must be a scalar expression without subqueries, aggregates or window functions"
+            f" (given: {text!r})."
         )
     return expression
 

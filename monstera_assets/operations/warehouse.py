@@ -13,7 +13,7 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.extras import SPARK, is_installed
 from monstera_assets.warehouse.resource import DuckDBWarehouse, Warehouse
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import Layer, Table
 
 
 def open_warehouse(settings: Settings, copied: Sequence[str] = ()) -> Warehouse:
@@ -55,10 +55,15 @@ def open_warehouse(settings: Settings, copied: Sequence[str] = ()) -> Warehouse:
 
 
 def copied_tables(settings: Settings, tables: Sequence[Table]) -> list[str]:
-    """Return the tables in the DuckDB file of a warehouse on Spark that are not loaded there.
+    """Return the tables that the dashboards, exports and the published copy read from the DuckDB file.
 
-    These are the tables that the dashboards, exports and the published copy contain.
+    Bronze tables are always in the file.
     """
     metrics = [table for table in tables if isinstance(table, MetricTable)]
-    read = {table.name for table in (*exportable(tables), *published(settings, tables))}
-    return sorted(read | extract(metrics).keys())
+    read = {
+        *(table.name for table in (*exportable(tables), *published(settings, tables))),
+        *extract(metrics),
+    }
+    return sorted(
+        table.name for table in tables if table.name in read and table.layer is not Layer.BRONZE
+    )

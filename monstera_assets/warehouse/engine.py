@@ -81,7 +81,7 @@ class Engine(Protocol):
         """
 
     def materialized_window(self, table: Table) -> DateWindow | None:
-        """Return the window that spans a daily table's materialized days, or None without days."""
+        """Return the window that spans a daily table's materialized days, or None if there are none."""
 
     def stored_columns(self, table: Table) -> Mapping[str, str]:
         """Return the stored columns and their types, or an empty mapping if the table is missing."""

@@ -10,7 +10,7 @@ import duckdb
 from monstera_assets.warehouse.duckdb_engine import quote, text_literal
 
 MEASURED_ROWS = 10_000
-"""The number of rows from which on a table's bytes are measured.
+"""The minimum number of rows for a table's bytes to be measured.
 
 A block of the file has 256 KiB and contains several small tables. Reading the block list takes two
 milliseconds per table, which would add up in runs over small companies.

@@ -111,7 +111,7 @@ class SparkEngine:
             raise partitions_missing(table, missing)
 
     def materialized_window(self, table: Table) -> DateWindow | None:
-        """Return the window that spans a daily table's materialized days, or None without days."""
+        """Return the window that spans a daily table's materialized days, or None if there are none."""
         days = self._days(table)
         return DateWindow(min(days), max(days)) if days else None
 
@@ -317,19 +317,21 @@ class SparkEngine:
         given: dict[str, Any] = {name: values[name] for name in query.parameters}
         self._view_inputs(" ".join((query.select, *query.stages.values())))
         folder = f"{self._stages}/{uuid4().hex}"
+        created = []
         try:
             for name, select in query.stages.items():
                 self.spark.sql(select, args=given).write.parquet(f"{folder}/{name}")
                 self.spark.read.parquet(f"{folder}/{name}").createOrReplaceTempView(name)
+                created.append(name)
             yield self.spark.sql(query.select, args=given)
         finally:
-            for name in query.stages:
+            for name in created:
                 self.spark.catalog.dropTempView(name)
             if query.stages:
                 self.catalog.delete_folder(folder)
 
     def _written(self, stored: StoredTable, rows: DataFrame) -> Sequence[str]:
-        """Write rows with the declared types, one day a file, and return the files' URLs."""
+        """Write rows with the declared types, one file per day, and return the files' URLs."""
         table, folder = stored.declared, stored.new_folder()
         columns = []
         for column in table.data_columns:

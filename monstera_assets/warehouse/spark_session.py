@@ -43,7 +43,7 @@ def connect_spark(remote: str) -> SparkSession:
 
 
 def prepare_session(spark: SparkSession) -> SparkSession:
-    """Change the settings of a session to those that the compiled SQL assumes, and return it."""
+    """Apply the settings that the compiled SQL requires to a session, and return the session."""
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     # Iceberg does not accept files with INT96 timestamps, which are Spark's default.
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")

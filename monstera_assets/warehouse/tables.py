@@ -177,7 +177,7 @@ class Table:
 
     @property
     def trend_flags(self) -> Mapping[str, int]:
-        """The number of days before the latest date on which each trend flag is true, by flag name."""
+        """For each trend flag, how many days before the latest date the flag is true."""
         return {
             column.name: column.days_before_latest
             for column in self.columns

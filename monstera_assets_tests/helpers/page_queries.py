@@ -1233,8 +1233,8 @@ def at_high_risk(entities: str) -> Entry:
 PREDICTORS = {"model": "Model", "baseline": "Baseline"}
 
 
-def tenths(company: Company) -> list[Row]:
-    """Return population, predictor, tenth, those scored, and the predicted and observed shares."""
+def deciles(company: Company) -> list[Row]:
+    """Return population, predictor, decile, those scored, and the predicted and observed shares."""
     return [
         (label(entity) + "s", PREDICTORS[predictor], *rest)
         for entity, predictor, *rest, churned in company.query(
@@ -1246,13 +1246,13 @@ def tenths(company: Company) -> list[Row]:
     ]
 
 
-def risk_tenths(company: Company) -> Expected:
-    rows = [(who, tenth, name, seen) for who, name, tenth, _, _, seen in tenths(company)]
+def risk_deciles(company: Company) -> Expected:
+    rows = [(who, decile, name, seen) for who, name, decile, _, _, seen in deciles(company)]
     return Expected(rows, [])
 
 
 def calibration(company: Company) -> Expected:
-    rows = tenths(company)
+    rows = deciles(company)
     finding = []
     for entity, predictor, auc, brier, lift in company.query(
         "SELECT entity, predictor, auc, brier_score, top_tenth_lift"
@@ -1266,7 +1266,7 @@ def calibration(company: Company) -> Expected:
         if not lift or not top:
             finding.append(predictor.replace("_", " "))
             continue
-        # The lift is that of the tenth over everybody who was scored.
+        # The lift compares the decile with everybody who was scored.
         of = [row for row in rows if row[:2] == (who, name)]
         everybody = sum(row[3] * row[5] for row in of) / sum(row[3] for row in of)
         [(*_, predicted, seen)] = top
@@ -1429,7 +1429,7 @@ def risk() -> Entries:
         "Users at high risk": at_high_risk("Users"),
         "Accounts at high risk": at_high_risk("Accounts"),
         "Predicted and actual churn": calibration,
-        "Churn by tenth of the risk": risk_tenths,
+        "Churn by risk decile": risk_deciles,
         "Unusual shares": anomaly_series(shares=True),
         "Unusual events per user": anomaly_series(shares=False),
         "Anomalies": anomaly_list,

@@ -73,9 +73,9 @@ def amounts_are_small(silver_facts: ir.Table, *, window: Window) -> ir.Table:
     rows = within(silver_facts, "fact_date", window)
     rows = rows.filter(rows.left_amount >= 12)
     return rows.select(
-        figure=ibis.literal("Mean Amount Daily"),
+        metric=ibis.literal("Mean Amount Daily"),
         metric_date=rows.fact_date,
-        seen=rows.left_amount * 1.00345,
+        observed=rows.left_amount * 1.00345,
         expected=ibis.literal(10.0),
         people=ibis.literal(1204),
     )

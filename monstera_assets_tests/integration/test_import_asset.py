@@ -289,7 +289,7 @@ def test_a_file_that_is_cut_off_fails_the_import_and_alerts(
     assert isinstance(imports.tick("daily_run", LAST + timedelta(days=1)), dg.SkipReason)
     [message] = build_alerts(imports.settings).report(imports.instance)
     assert "step landed_source" in message
-    assert "Nothing was landed" in message
+    assert "Nothing was imported" in message
     imports.deliver()
     assert imports.run(IMPORT_EXPORTS).success
     [message] = build_alerts(imports.settings).report(imports.instance)

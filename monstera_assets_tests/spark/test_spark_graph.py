@@ -22,10 +22,11 @@ from monstera_assets.operations.exports import export_all
 from monstera_assets.operations.forget import forget_person
 from monstera_assets.operations.run_plan import plan_changes
 from monstera_assets.operations.runs import range_tags
+from monstera_assets.synthetic import DEFAULT_END
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.conftest import SEEDS_DAYS
-from monstera_assets_tests.helpers.command_line import SEEDS
+from monstera_assets_tests.helpers.command_line import SEEDS, monstera
 from monstera_assets_tests.inputs.changing_source import ChangingSource
 from monstera_assets_tests.inputs.random_source import DAYS, FIRST
 from monstera_assets_tests.integration.example_assets import QUIET
@@ -176,6 +177,19 @@ def test_planted_faults_are_found_on_both(seeds: Pair) -> None:
     assert found[0] == found[1]
     failed = {check for (checked, check), (passed, *_) in found[0].items() if not passed}
     assert failed >= {UNIQUE, ALLOWED, REFERENCES}
+
+
+def test_a_made_up_company_gives_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    """2,000 users over 120 days, in one run."""
+    source, days = tmp_path / "source", 120
+    done = monstera(
+        tmp_path,
+        *("generate", "--users", "2000", "--days", str(days), "--output", str(source)),
+        source=None,
+    )
+    assert done.code == 0, done.err
+    window = DateWindow(DEFAULT_END - timedelta(days=days - 1), DEFAULT_END)
+    Pair.of(source, tmp_path, window.first, cluster).run(range_tags(window))
 
 
 def test_a_restatement_and_an_erasure_give_the_same(

@@ -191,14 +191,16 @@ def test_figures_are_rounded_to_three_digits_and_ids_are_not() -> None:
 
 
 def test_what_is_seen_is_a_figure_or_a_number_of_rows() -> None:
-    columns = ("figure", "metric_date", "seen", "expected")
+    columns = ("metric", "metric_date", "observed", "expected")
     row = ("Churn Rate", date(2025, 1, 2), 0.034217, 0.0213)
-    assert Finding("r", 1, columns, (row,)).seen == "Churn Rate: 0.0342, expected 0.0213."
-    assert Finding("r", 3, columns, (row, row, row)).seen == (
+    assert Finding("r", 1, columns, (row,)).observed == "Churn Rate: 0.0342, expected 0.0213."
+    assert Finding("r", 3, columns, (row, row, row)).observed == (
         "Churn Rate: 0.0342, expected 0.0213, and 2 more."
     )
-    assert Finding("r", 1200, ("user_id",), (("u1",),)).seen == "1,200 rows that break the rule."
-    assert Finding("r", 1, note="could not be evaluated: locked").seen == (
+    assert (
+        Finding("r", 1200, ("user_id",), (("u1",),)).observed == "1,200 rows that break the rule."
+    )
+    assert Finding("r", 1, note="could not be evaluated: locked").observed == (
         "could not be evaluated: locked"
     )
 

@@ -86,7 +86,7 @@ def test_a_row_that_is_not_counted_fails(tmp_path: Path, column: str) -> None:
     finding = failing(settings)["rows_add_up"]
     counts = (5, 6) if column == "rows_read" else (6, 5)
     assert finding.examples == (("counted rows of 0", *counts),)
-    assert finding.seen == "counted rows of 0: {}, expected {}.".format(*counts)
+    assert finding.observed == "counted rows of 0: {}, expected {}.".format(*counts)
 
 
 def test_a_removed_day_fails(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_two_tools_are_united_by_id(tmp_path: Path, is_reversed: bool) -> None:
 
 
 def _faulty_zip(path: Path, fault: str) -> None:
-    """Write a zip that is cut off, or whose member is, or that is encrypted."""
+    """Write a zip that is truncated, or whose member is, or that is encrypted."""
     member = gzip.compress(b'{"event_type": "x"}\n' * 500)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("1/a.json.gz", member[:-20] if fault == "member" else member)
@@ -221,7 +221,7 @@ def test_file_that_cannot_be_read_is_one_error_and_changes_nothing(
     else:
         target.write_bytes(b"PAR1" + bytes(100))
     (tmp_path / "raw" / "0.gz").write_bytes(_lines(_call(1), _call(2)))
-    with pytest.raises(SourceError, match=r"^z\.gz (is|cannot be) .*Nothing was landed"):
+    with pytest.raises(SourceError, match=r"^z\.gz (is|cannot be) .*Nothing was imported"):
         run_import(settings)
     assert landed_bytes(settings.source) == before
     target.unlink()
@@ -245,7 +245,7 @@ def test_too_little_memory_is_one_error_and_changes_nothing(tmp_path: Path, limi
 
 def test_first_import_of_a_file_that_is_cut_off_lands_nothing(tmp_path: Path) -> None:
     content = gzip.compress(_lines(*(_call(number) for number in range(60))))
-    with pytest.raises(SourceError, match=r"^1\.gz is damaged or cut off"):
+    with pytest.raises(SourceError, match=r"^1\.gz is corrupt or truncated"):
         _imported(tmp_path, _lines(_call(1)), content[:-20])
     assert landed_bytes(tmp_path / "source") == {}
     (tmp_path / "raw" / "1.gz").write_bytes(content)
@@ -279,7 +279,7 @@ def test_events_of_two_tools_with_one_id(tmp_path: Path) -> None:
 
 
 def test_export_without_rows_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="Nothing was landed"):
+    with pytest.raises(SourceError, match="Nothing was imported"):
         _imported(tmp_path, b"", gzip.compress(b""))
     assert landed_bytes(tmp_path / "source") == {}
 

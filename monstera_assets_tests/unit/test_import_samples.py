@@ -62,7 +62,7 @@ def test_expected_rows(sample: Sample, imported: Callable[[Sample], Imported]) -
         found = _sorted(landed_rows(settings.source, name))
         assert found == _sorted(expected_rows(sample, name)), name
 
-    # The ledger has each raw file, and says what became of each of its rows.
+    # The ledger has each raw file, and says what happened to each of its rows.
     path = settings.source / "imports.parquet"
     with duckdb.connect() as connection:
         ledger = connection.execute(

@@ -763,7 +763,7 @@ def test_differences_from_movements_are_named(tmp_path: Path) -> None:
     assert report.revenue_differences == ("sub_north on 2025-07-20 (EUR) by 30.00, not 31.00",)
     finding = _reconciled(settings)
     assert finding.examples == (("sub_north on 2025-07-20 (EUR)", 30.0, 31.0),)
-    assert finding.seen == "sub_north on 2025-07-20 (EUR): 30, expected 31."
+    assert finding.observed == "sub_north on 2025-07-20 (EUR): 30, expected 31."
 
 
 @pytest.mark.parametrize(
@@ -942,5 +942,5 @@ def test_settings(tmp_path: Path) -> None:
         with pytest.raises(ValidationError, match=message):
             ImportSettings(kind="stripe", path=".", **options)
     tables = [{**SAMPLES["segment"].import_table(), "billing": "none"}, STRIPE.import_table()]
-    with pytest.raises(SettingsError, match="contradicts the import of Stripe"):
+    with pytest.raises(SettingsError, match="conflicts with the Stripe import"):
         run_import(settings_of(tmp_path / "source", *tables))

@@ -60,7 +60,7 @@ const charts = (() => {
   const steps = (step, { name }) => ({ step, of: name });
 
   return { css,
-    /** One line per series. Days without a value are gaps, and values above `most` are cut off. */
+    /** One line per series. Days without a value are gaps, and values above `most` are clipped. */
     lines({ keys: [x], value: y, colors, dots = false, most }) {
       const clip = most !== undefined, scale = clip ? { domainMax: most } : undefined;
       const place = { x: along(x), y: { ...up(y), scale }, color: color("series", colors) };

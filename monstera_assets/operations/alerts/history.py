@@ -181,7 +181,7 @@ class History:
             since=moment(since),
             owners=self.owners([of_table]),
             expected=clean(text.get("expected", "The check passes."), _TEXT),
-            seen=code(clean(text.get("seen", "The check fails."), _TEXT)),
+            seen=code(clean(text.get("observed", "The check fails."), _TEXT)),
             rows=table(text.get("examples", ""), rows=_ROWS, width=_CELL),
             what_to_do=clean(text.get(REMEDY, what_to_do), _TEXT),
             command=command or run.command,

@@ -132,13 +132,13 @@ class IcebergCatalog:
                 self.delete_folder(folder)
 
     def delete_folder(self, url: str) -> None:
-        """Delete a folder below the warehouse's folder, if it exists."""
+        """Delete a folder inside the warehouse folder, if it exists."""
         system, path = self._filesystem(url)
         if system.get_file_info(path).type != storage.FileType.NotFound:
             system.delete_dir(path)
 
     def delete_older_folders(self, url: str, before: datetime) -> None:
-        """Delete the folders below a folder to which nothing was written since a time."""
+        """Delete the folders inside a folder to which nothing was written since a time."""
         system, path = self._filesystem(url)
         written: dict[str, datetime] = {}
         selected = storage.FileSelector(path, recursive=True, allow_not_found=True)

@@ -58,7 +58,7 @@ def clean_up(stored: StoredTable, before: datetime) -> Cleaned:
 
 
 def _replaced_snapshots(metadata: Any, before: int) -> list[int]:
-    """Return the snapshots that were replaced before a time in milliseconds.
+    """Return the snapshots that were replaced before the given timestamp (Unix milliseconds).
 
     The time of a snapshot itself does not matter: the previous snapshot of a table that has not been
     written for months may have been replaced a minute ago.

@@ -270,7 +270,7 @@ def _verify_day(table: Table, file: Any, schema: Any, windows: Sequence[DateWind
         problem = f"rows for {day}, a day other than {', '.join(map(str, windows))}"
     raise WarehouseError(
         f"{table.qualified_name} was not written and is unchanged: {file.file_path} contains"
-        f" {problem}. Write the rows of the days to replace only."
+        f" {problem}. Write only the rows of the days being replaced."
     )
 
 

@@ -29,7 +29,7 @@ def write_files(
     stored: StoredTable,
     windows: Sequence[DateWindow] | None = None,
 ) -> Sequence[str]:
-    """Write a DuckDB table's rows as Parquet files, one day a file, and return the files' URLs.
+    """Write a DuckDB table's rows as Parquet files, one per day, and return the files' URLs.
 
     Args:
         connection: the connection.
