@@ -90,7 +90,8 @@ _KINDS = {
                 *("active_seats/Active seats/,d", "total_seats/Seats/,d"),
                 "products_active/Products in use/,d",
             ),
-            "gold_account_churn_scores": (
+            # Without a band, the risk is the base rate of all accounts.
+            "gold_account_churn_scores WHERE risk_band IS NOT NULL": (
                 *_RISK,
                 *ma.fields("reason_1/Reason 1", "reason_2/Reason 2", "reason_3/Reason 3"),
             ),

@@ -80,9 +80,10 @@ def _growth(reader: ma.Reader) -> list[ma.Link]:
     elif new + back == lost:
         verdict = "Gains and losses were equal."
     elif new == back:
-        verdict = "Growth came equally from new and returning users."
+        verdict = "More users came than left, equally new and returning users."
     else:
-        verdict = f"Growth came mostly from {'new' if new > back else 'returning'} users."
+        kind = "new" if new > back else "returning"
+        verdict = f"More users came than left, mostly {kind} users."
     text = f"New: {new:,}, back: {back:,}, left: {lost:,}.{before}"
     return [ma.Link(text, "lifecycle.html", verdict)]
 

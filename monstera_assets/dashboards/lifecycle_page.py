@@ -315,7 +315,7 @@ def _people_list(reader: ma.Reader) -> ma.Item:
     rows = _with_page(reader, "user", reader.people, fields)
     has = "person has" if len(rows) == 1 else "people have"
     return ma.Listing(
-        f"{len(rows):,} {has} a page: those at high risk that pages list.",
+        f"{len(rows):,} {has} a page, since they are at high risk and another page lists them.",
         *(fields, rows, ma.about(USERS, "platform_state")),
         {"user_id": reader.people, "account_id": reader.accounts},
         "The command monstera person ID opens the page of any other person.",

@@ -287,7 +287,7 @@ def _verdict(reader: ma.Reader, deciles: ma.Rows) -> str:
         gap = "too low" if predicted < churned - _CLOSE else gap
         sentences.append(
             f"{name}: the ranking by the {predictor} {trust}. The decile with the highest risk"
-            f" churned {lift:.1f} times as often as all. Its percentages are {gap}: {predicted:.1%} was"
-            f" predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
+            f" churned {lift:.1f} times as often as all. Percentages in this decile are {gap}:"
+            f" {predicted:.1%} was predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
         )
     return " ".join(sentences)

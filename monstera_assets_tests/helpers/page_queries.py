@@ -1545,7 +1545,7 @@ def news(company: Company) -> list[list[str]]:
             if gone == new + back
             else "equally"
             if new == back
-            else f"mostly from {'new' if new > back else 'returning'} users"
+            else f"mostly {'new' if new > back else 'returning'} users"
         )
         earlier = weeks.get(before, [None])
         found.append([verdict, *map(count, (new, back, gone))])

@@ -219,7 +219,7 @@ def test_facts_and_lists_of_accounts(
         name: text
         for name, value, text in (
             ("Risk band", risk, label(risk or "")),
-            ("Churn risk", chance, f"{chance or 0:.0%}"),
+            ("Churn risk", risk and chance, f"{chance or 0:.0%}"),
         )
         if value is not None
     }
