@@ -127,11 +127,9 @@ class SparkOperations(SharedOperations):
     def visit_NonNullLiteral(  # noqa: N802
         self, op: ops.Literal, *, value: Any, dtype: dt.DataType
     ) -> sge.Expression | None:
-        """Write floats as DOUBLE and int64 as BIGINT. In Spark, 0.1 is a decimal and 1 is an INT."""
+        """Write floats as DOUBLE, since 0.1 is a decimal in Spark."""
         if dtype.is_floating():
             return self.cast(sge.convert(repr(float(value))), dtype)
-        if dtype.is_int64():
-            return self.cast(sge.convert(value), dtype)
         literal: sge.Expression | None = super().visit_NonNullLiteral(  # type: ignore[misc]
             op, value=value, dtype=dtype
         )
@@ -142,7 +140,16 @@ class SparkOperations(SharedOperations):
     ) -> sge.Expression:
         """Return null for a division by zero, which would stop the query."""
         del op
-        return sge.Div(this=sge.paren(left), expression=self.f.nullif(sge.paren(right), 0))
+        quotient: sge.Expression = self.f.anon.try_divide(left, right)
+        return quotient
+
+    def visit_BitwiseLeftShift(  # noqa: N802
+        self, op: ops.BitwiseLeftShift, *, left: sge.Expression, right: sge.Expression
+    ) -> sge.Expression:
+        """Shift 64 bits. A literal is INT in Spark, whose highest bit is the sign of the result."""
+        del op
+        shifted: sge.Expression = self.f.anon.shiftleft(self.cast(left, dt.int64), right)
+        return shifted
 
     def visit_InValues(self, op: ops.InValues, **parts: Any) -> sge.Expression:  # noqa: N802
         """Add parentheses, since Spark reads `a <> b IN (c)` as `(a <> b) IN (c)`."""
