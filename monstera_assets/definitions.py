@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from difflib import get_close_matches
 from types import ModuleType
 from typing import TypeVar
@@ -23,6 +24,7 @@ from monstera_assets.bronze.loading import open_queries
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.dashboards.asset import build_static_site
+from monstera_assets.dashboards.extract import extract
 from monstera_assets.documentation.descriptions import with_links
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
@@ -31,9 +33,10 @@ from monstera_assets.imports import landed_source
 from monstera_assets.imports.ledger_checks import build_ledger_checks
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
+from monstera_assets.operations.exports import exportable
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
-from monstera_assets.operations.publishing import build_published_copy
+from monstera_assets.operations.publishing import build_published_copy, published
 from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.operations.run_io_manager import run_io_manager
 from monstera_assets.operations.runs import selected_assets_job, whole_graph_job
@@ -48,7 +51,7 @@ from monstera_assets.operations.schedules import (
     source_changes_sensor,
 )
 from monstera_assets.operations.source_range import reading
-from monstera_assets.operations.warehouse import copied_tables, open_warehouse
+from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
@@ -144,6 +147,21 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all other queries."""
     return _query_caches(settings, open_warehouse(settings))
+
+
+def copied_tables(settings: Settings, tables: Sequence[Table]) -> list[str]:
+    """Return the tables that the dashboards, exports and the published copy read from the DuckDB file.
+
+    Bronze tables are always in the file.
+    """
+    metrics = [table for table in tables if isinstance(table, MetricTable)]
+    read = {
+        *(table.name for table in (*exportable(tables), *published(settings, tables))),
+        *extract(metrics),
+    }
+    return sorted(
+        table.name for table in tables if table.name in read and table.layer is not Layer.BRONZE
+    )
 
 
 def _query_caches(settings: Settings, warehouse: Warehouse) -> dict[bool, QueryCache]:

@@ -288,6 +288,6 @@ def _verdict(reader: ma.Reader, deciles: ma.Rows) -> str:
         sentences.append(
             f"{name}: the ranking by the {predictor} {trust}. The decile with the highest risk"
             f" churned {lift:.1f} times as often as all. Percentages in this decile are {gap}:"
-            f" {predicted:.1%} was predicted, and {churned:.1%} churned (AUC {auc:.3f}, Brier score {brier:.3f})."
+            f" {predicted:.1%} was predicted, {churned:.1%} churned (AUC {auc:.3f}, Brier {brier:.3f})."
         )
     return " ".join(sentences)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from monstera_assets.dashboards.extract import extract
-from monstera_assets.gold.metrics import MetricTable
-from monstera_assets.operations.exports import exportable
-from monstera_assets.operations.publishing import published
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.extras import SPARK, is_installed
 from monstera_assets.warehouse.resource import DuckDBWarehouse, Warehouse
-from monstera_assets.warehouse.tables import Layer, Table
 
 
 def open_warehouse(settings: Settings, copied: Sequence[str] = ()) -> Warehouse:
@@ -21,7 +16,7 @@ def open_warehouse(settings: Settings, copied: Sequence[str] = ()) -> Warehouse:
 
     Args:
         settings: the configuration.
-        copied: the tables to copy into the DuckDB file when they are written (see `copied_tables`).
+        copied: the tables to copy into the DuckDB file when they are written.
 
     Raises:
         SettingsError: If the engine needs an extra that is not installed.
@@ -51,19 +46,4 @@ def open_warehouse(settings: Settings, copied: Sequence[str] = ()) -> Warehouse:
         warehouse=settings.warehouse,
         catalog={name: value.get_secret_value() for name, value in settings.catalog.items()},
         published=list(copied),
-    )
-
-
-def copied_tables(settings: Settings, tables: Sequence[Table]) -> list[str]:
-    """Return the tables that the dashboards, exports and the published copy read from the DuckDB file.
-
-    Bronze tables are always in the file.
-    """
-    metrics = [table for table in tables if isinstance(table, MetricTable)]
-    read = {
-        *(table.name for table in (*exportable(tables), *published(settings, tables))),
-        *extract(metrics),
-    }
-    return sorted(
-        table.name for table in tables if table.name in read and table.layer is not Layer.BRONZE
     )

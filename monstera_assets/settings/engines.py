@@ -30,7 +30,7 @@ def check_remote(value: str | None, *, is_used: bool) -> None:
         raise ValueError("is not the URL of a Spark Connect server, such as sc://host:15002")
 
 
-def check_warehouse(value: str | None, *, is_used: bool = True) -> None:
+def check_warehouse(value: str | None, *, is_used: bool) -> None:
     """Verify the URL of a warehouse's folder.
 
     Raises:

@@ -63,6 +63,7 @@ def test_the_default_engine_imports_nothing_of_spark(tmp_path: Path) -> None:
             "spark_remote .* not the URL of a Spark Connect server",
         ),
         ({"warehouse": "/data"}, "warehouse .* not the URL of a folder.*file:///data"),
+        ({"warehouse": "s3://"}, "warehouse .* not the URL of a folder"),
         ({"warehouse": "hdfs://host/data"}, "warehouse .* file://, s3://, abfss://"),
         ({"warehouse": "file://data"}, "warehouse .* names a host"),
     ],

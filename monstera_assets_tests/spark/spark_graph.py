@@ -11,8 +11,7 @@ import dagster as dg
 import duckdb
 from pydantic import SecretStr
 
-from monstera_assets.definitions import tables
-from monstera_assets.operations.warehouse import copied_tables
+from monstera_assets.definitions import copied_tables, tables
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.iceberg.catalog import IcebergCatalog, open_catalog

@@ -199,20 +199,6 @@ def test_manifests_do_not_contain_values_of_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("warehouse", "message"),
-    [
-        ("/data/monstera", "is not the URL of a folder"),
-        ("ftp://host/x", "is not the URL of a folder"),
-        ("s3://", "is not the URL of a folder"),
-        ("file://data/monstera", "names a host"),
-    ],
-)
-def test_a_wrong_warehouse_is_an_error(warehouse: str, message: str) -> None:
-    with pytest.raises(WarehouseError, match=message):
-        open_catalog(warehouse, {"type": "sql", "uri": "sqlite:///:memory:"})
-
-
-@pytest.mark.parametrize(
     "properties",
     [
         {"type": "nonsense"},

@@ -17,7 +17,6 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.io import load_file_io
 
-from monstera_assets.settings.engines import check_warehouse
 from monstera_assets.warehouse.errors import (
     ConflictingWriteError,
     MissingTableError,
@@ -188,17 +187,14 @@ def open_catalog(warehouse: str, properties: Mapping[str, str]) -> IcebergCatalo
 
     Args:
         warehouse: the URL of the folder with the tables' files, such as `s3://bucket/monstera`. All
-            processes that read and write the tables must reach it under the same URL.
+            processes that read and write the tables must reach it under the same URL. The settings
+            have validated it.
         properties: pyiceberg's catalog properties, such as `type` and `uri`, and the properties of
             the storage.
 
     Raises:
-        WarehouseError: If the URL or a property is invalid, or if the catalog cannot be reached.
+        WarehouseError: If a property is invalid, or if the catalog cannot be reached.
     """
-    try:
-        check_warehouse(warehouse)
-    except ValueError as error:
-        raise WarehouseError(f"warehouse = {warehouse!r} {error}.") from error
     url = urlsplit(warehouse)
     if url.scheme == "file":
         Path(url.path).mkdir(parents=True, exist_ok=True)
