@@ -504,7 +504,7 @@ def _raw(group: Sequence[Piece], role: Role, extra: Iterable[str], settings: Imp
         f"{_read(name, kind, role, types, zone)} AS {identifier(name)}"
         for name, kind in wanted.items()
     ]
-    # Whoever reads these checks the JSON while parsing it.
+    # What reads these columns checks the JSON while parsing it.
     columns += [
         f"{_read(name, kind, role, types, zone, checks=False)} AS {identifier(unchecked(name))}"
         for name, kind in wanted.items()

@@ -148,7 +148,7 @@ def test_frequent_properties_are_those_of_any_row(
 
 
 def test_properties_that_are_no_object(tmp_path: Path) -> None:
-    """Whatever cannot be read as an object has no properties, and the event lands."""
+    """What cannot be read as an object has no properties, and the event lands."""
     texts = ["not JSON", "[1]", "5", "null", "", '{"a":1,"a":2}', '{"a":', None]
     source = tmp_path / "export"
     source.mkdir()
