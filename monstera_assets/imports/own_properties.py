@@ -30,12 +30,15 @@ class Properties:
         kept: a condition on the name `k` of a property to keep.
         paths: nested keys whose values are read as text, keyed by the column they become.
         drop_nulls: whether to drop properties that are null, which missing columns are.
+        varying: all names that `kept` depends on the row for. They are never frequent, because
+            frequent properties are kept wherever they have a value.
     """
 
     column: str
     kept: str
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
     drop_nulls: bool = False
+    varying: Sequence[str] = ()
 
     def opened(self, source: str, frequent: Sequence[str] = ()) -> str:
         """Return a FROM clause that adds the columns of the paths, and what `as_json` reads.
@@ -129,6 +132,7 @@ def own_properties(
     paths: Mapping[str, Sequence[str]] | None = None,
     *,
     drop_nulls: bool = False,
+    varying: Sequence[str] = (),
 ) -> Properties:
     """Return the properties to keep of a column that contains an object.
 
@@ -138,9 +142,10 @@ def own_properties(
         dropped: a condition on the name `k` of a property that the tool added.
         paths: as for `Properties`.
         drop_nulls: as for `Properties`.
+        varying: as for `Properties`.
     """
     if settings.metadata == "own":
         kept = f"NOT ({dropped})"
     else:
         kept = f"list_contains([{', '.join(map(literal, settings.metadata))}]::VARCHAR[], k)"
-    return Properties(column, kept, paths or {}, drop_nulls)
+    return Properties(column, kept, paths or {}, drop_nulls, varying)

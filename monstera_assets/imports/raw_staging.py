@@ -282,7 +282,8 @@ def _frequent_properties(connection: duckdb.DuckDBPyConnection, select: Select) 
             FROM {select.properties.opened(f"(FROM {select.source} LIMIT {SAMPLED_ROWS})")})
         WHERE regexp_full_match(name, '[a-zA-Z_$][\w $.:-]{{0,99}}')
         GROUP BY name ORDER BY count(*) DESC, name LIMIT {MOST_FREQUENT}""").fetchall()
-    names = {row[0].lower(): row[0] for row in reversed(rows)}
+    varying = select.properties.varying
+    names = {row[0].lower(): row[0] for row in reversed(rows) if row[0] not in varying}
     return sorted(names.values())
 
 

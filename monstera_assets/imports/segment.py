@@ -130,6 +130,7 @@ def _calls(settings: ImportSettings) -> Role:
                     settings,
                     f"type IN ('page', 'screen') AND k IN ({listed})",
                     properties,
+                    varying=_PAGE_PROPERTIES,
                 ),
             )
         },

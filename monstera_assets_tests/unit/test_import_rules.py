@@ -147,6 +147,21 @@ def test_frequent_properties_are_those_of_any_row(
     assert {row["account_id"] for row in landed_rows(source, "users")} == {"7"}
 
 
+def test_properties_that_only_some_calls_keep(tmp_path: Path) -> None:
+    """A page's title is the library's own, a track's title is the customer's."""
+    titled = {"userId": "u_1", "properties": {"a": 1, "title": "Plan"}}
+    page = {"userId": "u_1", "type": "page", "properties": {"rare": 2, "title": "Home"}}
+    both = {"userId": "u_1", "type": "page", "properties": {"a": None, "title": "Home", "rare": 2}}
+    calls = [titled, titled, titled, page, both, {**page, "properties": {"title": "Home"}}]
+    rows = landed_rows(_segment(tmp_path, calls), "events")
+    assert [row["metadata"] for row in rows] == [
+        *['{"a":1,"title":"Plan"}'] * 3,
+        '{"rare":2}',
+        '{"a":null,"rare":2}',
+        "",
+    ]
+
+
 def test_properties_that_are_no_object(tmp_path: Path) -> None:
     """A text that is not an object has no properties, and the event is imported."""
     texts = ["not JSON", "[1]", "5", "null", "", '{"a":1,"a":2}', '{"a":', None]
