@@ -203,7 +203,9 @@ def test_axe_finds_no_violation(browser: Browser, axe: str, width: str, scheme: 
         browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         browser.run(axe)
         found = browser.driver.execute_async_script(
-            "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+            # Further rows of a table are like the first ones, and checking thousands takes minutes.
+            "const done = arguments[0], exclude = ['tbody tr:nth-child(n + 20)'];"
+            "axe.run({include: [document], exclude}, {resultTypes: ['violations']})"
             ".then((result) => done(result.violations.map((one) =>"
             " `${one.id}: ${one.nodes.length} times, ${one.nodes[0].html}`)));"
         )
