@@ -85,33 +85,43 @@ def rewrite(
         views = {table: f"{_VIEW}_{table.name}" for table in opened}
         for table, stored in opened.items():
             copy.register(views[table], stored.dataset())
-        texts = find(copy, views)
-        if not texts:
-            return
-        days = {
-            table: _days_with(copy, table, view, texts)
-            for table, view in views.items()
-            if table.partition_column is not None
-        }
-        for table, stored in opened.items():
-            DuckDBEngine(copy).prepare(table)
-            rows = typed_rows(table, f"FROM {views[table]}", stored.latest_day)
-            copy.execute(
-                f"INSERT INTO {table.qualified_name} BY NAME SELECT * FROM ({rows})"
-                + (
-                    f" WHERE list_contains(?, {quote(str(table.partition_column))})"
-                    if table in days
-                    else ""
-                ),
-                [days[table]] if table in days else [],
-            )
-        change(copy)
-        for table, stored in opened.items():
-            windows = windows_of(days[table]) if table in days else None
-            if windows is None or windows:
-                rewrite_files(stored, write_files(copy, stored, windows), windows)
+        if texts := find(copy, views):
+            _change(copy, opened, views, texts, change)
+    # Also after an interrupted change, whose old files may be left.
     for table in opened:
         clean_up(catalog.opened(table), datetime.now(UTC) + timedelta(seconds=1))
+
+
+def _change(
+    copy: duckdb.DuckDBPyConnection,
+    opened: Mapping[Table, StoredTable],
+    views: Mapping[Table, str],
+    texts: Collection[str],
+    change: Callable[[duckdb.DuckDBPyConnection], None],
+) -> None:
+    """Copy the rows that contain the texts, change the copy, and replace the rows."""
+    days = {
+        table: _days_with(copy, table, view, texts)
+        for table, view in views.items()
+        if table.partition_column is not None
+    }
+    for table, stored in opened.items():
+        DuckDBEngine(copy).prepare(table)
+        rows = typed_rows(table, f"FROM {views[table]}", stored.latest_day)
+        copy.execute(
+            f"INSERT INTO {table.qualified_name} BY NAME SELECT * FROM ({rows})"
+            + (
+                f" WHERE list_contains(?, {quote(str(table.partition_column))})"
+                if table in days
+                else ""
+            ),
+            [days[table]] if table in days else [],
+        )
+    change(copy)
+    for table, stored in opened.items():
+        windows = windows_of(days[table]) if table in days else None
+        if windows is None or windows:
+            rewrite_files(stored, write_files(copy, stored, windows), windows)
 
 
 def _days_with(
