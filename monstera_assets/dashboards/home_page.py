@@ -82,8 +82,7 @@ def _growth(reader: ma.Reader) -> list[ma.Link]:
     elif new == back:
         verdict = "More users came than left, equally new and returning users."
     else:
-        kind = "new" if new > back else "returning"
-        verdict = f"More users came than left, mostly {kind} users."
+        verdict = f"More users came than left, mostly {'new' if new > back else 'returning'} users."
     text = f"New: {new:,}, back: {back:,}, left: {lost:,}.{before}"
     return [ma.Link(text, "lifecycle.html", verdict)]
 

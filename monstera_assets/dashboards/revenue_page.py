@@ -164,9 +164,7 @@ def needing_attention(reader: ma.Reader, most: int, page: str = "") -> ma.Item:
         f"SELECT {', '.join(columns)} FROM gold_accounts_needing_attention"
         f" ORDER BY attention_rank LIMIT {most}"
     )
-    renewal = (
-        "" if nearest is None else f" The first of them renews in {ma.plural(nearest, 'day')}."
-    )
+    renewal = "" if nearest is None else f" The first one renews in {ma.plural(nearest, 'day')}."
     needs = "account needs" if count == 1 else "accounts need"
     return ma.Listing(
         f"{count:,} {needs} attention, with {reader.wording.money(total)} of MRR at risk.{renewal}",

@@ -27,9 +27,7 @@ _BEFORE, _AFTER = 90, 30
 _SCORES = {"Users": user_scores.TABLE, "Accounts": account_scores.TABLE}
 _LINES = {Predictor.MODEL: "Model", Predictor.BASELINE: "Baseline"}
 _COLORS = ma.line_colors(_LINES.values())
-_DECILE, _OBSERVED = ma.fields(
-    "decile/Decile by risk, 10 is the highest/,d", "observed/Churned/.1%"
-)
+_DECILE, _OBSERVED = ma.fields("decile/Decile by risk, 10 is highest/,d", "observed/Churned/.1%")
 _GOOD_LIFT, _CLOSE = 2.0, 0.05
 """Lift from which a ranking can be trusted, and share by which percentages may differ."""
 _NO_PREDICTIONS = (
