@@ -306,7 +306,7 @@ def _text(reader: ma.Reader, column: ma.Field, value: Any) -> str:
 
 
 def _state(name: str) -> str:
-    """Return a state for display, without saying that it is one in a product."""
+    """Return the display name of a state, without the suffix of product states."""
     return ma.words(re.sub(r"_(in|to|from)_product$", "", name))
 
 

@@ -287,7 +287,7 @@ def _user_rates(
 
 
 def _state_changes(scope: str, intervals: ir.Table, window: ma.Window) -> ir.Table:
-    """Return when people start and stop counting, by their states 7 days earlier and on the date.
+    """Return when people enter and leave the count, by their states 7 days before and on the date.
 
     Each stretch of days in one state is moved by 7 days and joined with the later intervals. Their
     common days have the same state 7 days earlier, the same state on the date and the same last

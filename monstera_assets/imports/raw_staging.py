@@ -403,7 +403,7 @@ def _unreadable(
             )
     if isinstance(error, duckdb.IOException):
         return SourceError(
-            f"What was read cannot be written: {str(error).splitlines()[0]}. Nothing was landed. Check"
+            f"What was read cannot be written: {str(error).splitlines()[0]}. Nothing was imported. Check"
             " the free disk space for the source folder and the temporary files, then run the import"
             " again."
         )

@@ -183,7 +183,7 @@ def _billing(settings: ImportSettings, columns: Iterable[str]) -> Select:
 
 
 def _tables(settings: ImportSettings) -> Sequence[Role]:
-    """Return the roles of tables, which are recognized by their columns."""
+    """Return each table's role, identified by its columns."""
     account = settings.account
     by_property = account.startswith(_CUSTOMER_PROPERTY)
     found = f"json_extract_string(metadata, {pointer(account.removeprefix(_CUSTOMER_PROPERTY))})"

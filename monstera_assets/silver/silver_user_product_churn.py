@@ -203,7 +203,7 @@ def agree_with_transitions(
     silver_user_state_transitions: ir.Table,
     silver_user_state_history: ir.Table,
 ) -> ir.Table:
-    """The churns match all transitions to churned_from_product, and churn_number has no gaps."""
+    """The churn rows match all transitions to churned_from_product, and churn_number has no gaps."""
     churns = silver_user_product_churn
     stored = churns.filter(churns.churned_on >= _first_day(silver_user_state_history))
     as_of = churns.aggregate(day=churns.as_of_date.max())

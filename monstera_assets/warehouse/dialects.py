@@ -1,4 +1,4 @@
-"""The engines for which expressions are compiled, to know which of them an engine lacks.
+"""The engines for which expressions are compiled, to find what an engine does not support.
 
 Only DuckDB and Spark run them. The SQL for the other engines has not been run.
 """

@@ -133,7 +133,7 @@ class TableAsset:
         )
 
     def without(self, absent: Mapping[str, Table]) -> "TableAsset":
-        """Return the asset with an empty table in place of each absent table that its query reads."""
+        """Return the asset, with an empty table for each absent table that its query reads."""
         return replace(self, function=without_tables(self.function, absent))
 
     @property

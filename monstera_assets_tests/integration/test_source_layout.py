@@ -130,7 +130,7 @@ def test_missing_inputs_are_all_named(folder: Path) -> None:
 @pytest.mark.parametrize("second", ["seed_events.csv", "events.parquet", "events/a.csv"])
 def test_an_input_that_is_there_twice(folder: Path, second: str) -> None:
     write(folder, second)
-    expect(folder, "events", "2 times", "events.csv", second.partition("/")[0])
+    expect(folder, "Found 2 files or folders", "events", "events.csv", second.partition("/")[0])
 
 
 @pytest.mark.parametrize("name", ["workflows.xlsx", "seed_workflows.csv.bz2", "workflows.txt"])

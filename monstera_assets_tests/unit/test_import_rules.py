@@ -387,14 +387,17 @@ def test_times() -> None:
     [
         ({"kind": "posthog"}, "path is missing"),
         ({"kind": "posthog", "path": "x", "account": "team"}, "is not group"),
-        ({"kind": "posthog", "path": "x", "names": {"a": "Bad Name"}}, "not two or more lowercase"),
+        (
+            {"kind": "posthog", "path": "x", "names": {"a": "Bad Name"}},
+            "must be two or more lowercase",
+        ),
         ({"kind": "posthog", "path": "x", "users": {"user_id": "id"}}, "only for the kind tables"),
         ({"kind": "posthog", "path": "x", "timezone": "Berlin"}, "is not an IANA time zone"),
         ({"kind": "tables"}, r"needs \[import.events\]"),
         ({"kind": "tables", "events": {"from": "x", "event": "name"}}, "timestamp is missing"),
         (
             {"kind": "tables", "users": {"from": "x", "user_id": "id", "age": "1"}},
-            "users.age does not",
+            "users.age is not a supported setting",
         ),
     ],
 )

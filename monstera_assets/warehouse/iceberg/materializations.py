@@ -83,7 +83,7 @@ def snapshot_with_record(metadata: Any) -> Any:
 
 
 def ancestors(metadata: Any, until: int | None = None) -> Iterator[Any]:
-    """Yield the current snapshot and the ones before it, from new to old.
+    """Yield the snapshots, newest first, starting with the current one.
 
     Args:
         metadata: the table's metadata.

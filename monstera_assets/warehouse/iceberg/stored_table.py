@@ -183,7 +183,7 @@ class StoredTable:
         )
 
     def dataset(self, windows: Sequence[DateWindow] | None = None) -> datasets.Dataset:
-        """Return the stored columns of the rows as a dataset that is read with the catalog's access.
+        """Return the stored columns of the rows as a dataset, read with the catalog's credentials.
 
         DuckDB can query a dataset without an extension, with `connection.register` and `typed_rows`.
         """
