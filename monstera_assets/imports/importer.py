@@ -273,9 +273,9 @@ def _opened(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnection, Pat
                 yield connection, scratch / "members"
             except duckdb.OutOfMemoryException as error:
                 raise SourceError(
-                    f"The import needs more memory ({str(error).splitlines()[0]}). Nothing was imported."
-                    " Increase memory_limit, or set temp_directory to a folder on a disk with more"
-                    " space, then run the import again."
+                    f"The import needs more memory ({str(error).splitlines()[0]}). Nothing was"
+                    " imported. Increase memory_limit, or set temp_directory to a folder on a disk with"
+                    " more space, then run the import again."
                 ) from error
 
 

@@ -403,9 +403,9 @@ def _unreadable(
             )
     if isinstance(error, duckdb.IOException):
         return SourceError(
-            f"What was read cannot be written: {str(error).splitlines()[0]}. Nothing was imported. Check"
-            " the free disk space for the source folder and the temporary files, then run the import"
-            " again."
+            f"What was read cannot be written: {str(error).splitlines()[0]}. Nothing was imported."
+            " Check the free disk space for the source folder and the temporary files, then run the"
+            " import again."
         )
     names = ", ".join(sorted({piece.raw_file for piece in group})[:3])
     return SourceError(
