@@ -35,6 +35,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts, build_alert_sensor
 from monstera_assets.operations.exports import exportable
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
+from monstera_assets.operations.open_warehouse import open_warehouse
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.publishing import build_published_copy, published
 from monstera_assets.operations.recorded_settings import recorded_settings
@@ -51,7 +52,6 @@ from monstera_assets.operations.schedules import (
     source_changes_sensor,
 )
 from monstera_assets.operations.source_range import reading
-from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query

@@ -17,7 +17,7 @@ from monstera_assets_tests.helpers.shared import Shared
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOM = 8 * 2**30
-"""Bytes; twice what the tests use at a time."""
+"""Bytes, several times what the tests were seen to use at a time."""
 
 SEEDS_DAYS = DateWindow(date(2024, 7, 1), date(2025, 6, 30))
 

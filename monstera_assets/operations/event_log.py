@@ -19,11 +19,10 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dagster import DagsterEventType, Field, StringSource
@@ -304,7 +303,8 @@ class BatchedSqliteEventLogStorage(_BatchedEventLog, SqliteEventLogStorage):
     def _notify(self, shards: Iterable[str]) -> None:
         """Update the files' times. The UI watches the file, but SQLite writes to its log first."""
         for shard in shards:
-            Path(self.path_for_shard(shard)).touch()
+            with suppress(FileNotFoundError):  # another process deleted the run
+                os.utime(self.path_for_shard(shard))
 
     @contextmanager
     def _new_connection(self, shard: str) -> Iterator[Connection]:

@@ -46,8 +46,8 @@ from monstera_assets.operations.erasure_lists import list_beside_backups
 from monstera_assets.operations.exports import export_again
 from monstera_assets.operations.home import dagster_home
 from monstera_assets.operations.logs import forget_in_logs
+from monstera_assets.operations.open_warehouse import open_warehouse
 from monstera_assets.operations.publishing import STORAGE, replacing_copy
-from monstera_assets.operations.warehouse import open_warehouse
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.compaction import compact_file, request_compaction

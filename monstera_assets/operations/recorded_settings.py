@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from monstera_assets.operations.warehouse import open_warehouse
+from monstera_assets.operations.open_warehouse import open_warehouse
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.recorded_settings import require_same_settings
 

@@ -15,7 +15,7 @@ import duckdb
 
 from monstera_assets.bronze import bronze_events
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
-from monstera_assets.operations.warehouse import open_warehouse
+from monstera_assets.operations.open_warehouse import open_warehouse
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.archive import RAW_TABLES, Archive, record_archive
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
