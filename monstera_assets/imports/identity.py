@@ -220,10 +220,11 @@ def _follow_aliases(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _follow_devices(connection: duckdb.DuckDBPyConnection) -> None:
     """Create `device_users`: the users of anonymous events, from the users of their devices."""
+    # An event without own_user has no user_id either. Stating both filters the rows before the join.
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE visits AS
         SELECT kind, anon_id, ts, file_no, row FROM own
-        WHERE own_user IS NULL AND anon_id IS NOT NULL AND NOT is_malformed""")
+        WHERE own_user IS NULL AND user_id IS NULL AND anon_id IS NOT NULL AND NOT is_malformed""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE links AS
         WITH every AS (

@@ -559,7 +559,8 @@ def _value(name: str, kind: Kind, type_name: str, zone: str) -> str:
         return f"TRY_CAST({column}::VARCHAR AS JSON)"
     if kind is Kind.TIME:
         if type_name == "TIMESTAMP WITH TIME ZONE":
-            return f"timezone('UTC', {column})"
+            # timezone('UTC', ...) takes five times as long. An infinite timestamp becomes null.
+            return f"make_timestamp(epoch_us({column}))"
         if type_name.startswith("TIMESTAMP") or type_name == "DATE":
             return f"CAST({column} AS TIMESTAMP)"
         if zone == UTC:

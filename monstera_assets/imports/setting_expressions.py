@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-
-import sqlglot as sg
-import sqlglot.expressions as sge
-from sqlglot.errors import SqlglotError
+from typing import TYPE_CHECKING
 
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.sql import identifier
 
+if TYPE_CHECKING:
+    import sqlglot.expressions as sge
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFUSED = (sge.Query, sge.Command, sge.DDL, sge.Star, sge.AggFunc, sge.Window)
 
 
 def checked_expression(text: str, setting: str) -> str:
@@ -35,6 +34,8 @@ def columns_of(text: str, setting: str) -> list[str]:
     """
     if _is_name(text):
         return [text.strip()]
+    import sqlglot.expressions as sge
+
     found = _parsed(text, setting).find_all(sge.Column, bfs=False)
     return list(dict.fromkeys(column.parts[0].name for column in found))
 
@@ -46,6 +47,11 @@ def _is_name(text: str) -> bool:
 
 
 def _parsed(text: str, setting: str) -> sge.Expression:
+    # Slow to import, and not needed for an import without expressions.
+    import sqlglot as sg
+    import sqlglot.expressions as sge
+    from sqlglot.errors import SqlglotError
+
     try:
         statements = sg.parse(f"SELECT ({text}\n)", dialect="duckdb")
     except SqlglotError as error:
@@ -59,7 +65,8 @@ def _parsed(text: str, setting: str) -> sge.Expression:
     ):
         raise SettingsError(f"{setting} must be one SQL expression (given: {text!r}).")
     expression = select.expressions[0]
-    if expression.find(*_REFUSED) is not None:
+    refused = (sge.Query, sge.Command, sge.DDL, sge.Star, sge.AggFunc, sge.Window)
+    if expression.find(*refused) is not None:
         raise SettingsError(
             f"{setting} must be a scalar expression without subqueries, aggregates or window functions"
             f" (given: {text!r})."
