@@ -130,13 +130,15 @@ def _tiers(reader: ma.Reader) -> ma.Item:
     )
     amount = ma.metric_field(revenue.REVENUE_CLOSING, reader.wording.currency)
     ma.require(rows, f"There are no {amount.title.lower()} to show.")
-    rows = [(day, ma.words(tier), mrr) for day, tier, mrr in rows]
+    # Tiers whose names would read the same, such as starter and Starter, are shown as they are.
+    texts = [ma.words(tier) for tier in {tier for _, tier, _ in rows}]
+    shown = [ma.words(tier) if texts.count(ma.words(tier)) == 1 else tier for _, tier, _ in rows]
+    rows = [(day, text, mrr) for (day, _, mrr), text in zip(rows, shown, strict=True)]
     latest = [(tier, mrr) for day, tier, mrr in rows if day == reader.last]
     names = [tier for tier, _ in sorted(latest, key=lambda one: (-one[1], one[0]))]
     names += sorted({tier for _, tier, _ in rows} - {*names})
-    on = f"on {ma.day_text(reader.last)}"
     return ma.Figure(
-        ma.ranking("MRR", latest, when=on, text=reader.wording.money),
+        ma.ranking("MRR", latest, when=f"on {ma.day_text(reader.last)}", text=reader.wording.money),
         ma.Chart("areas", (ma.ON_DAY, ma.SERIES, amount), rows, ma.line_colors(names), 260),
         ma.about(by_tier.TABLE, revenue.REVENUE_CLOSING),
     )

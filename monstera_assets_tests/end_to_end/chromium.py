@@ -40,4 +40,6 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     for flag in (*_FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        # The default of 30 seconds is too short for axe on the largest pages.
+        chrome.set_script_timeout(300)
         yield chrome

@@ -626,8 +626,14 @@ def movements(company: Company) -> Expected:
 
 
 def tiers(company: Company) -> Expected:
+    every = [
+        tier
+        for [tier] in company.query("SELECT DISTINCT account_tier FROM gold.gold_revenue_by_tier")
+    ]
+    alike = {tier for tier in every if sum(label(tier) == label(one) for one in every) > 1}
+    names = {tier: tier if tier in alike else label(tier) for tier in every}
     rows = [
-        (row[0], label(row[1]), row[2])
+        (row[0], names[row[1]], row[2])
         for row in company.query(
             "SELECT metric_date, account_tier, revenue_closing_daily FROM gold.gold_revenue_by_tier"
             " WHERE metric_date >= ?",
@@ -641,7 +647,7 @@ def tiers(company: Company) -> Expected:
         " FROM silver.silver_account_state_history WHERE snapshot_date = ? GROUP BY 1",
         company.last,
     )
-    parts = [(label(tier), mrr) for tier, mrr in sorted(now)]
+    parts = [(names[tier], mrr) for tier, mrr in sorted(now)]
     return Expected(rows, ranking_finding(parts, day=day_text(company.last), form=money))
 
 

@@ -154,8 +154,8 @@ const charts = (() => {
       ], layer: [
         { mark: { type: "bar", width: { band: 0.7 } }, encoding: { ...base, color: kind,
           y: up({ ...amount, name: "before" }), y2: { field: "after" } } },
-        { mark: { type: "text", dy: -7, fontSize: 11 }, encoding: { ...base, y: number("top"),
-          text: number(amount.name, { format: ",.0f" }) } },
+        { mark: { type: "text", dy: -7, text: { expr: `format(${change}, width < 430 ? '.3~s' : ',.0f')` } },
+          encoding: { ...base, y: number("top") } },
         { mark: { type: "rule", color: css("muted"), strokeDash: [2, 2] },
           encoding: { y: { datum: 0 } } },
       ] };

@@ -73,9 +73,10 @@
       const found = new Set(this.chosenRows().map((row) => row[this.series]));
       return Object.keys(this.colors).filter((name) => found.has(name));
     }
-    /** The rows that the reader chose. */
+    /** The rows that the reader chose. The first week or month may begin before the first day. */
     shown() {
-      const [from, to] = range(), asked = state.get("segment") ?? TOTAL, hidden = this.hidden;
+      const [first, to] = range(), from = state.has("from") ? first : -Infinity;
+      const asked = state.get("segment") ?? TOTAL, hidden = this.hidden;
       const segment = this.segments.has(asked) ? asked : TOTAL;
       return this.chosenRows().filter((row) =>
         (!this.day || (row[this.day] >= from && row[this.day] <= to)) &&
