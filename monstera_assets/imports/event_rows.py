@@ -75,30 +75,30 @@ def find_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
     their event, and `part_props` the properties. Losers are rows that another one with their event id
     replaces.
     """
+    # Ids are compared by their hash first, which takes a fraction of the time and memory.
+    connection.execute("""
+        CREATE OR REPLACE TEMP TABLE repeated AS
+        SELECT events.file_no, events.row, events.kind, raw_events.event_id, events.is_part,
+            events.is_provisional, events.received_at
+        FROM identified AS events JOIN raw_events USING (file_no, row)
+        WHERE NOT events.is_malformed AND events.event_hash IN (
+            SELECT event_hash FROM identified WHERE NOT is_malformed
+            GROUP BY event_hash HAVING count(*) > 1)""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE parts AS
-        SELECT file_no, row, kind, event_id, received_at FROM identified AS part
-        WHERE is_part AND NOT is_malformed
-            AND EXISTS (SELECT 1 FROM identified AS whole WHERE NOT whole.is_part
-                AND NOT whole.is_malformed AND whole.kind = part.kind
-                AND whole.event_id = part.event_id)""")
+        SELECT file_no, row, kind, event_id, received_at FROM repeated AS part
+        WHERE is_part AND EXISTS (SELECT 1 FROM repeated AS whole WHERE NOT whole.is_part
+            AND whole.kind = part.kind AND whole.event_id = part.event_id)""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE part_props AS
         SELECT parts.kind, parts.event_id, raw_events.props
         FROM parts JOIN raw_events USING (file_no, row) WHERE raw_events.props IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY parts.kind, parts.event_id
             ORDER BY parts.received_at DESC NULLS LAST, file_no DESC, row DESC) = 1""")
-    # Ids are compared by their hash first, which takes a fraction of the memory.
-    connection.execute("""
-        CREATE OR REPLACE TEMP TABLE repeated_hashes AS
-        SELECT hash(event_id) AS hashed FROM identified WHERE NOT is_malformed
-        GROUP BY hashed HAVING count(*) > 1""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE losers AS
-        SELECT file_no, row FROM identified AS events
-        SEMI JOIN repeated_hashes ON hash(events.event_id) = repeated_hashes.hashed
-        ANTI JOIN parts ON events.file_no = parts.file_no AND events.row = parts.row
-        WHERE NOT is_malformed
+        SELECT file_no, row FROM repeated
+        ANTI JOIN parts USING (file_no, row)
         QUALIFY row_number() OVER (PARTITION BY event_id
             ORDER BY is_provisional, received_at DESC NULLS LAST, file_no DESC, row DESC) > 1""")
 
@@ -147,7 +147,8 @@ def classify(connection: duckdb.DuckDBPyConnection, catalog: Catalog, timezone: 
     connection.execute(f"""
         CREATE OR REPLACE TEMP VIEW landing AS
         WITH kept AS (
-            SELECT events.*, raw.location, raw.session_id, raw.props, part.props AS more_props,
+            SELECT events.*, raw.event_id, raw.location, raw.session_id, raw.props,
+                part.props AS more_props,
                 CASE WHEN NOT is_deletion THEN
                     coalesce({named}, types.product_id, {url}, only_product.id) END AS product
             FROM classified AS events CROSS JOIN only_product
@@ -156,7 +157,7 @@ def classify(connection: duckdb.DuckDBPyConnection, catalog: Catalog, timezone: 
             LEFT JOIN nodes ON raw.product_id = nodes.id
             LEFT JOIN type_products AS types ON events.event_type = types.event_type
             LEFT JOIN part_props AS part
-                ON events.kind = part.kind AND events.event_id = part.event_id
+                ON events.kind = part.kind AND raw.event_id = part.event_id
             WHERE reason IS NULL)
         SELECT kept.event_id, kept.uid AS entity_id, 'user' AS entity_type,
             CASE WHEN is_deletion THEN 'user_deleted' ELSE kept.event_type END AS event_type,

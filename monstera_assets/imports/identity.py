@@ -23,7 +23,7 @@ from monstera_assets.settings.imports import ImportSettings
 from monstera_assets.source.sql import literal
 
 _ROWS_PER_INSERT = 10_000
-CONTENT_COLUMNS = ("location", "session_id", "props", "product_id", "url")
+CONTENT_COLUMNS = ("event_id", "location", "session_id", "props", "product_id", "url")
 """Columns of raw events that are read only for rows that land."""
 
 _IDENTIFYING = ("user_id", "map_id", "anon_id", "alias_of")
@@ -94,8 +94,9 @@ def _relation(name: str, columns: Mapping[str, str], paths: Sequence[Path]) -> s
 def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Create the table `identified`, and return the ids of users in a cycle of aliases.
 
-    The table has the columns of raw_events that decide what becomes of a row, and uid, the event's
-    user, or null if there is none. `carries_user` is whether the event itself names its user.
+    The table has the columns of raw_events that decide what becomes of a row, the hash of event_id, and
+    uid, the event's user, or null if there is none. `carries_user` is whether the event itself names
+    its user.
     """
     _map_keys(connection)
     connection.execute("""
@@ -109,7 +110,8 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
     unused = ", ".join(("own_user", *_IDENTIFYING, *CONTENT_COLUMNS))
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE identified AS
-        SELECT own.* EXCLUDE ({unused}), own.user_id IS NOT NULL AS carries_user,
+        SELECT own.* EXCLUDE ({unused}), hash(own.event_id) AS event_hash,
+            own.user_id IS NOT NULL AS carries_user,
             coalesce(alias_ends.user_id, own.own_user, devices.user_id,
                 CASE WHEN options.keeps_visitors THEN own.anon_id END) AS uid
         FROM own

@@ -87,7 +87,8 @@ def test_expected_rows(sample: Sample, imported: Callable[[Sample], Imported]) -
 def test_expected_set_aside(sample: Sample, imported: Callable[[Sample], Imported]) -> None:
     with computed(imported(sample).settings) as found:
         rows = found.connection.execute(
-            "SELECT event_id, name, reason FROM classified"
+            "SELECT raw_events.event_id, classified.name, reason"
+            " FROM classified JOIN raw_events USING (file_no, row)"
             " WHERE reason IS NOT NULL AND reason NOT IN ('malformed', 'described')"
         ).fetchall()
     expected = [tuple(row.values()) for row in expected_rows(sample, "set_aside")]
