@@ -58,7 +58,7 @@ for (const svg of document.querySelectorAll('.chart svg')) {
       const other = boxes[j];
       const across = Math.min(box.right, other.right) - Math.max(box.left, other.left);
       const down = Math.min(box.bottom, other.bottom) - Math.max(box.top, other.top);
-      // Text boxes include space above and below the letters, and beside them in turned text.
+      // Text boxes include space above and below the letters, or on both sides in turned text.
       const turned = (texts[i].getAttribute('transform') ?? '').includes('rotate');
       if (across > (turned ? box.width * 0.3 : 0) && down > (turned ? 0 : box.height * 0.3))
         faults.push(`${title}: ${texts[i].textContent} overlaps ${texts[j].textContent}`);
