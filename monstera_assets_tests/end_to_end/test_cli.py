@@ -37,6 +37,7 @@ from monstera_assets_tests.helpers.command_line import (
     in_this_process,
     monstera,
     query,
+    run_monstera,
     snapshot,
 )
 from monstera_assets_tests.integration.alert_examples import SECRET, Service, service
@@ -212,13 +213,11 @@ def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
     """Run `run` and `status` while another process holds the database."""
     with held(folder / "data" / "monstera.duckdb"):
         held_run, held_status = (
-            subprocess.run(
-                [MONSTERA, command],
-                cwd=folder,
-                env=environment(MONSTERA_SOURCE=str(SEEDS), MONSTERA_LOCK_TIMEOUT_SECONDS="0.2"),
-                capture_output=True,
-                text=True,
-                check=False,
+            run_monstera(
+                folder,
+                command,
+                MONSTERA_SOURCE=str(SEEDS),
+                MONSTERA_LOCK_TIMEOUT_SECONDS="0.2",
             )
             for command in ("run", "status")
         )

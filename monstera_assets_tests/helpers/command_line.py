@@ -16,9 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from monstera_assets.cli import main
+from monstera_assets_tests.helpers.forked_process import run_forked
 
 SEEDS = Path(__file__).parents[2] / "seeds"
 MONSTERA = Path(sys.executable).with_name("monstera")
+_MAIN = "import sys; from monstera_assets.cli import main; sys.argv[0] = 'monstera'; main()"
 
 Snapshot = dict[str, tuple[int, str]]
 
@@ -56,16 +58,16 @@ def monstera(
     folder.mkdir(parents=True, exist_ok=True)
     if source is not None:
         variables["MONSTERA_SOURCE"] = str(source)
-    done = subprocess.run(
-        [MONSTERA, *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_monstera(folder, *arguments, **variables)
     outcome = Outcome(folder, done.returncode, done.stdout, done.stderr, {})
     return replace(outcome, tables=snapshot(outcome.database))
+
+
+def run_monstera(
+    folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `monstera` in a folder without reading the database."""
+    return run_forked(_MAIN, *arguments, folder=folder, environment=environment(**variables))
 
 
 def snapshot(database: Path, schemas: Sequence[str] = ("bronze", "silver", "gold")) -> Snapshot:

@@ -243,7 +243,7 @@ def run(
 @cache
 def in_memory_instance() -> dg.DagsterInstance:
     """Return one instance for all runs, since creating one takes longer than most runs."""
-    return dg.DagsterInstance.ephemeral()
+    return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
 
 
 def errors(result: dg.ExecuteInProcessResult) -> dict[str, str]:

@@ -47,6 +47,7 @@ def _new_home() -> TemporaryDirectory[str]:
     log = BatchedSqliteEventLogStorage
     (Path(home.name) / "dagster.yaml").write_text(
         f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
+        "telemetry:\n  enabled: false\n"
     )
     with dg.DagsterInstance.from_config(home.name) as instance:
         instance.all_asset_keys()  # this opens the event log, while the other storages are already open

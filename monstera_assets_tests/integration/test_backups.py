@@ -29,6 +29,7 @@ from monstera_assets.operations.forget import forget_person
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets_tests.helpers.command_line import Snapshot, held, query, snapshot
+from monstera_assets_tests.helpers.forked_process import run_forked
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
@@ -82,13 +83,7 @@ folder = settings.database.parent / "backups"
 {before}
 {command}
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(settings.database)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    done = run_forked(program, str(settings.database))
     return done.returncode, done.stderr
 
 

@@ -45,6 +45,7 @@ from monstera_assets_tests.integration.example_assets import (
     delivering,
     expression,
     facts,
+    in_memory_instance,
     reading,
     types_of,
 )
@@ -1525,7 +1526,7 @@ def _job(
         },
     )
     return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=in_memory_instance(),
         run_config=QUIET,
         partition_key=PARTITIONS.get_first_partition_key(),
         raise_on_error=False,

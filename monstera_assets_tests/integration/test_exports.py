@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseLockedError
 from monstera_assets_tests.helpers.command_line import held
+from monstera_assets_tests.helpers.forked_process import run_forked
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
@@ -80,13 +79,7 @@ settings = Settings(database=Path(sys.argv[1]))
 chosen = dict.fromkeys(exports.exportable(tables()), tuple(exports.FileFormat))
 exports.write_export(settings, Path(sys.argv[2]), chosen, every_table=True)
 """
-    return subprocess.run(
-        [sys.executable, "-c", program, str(settings.database), str(output)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    return run_forked(program, str(settings.database), str(output))
 
 
 def test_files_contain_the_tables(settings: Settings, output: Path) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +36,7 @@ from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.helpers.command_line import held
+from monstera_assets_tests.helpers.forked_process import run_forked
 from monstera_assets_tests.helpers.postgres import postgres_instance, postgres_server
 from monstera_assets_tests.inputs.random_source import DAYS, FIRST, write_random_source
 from monstera_assets_tests.integration.example_assets import Row
@@ -479,13 +478,7 @@ from monstera_assets.settings import Settings
 {before}
 forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
 """
-    return subprocess.run(
-        [sys.executable, "-c", program, str(settings.database)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    return run_forked(program, str(settings.database))
 
 
 def test_dashboards(seeds: Settings, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
@@ -61,6 +62,11 @@ class Imports:
             imports=(table,),
         )
 
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """The definitions, which Dagster also loads once for all mornings."""
+        return build_definitions(self.settings)
+
     def deliver(self, name: str = LATEST) -> None:
         shutil.copy(SAMPLES["posthog-parquet"].raw / name, self.folder / "raw" / name)
 
@@ -68,8 +74,7 @@ class Imports:
         self, job: str, window: DateWindow | None = None, only: Sequence[dg.AssetKey] = ()
     ) -> dg.ExecuteInProcessResult:
         """Run a job, or some of its assets with their checks."""
-        definitions = build_definitions(self.settings)
-        return definitions.resolve_job_def(job).execute_in_process(
+        return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             run_config=QUIET,
             raise_on_error=False,
@@ -79,7 +84,7 @@ class Imports:
 
     def tick(self, name: str, morning: date) -> dg.RunRequest | dg.SkipReason:
         """Evaluate a schedule at 05:00."""
-        schedule = build_definitions(self.settings).resolve_schedule_def(name)
+        schedule = self.definitions.resolve_schedule_def(name)
         at = datetime(morning.year, morning.month, morning.day, 5, tzinfo=UTC)
         with dg.build_schedule_context(
             instance=self.instance, scheduled_execution_time=at

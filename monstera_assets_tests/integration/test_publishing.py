@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -23,6 +22,7 @@ from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets_tests.helpers.command_line import SEEDS, snapshot
+from monstera_assets_tests.helpers.forked_process import run_forked
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
@@ -75,13 +75,7 @@ with connect(str(settings.database), {{}}) as connection:
     finally:
         {after or "pass"}
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(settings.database)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    done = run_forked(program, str(settings.database))
     return done.returncode, done.stderr
 
 
