@@ -11,20 +11,17 @@ tables.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import duckdb
 import ibis.expr.types as ir
 import pandas as pd
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from monstera_assets.lifecycle.expressions import window_parameters
@@ -54,13 +51,9 @@ from monstera_assets.warehouse.iceberg.replacement import (
 )
 from monstera_assets.warehouse.iceberg.rewriting import rewrite, write_files
 from monstera_assets.warehouse.iceberg.stored_table import StoredTable, typed_rows
-from monstera_assets.warehouse.spark_compiler import (
-    SparkTypes,
-    compile_spark,
-    translate_duckdb,
-    view_name,
-)
-from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table, all_declared
+from monstera_assets.warehouse.spark_compiler import SparkTypes, compile_spark, translate_duckdb
+from monstera_assets.warehouse.spark_views import SparkViews
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow, windows_of
 
 if TYPE_CHECKING:
@@ -68,17 +61,7 @@ if TYPE_CHECKING:
 
 _DAY = "_day"
 """The column that names the folders of files, since Spark leaves that column out of the files."""
-_RECORDS = {
-    "materializations": {
-        "table_name": "STRING",
-        "partition_date": "DATE",
-        "materialized_at": "TIMESTAMP_NTZ",
-    },
-    "source_changes": {"affects_from": "DATE", "changed_at": "TIMESTAMP_NTZ"},
-}
-"""The columns of the driver's records that queries read."""
 _ROWS = "rows_in_iceberg"
-_NAME = re.compile(r"[`'\"]([a-z][a-z_0-9]*)[`'\"]")
 
 
 @dataclass
@@ -86,18 +69,19 @@ class SparkEngine:
     """The engine that stores tables in an Iceberg catalog (see `Engine`).
 
     Attributes:
-        spark: the session.
-        catalog: the catalog.
+        views: the session, its views and the catalog.
         driver: the driver's DuckDB file.
         published: the names of the tables to copy into the file.
-        viewed: the snapshot that each view of the session shows, by the view's name.
     """
 
-    spark: SparkSession
-    catalog: IcebergCatalog
+    views: SparkViews
     driver: DuckDBEngine
     published: frozenset[str] = frozenset()
-    viewed: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> IcebergCatalog:
+        """The catalog."""
+        return self.views.catalog
 
     def require_table(self, table: Table) -> None:
         """Verify that the table exists and matches its declaration."""
@@ -136,7 +120,7 @@ class SparkEngine:
 
     def ends(self, table: Table, column: str) -> tuple[date | None, date | None]:
         """Return the first and last date in a column, or None and None if there are no dates."""
-        [row] = self._view(table).agg(f.min(column), f.max(column)).collect()
+        [row] = self.views.table(table).agg(f.min(column), f.max(column)).collect()
         return row[0], row[1]
 
     def archive(self) -> Archive | None:
@@ -147,8 +131,7 @@ class SparkEngine:
         """Return a query's rows. A query given as text is DuckDB SQL, which is translated."""
         if isinstance(query, str):
             query = Query(translate_duckdb(query), {})
-        with self._rows(query, {}) as rows:
-            return _records(rows)
+        return _records(self._rows(query, {}))
 
     def frame(self, table: Table, days: tuple[date, date] | None) -> pd.DataFrame:
         """Return the table's rows, or only the rows from the first through the last of `days`."""
@@ -183,8 +166,7 @@ class SparkEngine:
                 verify_schema(table, rows.schema())
                 rows = compile_spark(rows)
             try:
-                with self._rows(rows, parameters or {}) as found:
-                    files = self._written(stored, found)
+                files = self._written(stored, self._rows(rows, parameters or {}))
             except PySparkException as error:
                 raise WarehouseError(
                     f"{table.qualified_name} was not written and is unchanged: {error}"
@@ -250,7 +232,7 @@ class SparkEngine:
                 windows = [DateWindow(min(earlier), max(earlier), is_opening=True)]
                 deleted[table.name] = stored.total_rows - remove_days(stored, windows).total_rows
             clean_up(self.catalog.opened(table), before)
-        self.catalog.delete_older_folders(self._stages, before)
+        self.catalog.delete_older_folders(self.views.stages_of(self.catalog), before)
         return deleted
 
     def rewrite(
@@ -278,17 +260,22 @@ class SparkEngine:
             if window is None
             else zip(window_parameters(), (window.first, window.last), strict=True)
         )
-        with self._rows(query, dict(ends)) as rows:
-            if reason not in rows.columns:
-                return _evaluation(rows)
-            reasons = rows.where(f.col(reason).isNotNull()).select(reason).distinct()
-            given = [str(value) for (value,) in reasons.orderBy(reason).limit(EXAMPLES).collect()]
-            broken = rows.where(f.col(reason).isNull()).drop(reason)
-            return _evaluation(broken)._replace(reasons=given)
+        rows = self._rows(query, dict(ends))
+        if reason not in query.columns:
+            return _evaluation(rows)
+        # One query, since computing the rows of a rule can take most of the time.
+        is_given = f.col(reason).isNotNull()
+        [found] = rows.agg(
+            f.count_if(~is_given).alias("violations"),
+            f.slice(f.array_sort(f.collect_set(reason)), 1, EXAMPLES).alias("reasons"),
+        ).collect()
+        broken = rows.where(~is_given).drop(reason)
+        examples = _examples(broken) if found.violations else Records()
+        return Evaluation(found.violations, examples, [str(value) for value in found.reasons])
 
     def repeated_keys(self, table: Table, window: DateWindow | None) -> Evaluation:
         """Count the keys that several rows in a window, or in the whole table, share."""
-        rows, day = self._view(table), table.partition_column
+        rows, day = self.views.table(table), table.partition_column
         checked = f.lit(True)
         if day is not None and window is not None:
             checked = f.col(day).between(window.first, window.last)
@@ -303,32 +290,16 @@ class SparkEngine:
         """Record settings that are not yet recorded."""
         self.driver.record_settings(settings)
 
-    @property
-    def _stages(self) -> str:
-        return f"{self.catalog.warehouse}/stages"
-
-    @contextmanager
-    def _rows(self, query: Query, values: Mapping[str, date]) -> Iterator[DataFrame]:
-        """Write the stages of a query as files, and yield its rows."""
+    def _rows(self, query: Query, values: Mapping[str, date]) -> DataFrame:
+        """Write the stages of a query as files, and return its rows, which are not yet computed."""
         if missing := set(query.parameters) - values.keys():
             raise WarehouseError(
                 f"No value is set for the query parameters {', '.join(sorted(missing))}."
             )
         given: dict[str, Any] = {name: values[name] for name in query.parameters}
-        self._view_inputs(" ".join((query.select, *query.stages.values())))
-        folder = f"{self._stages}/{uuid4().hex}"
-        created = []
-        try:
-            for name, select in query.stages.items():
-                self.spark.sql(select, args=given).write.parquet(f"{folder}/{name}")
-                self.spark.read.parquet(f"{folder}/{name}").createOrReplaceTempView(name)
-                created.append(name)
-            yield self.spark.sql(query.select, args=given)
-        finally:
-            for name in created:
-                self.spark.catalog.dropTempView(name)
-            if query.stages:
-                self.catalog.delete_folder(folder)
+        self.views.inputs(query, self.driver.records)
+        self.views.stages(query, given)
+        return self.views.spark.sql(query.select, args=given)
 
     def _written(self, stored: StoredTable, rows: DataFrame) -> Sequence[str]:
         """Write rows with the declared types, one file per day, and return the files' URLs."""
@@ -349,51 +320,14 @@ class SparkEngine:
             by_day.write.partitionBy(_DAY).parquet(folder)
         return stored.files_in(folder)
 
-    def _view_inputs(self, text: str) -> None:
-        """Make the views that SQL reads show the latest rows of their tables."""
-        names = set(_NAME.findall(text))
-        for table in all_declared():
-            if view_name(table.schema, table.name) in names:
-                self._view(table)
-        for name, columns in _RECORDS.items():
-            if (view := view_name(OPERATIONS_SCHEMA, name)) in names:
-                records = self.driver.records(
-                    f"SELECT {', '.join(columns)} FROM {OPERATIONS_SCHEMA}.{name}"
-                )
-                schema = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-                found = self.spark.createDataFrame(list(records.rows), schema)
-                found.createOrReplaceTempView(view)
-
-    def _view(self, table: Table) -> DataFrame:
-        """Return the table's rows, and create or replace the view of them."""
-        name, stored = view_name(table.schema, table.name), self.catalog.stored(table)
-        if self.viewed.get(name) == stored.snapshot_id:
-            return self.spark.table(name)
-        schema = ", ".join(
-            f"`{column.name}` {SparkTypes.to_string(column.dtype.copy(nullable=True))}"
-            for column in table.data_columns
-        )
-        files = [file.url for file in stored.data_files()]
-        rows = (
-            self.spark.read.schema(schema).parquet(*files)
-            if files
-            else self.spark.createDataFrame([], schema)
-        )
-        for flag, days in table.trend_flags.items():
-            latest = stored.latest_day or date.min
-            first = latest - timedelta(days) if stored.latest_day else latest
-            rows = rows.withColumn(flag, f.col(str(table.partition_column)) >= f.lit(first))
-        rows = rows.select(*(column.name for column in table.columns))
-        rows.createOrReplaceTempView(name)
-        self.viewed[name] = stored.snapshot_id
-        return rows
-
 
 def _evaluation(rows: DataFrame) -> Evaluation:
     count = rows.count()
-    if not count:
-        return Evaluation(0)
-    return Evaluation(count, _records(rows.orderBy(*rows.columns).limit(EXAMPLES)))
+    return Evaluation(count, _examples(rows) if count else Records())
+
+
+def _examples(rows: DataFrame) -> Records:
+    return _records(rows.orderBy(*rows.columns).limit(EXAMPLES))
 
 
 def _records(rows: DataFrame) -> Records:

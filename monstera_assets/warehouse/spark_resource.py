@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import ibis.expr.types as ir
 from pydantic import Field
-from pyspark.sql import SparkSession
 
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.duckdb_engine import DuckDBEngine
-from monstera_assets.warehouse.iceberg.catalog import IcebergCatalog, open_catalog
+from monstera_assets.warehouse.iceberg.catalog import open_catalog
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.spark_compiler import compile_spark
 from monstera_assets.warehouse.spark_engine import SparkEngine
 from monstera_assets.warehouse.spark_session import connect_spark
+from monstera_assets.warehouse.spark_views import SparkViews
 
 
 class SparkWarehouse(Warehouse):
@@ -42,13 +42,7 @@ class SparkWarehouse(Warehouse):
         A process has one session, which ends when nothing in the process has the warehouse open.
         """
         with self.get_connection() as connection, self._session() as session:
-            yield SparkEngine(
-                session.spark,
-                session.catalog,
-                DuckDBEngine(connection),
-                frozenset(self.published),
-                session.viewed,
-            )
+            yield SparkEngine(session.views, DuckDBEngine(connection), frozenset(self.published))
 
     @contextmanager
     def _session(self) -> Iterator["_Session"]:
@@ -57,7 +51,9 @@ class SparkWarehouse(Warehouse):
         if session is None:
             # The catalog first, since connecting to a server takes longer.
             catalog = open_catalog(self.warehouse, self.catalog)
-            session = _sessions[key] = _Session(connect_spark(self.spark_remote), catalog)
+            session = _sessions[key] = _Session(
+                SparkViews(connect_spark(self.spark_remote), catalog)
+            )
         session.users += 1
         try:
             yield session
@@ -65,15 +61,14 @@ class SparkWarehouse(Warehouse):
             session.users -= 1
             if not session.users:
                 del _sessions[key]
-                session.spark.stop()
-                session.catalog.close()
+                session.views.close()
+                session.views.spark.stop()
+                session.views.catalog.close()
 
 
 @dataclass
 class _Session:
-    spark: SparkSession
-    catalog: IcebergCatalog
-    viewed: dict[str, object] = field(default_factory=dict)
+    views: SparkViews
     users: int = 0
 
 

@@ -42,6 +42,7 @@ from monstera_assets.warehouse.recorded_settings import (
 )
 from monstera_assets.warehouse.spark_compiler import compile_spark
 from monstera_assets.warehouse.spark_engine import SparkEngine
+from monstera_assets.warehouse.spark_views import SparkViews
 from monstera_assets.warehouse.tables import (
     TREND_FLAGS,
     Column,
@@ -117,7 +118,9 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     catalog = open_catalog(f"file://{tmp_path}/warehouse", {"type": "sql", "uri": uri})
     with connect(str(tmp_path / "w.duckdb"), connection_config(threads=1)) as connection:
         driver = DuckDBEngine(connection)
-        yield Opened(SparkEngine(request.getfixturevalue("spark"), catalog, driver), compile_spark)
+        views = SparkViews(request.getfixturevalue("spark"), catalog)
+        yield Opened(SparkEngine(views, driver), compile_spark)
+        views.close()
     catalog.close()
 
 
@@ -181,6 +184,19 @@ def test_a_query_with_stages_and_parameters_replaces_days(opened: Opened) -> Non
     assert engine.replace(TOTALS, query, june(2, 3), days) == 2
     found = engine.records(opened.compiled(TOTALS.relation)).rows
     assert sorted((row[0].day, row[2]) for row in found) == [(2, 50), (3, 50)]
+
+
+def test_what_a_session_keeps_follows_the_tables(opened: Opened) -> None:
+    """A stage, and the copy of a table with many files, are made again after a change."""
+    games = GAMES.relation
+    totals = materialized(games.group_by("team").aggregate(points=games.points.sum()))
+    query = opened.compiled(totals.union(totals))
+    opened.engine.replace(GAMES, frame(*(game(day) for day in range(1, 21))), june(1, 20))
+    for _ in range(2):
+        assert opened.engine.records(query).rows == [("a", 20)] * 2
+    opened.engine.replace(GAMES, frame(game(20, points=5)), june(20))
+    assert opened.engine.records(query).rows == [("a", 24)] * 2
+    assert len(opened.rows()) == 20
 
 
 @pytest.mark.parametrize(
