@@ -51,8 +51,13 @@ def _server() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=_ROOT,
-        # A pool of threads for linear algebra would not survive the fork.
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        # Threads of linear algebra, and of Arrow's allocator, would not survive the fork.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(_ROOT),
+            "OPENBLAS_NUM_THREADS": "1",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        },
     )
 
 
