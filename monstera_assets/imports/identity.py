@@ -24,7 +24,7 @@ from monstera_assets.source.sql import literal
 
 _ROWS_PER_INSERT = 10_000
 CONTENT_COLUMNS = ("event_id", "location", "session_id", "props", "product_id", "url")
-"""Columns of raw events that are read only for rows that land."""
+"""Columns of raw events that are read only for rows that land, or share the hash of their event id."""
 
 _IDENTIFYING = ("user_id", "map_id", "anon_id", "alias_of")
 """Columns of raw events that are read only to identify users."""
