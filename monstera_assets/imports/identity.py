@@ -30,6 +30,17 @@ _IDENTIFYING = ("user_id", "map_id", "anon_id", "alias_of")
 """Columns of raw events that are read only to identify users."""
 
 
+_FLAGS = (
+    "is_bookkeeping",
+    "is_excluded",
+    "is_part",
+    "is_deletion",
+    "is_provisional",
+    "is_malformed",
+)
+"""Columns of raw events that are false where a tool says nothing."""
+
+
 @dataclass(frozen=True)
 class Import:
     """An `[[import]]` and what was read for it. `number` is its place in the settings, from 0."""
@@ -39,11 +50,16 @@ class Import:
     staged: StagedImport
 
 
-def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]) -> None:
+def open_relations(
+    connection: duckdb.DuckDBPyConnection, imports: Sequence[Import]
+) -> Mapping[str, str]:
     """Create the table `files`, and the views raw_events, staged_users, _accounts and _ids.
 
     Files are numbered by import and name, so that a higher number is the later file. The views have
     the staged columns, file_no, imp (the number of the import) and kind.
+
+    Returns:
+        the columns of raw_events that no file has, with the constant that stands in for each.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE files (file_no INTEGER, imp INTEGER, kind VARCHAR,"
@@ -62,41 +78,72 @@ def open_relations(connection: duckdb.DuckDBPyConnection, imports: Sequence[Impo
             )
         )
         connection.execute(f"INSERT INTO files VALUES {values}")
+    absent: dict[str, str] = {}
     for name, columns in RELATIONS.items():
         paths = [path for each in imports for path in each.staged.relation(name)]
+        declared = {column: f"NULL::{kind}" for column, kind in columns.items()}
+        if name == "events":
+            declared |= dict.fromkeys(_FLAGS, "false")
+        found = _columns(connection, paths)
+        missing = {column: value for column, value in declared.items() if column not in found}
         view = "raw_events" if name == "events" else f"staged_{name}"
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {view} AS {_relation(name, columns, paths)}"
-        )
+        query = _relation(name, missing, paths) if paths else _no_rows(missing)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {query}")
+        if name == "events":
+            absent = missing
+    return absent
 
 
 def _folder(staged: StagedImport, batch: str) -> str:
     return f"{staged.folder / batch}/" if batch else ""
 
 
-def _relation(name: str, columns: Mapping[str, str], paths: Sequence[Path]) -> str:
+def _columns(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> set[str]:
     if not paths:
-        flag = {"is_malformed": "BOOLEAN"} if name == "events" else {}
-        nulls = ", ".join(f"NULL::{kind} AS {each}" for each, kind in {**columns, **flag}.items())
-        return (
-            "SELECT NULL::INTEGER AS file_no, NULL::INTEGER AS imp, NULL::VARCHAR AS kind,"
-            f" NULL::BIGINT AS row, {nulls} WHERE false"
-        )
+        return set()
+    return {row[0] for row in connection.execute(f"DESCRIBE FROM {_files(paths)}").fetchall()}
+
+
+def _files(paths: Sequence[Path]) -> str:
     listed = ", ".join(literal(str(path)) for path in paths)
+    by_name = len(paths) > 1
+    return f"read_parquet([{listed}], filename = true, union_by_name = {by_name})"
+
+
+def _no_rows(missing: Mapping[str, str]) -> str:
+    nulls = ", ".join(f"{value} AS {column}" for column, value in missing.items())
     return (
-        "SELECT files.file_no, files.imp, files.kind, staged_.* EXCLUDE (raw_file, filename)"
-        f" FROM read_parquet([{listed}], filename = true) AS staged_ JOIN files"
+        "SELECT NULL::INTEGER AS file_no, NULL::INTEGER AS imp, NULL::VARCHAR AS kind,"
+        f" NULL::BIGINT AS row, {nulls} WHERE false"
+    )
+
+
+def _relation(name: str, missing: Mapping[str, str], paths: Sequence[Path]) -> str:
+    flags = ""
+    if name == "events":
+        present = (flag for flag in _FLAGS if flag not in missing)
+        flags = ", ".join(f"coalesce({flag}, false) AS {flag}" for flag in present)
+    replaced = f" REPLACE ({flags})" if flags else ""
+    constants = "".join(f", {value} AS {column}" for column, value in missing.items())
+    return (
+        "SELECT files.file_no, files.imp, files.kind,"
+        f" staged_.* EXCLUDE (raw_file, filename){replaced}{constants}"
+        f" FROM {_files(paths)} AS staged_ JOIN files"
         " ON staged_.raw_file = files.raw_file"
         f" AND staged_.filename = files.folder || {literal(f'{name}.parquet')}"
     )
 
 
-def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Create the table `identified`, and return the ids of users in a cycle of aliases.
+def resolve(connection: duckdb.DuckDBPyConnection, absent: Mapping[str, str]) -> list[str]:
+    """Create the view `identified`, and return the ids of users in a cycle of aliases.
 
-    The table has the columns of raw_events that decide what becomes of a row, the hash of event_id, and
+    The view has the columns of raw_events that decide what becomes of a row, the hash of event_id, and
     uid, the event's user, or null if there is none. `carries_user` is whether the event itself names
     its user.
+
+    Args:
+        connection: a connection with the views of `open_relations`.
+        absent: the constants that `open_relations` returned. The table below the view lacks them.
     """
     _map_keys(connection)
     connection.execute("""
@@ -107,10 +154,12 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
         LEFT JOIN tool_map ON events.kind = tool_map.kind AND events.map_id = tool_map.map_id""")
     cycles = _follow_aliases(connection)
     _follow_devices(connection)
-    unused = ", ".join(("own_user", *_IDENTIFYING, *CONTENT_COLUMNS))
+    unused = ("own_user", *_IDENTIFYING, *CONTENT_COLUMNS)
+    constants = {column: value for column, value in absent.items() if column not in unused}
+    excluded = ", ".join((*unused, *constants))
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE identified AS
-        SELECT own.* EXCLUDE ({unused}), hash(own.event_id) AS event_hash,
+        CREATE OR REPLACE TEMP TABLE identified_rows AS
+        SELECT own.* EXCLUDE ({excluded}), hash(own.event_id) AS event_hash,
             own.user_id IS NOT NULL AS carries_user,
             coalesce(alias_ends.user_id, own.own_user, devices.user_id,
                 CASE WHEN options.keeps_visitors THEN own.anon_id END) AS uid
@@ -119,6 +168,10 @@ def resolve(connection: duckdb.DuckDBPyConnection) -> list[str]:
         LEFT JOIN device_users AS devices
             ON own.own_user IS NULL AND own.file_no = devices.file_no AND own.row = devices.row
         LEFT JOIN alias_ends ON coalesce(own.own_user, devices.user_id) = alias_ends.alias_id""")
+    added = "".join(f", {value} AS {column}" for column, value in constants.items())
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW identified AS SELECT *{added} FROM identified_rows"
+    )
     return cycles
 
 
@@ -160,19 +213,21 @@ def chain_ends(edges: str) -> str:
 def _map_keys(connection: duckdb.DuckDBPyConnection) -> None:
     """Create `tool_map`: for each key of a tool's own map, its stated user and its seen user.
 
-    The seen user is the only one that events name with the key. It is null if there are several.
+    The seen user is the only one that events name with the key. It is null if there are several, and
+    is not searched for where there is a stated one, which counts before it.
     """
-    connection.execute("""
-        CREATE OR REPLACE TEMP TABLE seen_keys AS
-        SELECT kind, map_id, min(user_id) AS user_id FROM raw_events
-        WHERE map_id IS NOT NULL AND user_id IS NOT NULL AND NOT is_malformed
-        GROUP BY ALL HAVING min(user_id) = max(user_id)""")
     connection.execute("""
         CREATE OR REPLACE TEMP TABLE stated_keys AS
         SELECT kind, from_id AS map_id, to_id AS user_id FROM staged_ids
         WHERE what = 'map' AND from_id IS NOT NULL AND to_id IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY kind, from_id
             ORDER BY version DESC NULLS LAST, file_no DESC, row DESC) = 1""")
+    connection.execute("""
+        CREATE OR REPLACE TEMP TABLE seen_keys AS
+        SELECT kind, map_id, min(user_id) AS user_id
+        FROM raw_events ANTI JOIN stated_keys USING (kind, map_id)
+        WHERE map_id IS NOT NULL AND user_id IS NOT NULL AND NOT is_malformed
+        GROUP BY ALL HAVING min(user_id) = max(user_id)""")
     ends = chain_ends("""
         SELECT kind || chr(0) || from_id AS from_id, kind || chr(0) || to_id AS to_id
         FROM staged_ids WHERE what = 'merge' AND from_id <> to_id

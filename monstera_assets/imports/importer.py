@@ -201,7 +201,7 @@ def _compute(
             'billing = "none" conflicts with the Stripe import. Remove the line from monstera.toml.'
         )
     identity.set_options(connection, imports)
-    identity.open_relations(connection, imports)
+    absent = identity.open_relations(connection, imports)
     [(rows,)] = connection.execute(
         "SELECT (SELECT count(*) FROM raw_events) + (SELECT count(*) FROM staged_billing)"
     ).fetchall()
@@ -211,7 +211,7 @@ def _compute(
             f"The exports contain no events ({names}). Nothing was imported. Check the path and the"
             " kind in monstera.toml."
         )
-    cycles = identity.resolve(connection)
+    cycles = identity.resolve(connection, absent)
     event_rows.map_names(connection, imports)
     event_rows.find_duplicates(connection)
     billing_facts.find_billing(

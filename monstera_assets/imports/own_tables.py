@@ -189,11 +189,7 @@ def _batch_name(relation: str, files: Sequence[RawFile], digests: Mapping[str, s
 
 def _malformed_rows(table: str) -> str:
     """Return a query for the records that could not be read, which are counted as malformed."""
-    return (
-        f"SELECT source_file AS raw_file, -line_number AS row, true AS is_malformed,"
-        " false AS is_bookkeeping, false AS is_excluded, false AS is_part, false AS is_deletion,"
-        f" false AS is_provisional FROM {table}"
-    )
+    return f"SELECT source_file AS raw_file, -line_number AS row, true AS is_malformed FROM {table}"
 
 
 def _type(connection: duckdb.DuckDBPyConnection, text: str, setting: str) -> str:
