@@ -59,7 +59,7 @@ def open_relations(
     the staged columns, file_no, imp (the number of the import) and kind.
 
     Returns:
-        the columns of raw_events that no file has, with the constant that stands in for each.
+        the columns of raw_events that no file has, with the constant that each has in the view.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE files (file_no INTEGER, imp INTEGER, kind VARCHAR,"

@@ -101,7 +101,7 @@ class Properties:
                 complete = f"len(list_filter(names_, lambda k: NOT list_contains({listed}, k))) = 0"
             parts = (f"{literal(f'{json.dumps(name)}:')} || {v}" for name, v in values.items())
             each = f"CASE WHEN {complete} THEN concat_ws(',', {', '.join(parts)}) ELSE {each} END"
-        return f"nullif('{{' || {each} || '}}', '{{}}')"
+        return f"nullif(concat('{{', {each}, '}}'), '{{}}')"
 
 
 def _insert(tree: _Tree, keys: Sequence[str], kind: str) -> bool:

@@ -301,6 +301,28 @@ def test_vanished_file_stays_until_a_rebuild(tmp_path: Path) -> None:
     assert [row["event_id"] for row in landed_rows(settings.source, "events")] == ["m-2"]
 
 
+def test_bytes_of_a_day_with_several_row_groups_do_not_depend_on_other_days(tmp_path: Path) -> None:
+    table = {
+        "kind": "tables",
+        "events": {"from": "*.parquet", "event": "name", "timestamp": "ts", "user_id": "uid"},
+    }
+    found = []
+    for number, days in enumerate((["2025-06-02"], ["2025-06-01", "2025-06-02"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for day in days:
+            rows = 130_000 if day == "2025-06-02" else 50_001
+            duckdb.execute(
+                f"COPY (SELECT 'Board Created' AS name, 'u_' || i % 7 AS uid,"
+                f" TIMESTAMP '{day}' + to_milliseconds(i) AS ts FROM range({rows}) AS r(i))"
+                f" TO '{folder / day}.parquet'"
+            )
+        settings = settings_of(folder / "source", {**table, "path": str(folder)})
+        assert run_import(settings).totals["landed"] == sum((130_000, 50_001)[: len(days)])
+        found.append(landed_bytes(settings.source)["events/event_date=2025-06-02/events.parquet"])
+    assert found[0] == found[1]
+
+
 def test_only_days_with_other_rows_are_written(tmp_path: Path) -> None:
     later = _call(3, timestamp="2025-06-05T00:00:00Z")
     settings, _ = _imported(tmp_path, _lines(_call(1)), _lines(later))
