@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -34,6 +35,17 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HISTORY = "silver_user_state_history"
+SCREEN = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+WIDEST_GRAPH = "localStorage.setItem('dagster-nav-collapsed', 'true')"
+"""Collapses the navigation, so that the graph is drawn as large as possible."""
+GRAPH = """
+const area = document.querySelector('[data-svg-viewport]')
+if (!area) return null
+const box = (one) => (({left, top, right, bottom}) => [left, top, right, bottom])(
+    one.getBoundingClientRect())
+return [box(area), [...area.querySelectorAll('foreignObject')].map(box)]
+"""
+"""Returns the edges of the area that shows the graph, and those of each node, or null."""
 PATIENCE = 120
 """Seconds until a server or page that does not respond counts as broken."""
 
@@ -89,11 +101,30 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
 def test_each_group_shows_its_tables(ui: Ui) -> None:
     ui.show("/asset-groups", list(AssetGroup), "groups")
     for group in AssetGroup:
-        names = [table.name for table in tables() if table.group == group]
-        others = ["static_site", "copy"] if group is AssetGroup.DASHBOARDS else []
-        page = ui.show(f"/asset-groups~group%3A%22{group}%22", [*names, *others], f"group_{group}")
+        page = ui.show(f"/asset-groups~group%3A%22{group}%22", assets_of(group), f"group_{group}")
         assert "Failed" not in page
         assert "Never materialized" not in page
+
+
+@pytest.mark.parametrize("group", AssetGroup)
+def test_the_graph_of_a_group_fits_on_a_screen(ui: Ui, group: AssetGroup) -> None:
+    """The UI does not draw nodes outside of the area, so it must also draw a node for each asset."""
+    driver = ui.driver
+    driver.get(ui.url)
+    driver.execute_script(WIDEST_GRAPH)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
+    try:
+        driver.get(f"{ui.url}/asset-groups~group%3A%22{group}%22")
+        (left, top, right, bottom), nodes = still_graph(driver)
+        driver.save_screenshot(str(ui.screenshots / f"screen_{group}.png"))
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert bottom <= SCREEN["height"]
+    assert right <= SCREEN["width"]
+    assert len(nodes) == len(assets_of(group))
+    for node in nodes:
+        assert left <= node[0] < node[2] <= right, nodes
+        assert top <= node[1] < node[3] <= bottom, nodes
 
 
 def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
@@ -139,6 +170,25 @@ def test_the_checks_of_a_history_are_green(ui: Ui) -> None:
     )
     for name in contract | own:
         assert f"{name}\nSucceeded" in page
+
+
+def assets_of(group: AssetGroup) -> Sequence[str]:
+    """Return the names of a group's assets."""
+    others = ["static_site", "copy"] if group is AssetGroup.DASHBOARDS else []
+    return [*(table.name for table in tables() if table.group == group), *others]
+
+
+def still_graph(driver: webdriver.Chrome) -> Any:
+    """Return what GRAPH returns when there are nodes and they have stopped moving."""
+    before: Any = None
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        graph = driver.execute_script(GRAPH)
+        if graph and graph[1] and graph == before:
+            return graph
+        assert time.monotonic() < give_up, graph
+        before = graph
+        time.sleep(1)
 
 
 @contextmanager
