@@ -11,7 +11,7 @@ from monstera_assets.bronze.remedies import mostly_rejected
 
 TABLE = ma.declare_table(
     "bronze_entity_loads",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.LOADS,
     grain="one input that is loaded in full",
     description="Which files were users, aliases of users, accounts, the product catalog, workflows and"
     " subscription events loaded from, and how many rows were accepted?",

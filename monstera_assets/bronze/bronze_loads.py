@@ -35,7 +35,7 @@ def counts_differ(rows: ir.Table) -> ir.BooleanValue:
 
 TABLE = ma.declare_table(
     "bronze_loads",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.LOADS,
     grain="one daily partition of events",
     description="Which files were each day's events loaded from, and how many rows were accepted?"
     " Days without events also have a row. To find changes, compare the ledger with a source.",

@@ -13,7 +13,7 @@ PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
 
 TABLE = ma.declare_table(
     "bronze_product_catalog",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.CATALOG,
     grain="one node in the product taxonomy",
     description="Which product families, products, features and sub-features exist, and which event"
     " types are qualifying or activation events for each node?",

@@ -8,7 +8,7 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_rejected_entities",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.LOADS,
     grain="one rejected row from an input that is loaded in full",
     description="Which rows in the inputs that are loaded in full break a rule, and why? Each row is"
     " stored as delivered, with the first rejection reason that applies.",

@@ -8,7 +8,7 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_rejected_events",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.LOADS,
     grain="one rejected event row",
     description="Which event rows break a rule, and why? Each row is stored as delivered, with the"
     " first rejection reason that applies. Rejected, repeated and accepted rows add up to the rows"

@@ -11,7 +11,7 @@ _EXAMPLES = 3
 
 TABLE = ma.declare_table(
     "bronze_source_faults",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.LOADS,
     grain="one input, fault and event type",
     description="Which faults in source rows were corrected, and how often? Unlike the rows in"
     " bronze_rejected_events and bronze_rejected_entities, corrected rows are accepted.",

@@ -72,7 +72,7 @@ _METADATA_KEYS = {"pause_reason": "reason"}
 
 TABLE = ma.declare_table(
     "bronze_subscription_events",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.REVENUE,
     grain="one billing or subscription fact for an account, or one user deletion",
     description="Which billing facts are recorded for accounts, and which users were deleted? Rows"
     " follow the event schema, and additional columns contain metadata values after the change.",

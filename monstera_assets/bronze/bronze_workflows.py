@@ -9,7 +9,7 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_workflows",
-    group=ma.AssetGroup.INTAKE,
+    group=ma.AssetGroup.CATALOG,
     grain="one step in a workflow",
     description="What are the steps in each workflow, and in what order do they occur? A step is"
     " one event type in one product.",

@@ -18,7 +18,7 @@ USERS_BY_ACTIVE_DAYS = ma.Metric(
 
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
-    group=ma.AssetGroup.METRICS,
+    group=ma.AssetGroup.RETENTION,
     grain="one date, window length and number of active days",
     description="On how many of the last 7 days (L7) and 28 days (L28) were users active? This"
     " distribution is known as the power user curve.",

@@ -57,7 +57,7 @@ _COUNTS = (
 
 TABLE = ma.metric_table(
     "gold_growth_accounting",
-    group=ma.AssetGroup.LIFECYCLE,
+    group=ma.AssetGroup.RETENTION,
     grain="one date and window length",
     description="How do new, resurrected and churned users explain the change in active users? For"
     " windows of 1, 7 and 30 days, |S| = |P| + new + resurrected - churned, where S is the set of"

@@ -13,7 +13,7 @@ from monstera_assets.gold.metrics import NAMING_CONVENTION
 
 TABLE = ma.declare_table(
     "gold_metric_catalog",
-    group=ma.AssetGroup.METRICS,
+    group=ma.AssetGroup.CATALOG,
     grain="one metric in one table",
     description="Which metrics exist, how are they defined and computed, and who owns them? The rows"
     " come from the gold table declarations.",

@@ -66,7 +66,7 @@ _COUNTS = (USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED, *USERS_IN_
 
 TABLE = ma.metric_table(
     "gold_retention_cohorts",
-    group=ma.AssetGroup.LIFECYCLE,
+    group=ma.AssetGroup.RETENTION,
     grain="one cohort, segment and period after signup",
     description="What share of each signup cohort came back in each period after signup? Cohorts"
     " contain the users who signed up on the range's first day or later, in total and by"

@@ -9,7 +9,7 @@ from monstera_assets.bronze.bronze_product_catalog import product_of_node
 
 TABLE = ma.declare_table(
     "silver_daily_user_activity",
-    group=ma.AssetGroup.LIFECYCLE,
+    group=ma.AssetGroup.METRICS,
     grain="one user, product and day with at least one event",
     description="What did each user do in each product each day? Events in features and"
     " sub-features count toward their product. Events without a product are counted in a separate"

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -34,6 +35,20 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HISTORY = "silver_user_state_history"
+SCREEN = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+WIDEST_GRAPH = "localStorage.setItem('dagster-nav-collapsed', 'true')"
+"""Collapses the navigation, so that the graph is drawn as large as possible."""
+NODES = """
+return [...document.querySelectorAll('[data-svg-viewport] foreignObject')].map((node) => {
+    const {left, top, right, bottom} =
+        node.querySelector('[class*="ssetNodeBox__"]').getBoundingClientRect()
+    const [x, y] = [(left + right) / 2, (top + bottom) / 2]
+    const edges = [[x, top + 2], [x, bottom - 2], [left + 2, y], [right - 2, y]]
+    const seen = edges.every((edge) => node.contains(document.elementFromPoint(...edge)))
+    return {left, top, right, bottom, seen}
+})
+"""
+"""Returns each node of a graph, and whether nothing covers the middle of its edges."""
 PATIENCE = 120
 """Seconds until a server or page that does not respond counts as broken."""
 
@@ -89,11 +104,26 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
 def test_each_group_shows_its_tables(ui: Ui) -> None:
     ui.show("/asset-groups", list(AssetGroup), "groups")
     for group in AssetGroup:
-        names = [table.name for table in tables() if table.group == group]
-        others = ["static_site", "copy"] if group is AssetGroup.DASHBOARDS else []
-        page = ui.show(f"/asset-groups~group%3A%22{group}%22", [*names, *others], f"group_{group}")
+        page = ui.show(f"/asset-groups~group%3A%22{group}%22", assets_of(group), f"group_{group}")
         assert "Failed" not in page
         assert "Never materialized" not in page
+
+
+@pytest.mark.parametrize("group", AssetGroup)
+def test_the_graph_of_a_group_fits_on_a_screen(ui: Ui, group: AssetGroup) -> None:
+    """The UI draws the nodes within the window only, so there must also be a node for each asset."""
+    driver = ui.driver
+    driver.get(ui.url)
+    driver.execute_script(WIDEST_GRAPH)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
+    try:
+        driver.get(f"{ui.url}/asset-groups~group%3A%22{group}%22")
+        nodes = still_nodes(driver)
+        driver.save_screenshot(str(ui.screenshots / f"screen_{group}.png"))
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(nodes) == len(assets_of(group))
+    assert [node for node in nodes if not node["seen"]] == []
 
 
 def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
@@ -139,6 +169,23 @@ def test_the_checks_of_a_history_are_green(ui: Ui) -> None:
     )
     for name in contract | own:
         assert f"{name}\nSucceeded" in page
+
+
+def assets_of(group: AssetGroup) -> Sequence[str]:
+    """Return the names of a group's assets."""
+    others = ["static_site", "copy"] if group is AssetGroup.DASHBOARDS else []
+    return [*(table.name for table in tables() if table.group == group), *others]
+
+
+def still_nodes(driver: webdriver.Chrome) -> Sequence[Mapping[str, Any]]:
+    """Return the nodes of a graph when they have stopped moving."""
+    before: Sequence[Mapping[str, Any]] = []
+    give_up = time.monotonic() + PATIENCE
+    while not (nodes := driver.execute_script(NODES)) or nodes != before:
+        assert time.monotonic() < give_up, nodes
+        before = nodes
+        time.sleep(1)
+    return list(nodes)
 
 
 @contextmanager
