@@ -22,6 +22,7 @@ from monstera_assets.bronze.forgotten import (
     record,
     recorded,
 )
+from monstera_assets.imports.landing import EVENT_ORDER
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect, connection_config
 
@@ -84,7 +85,7 @@ def erase_landing(connection: duckdb.DuckDBPyConnection, erasures: list[Erasure]
             FROM account_versions AS rows
             LEFT JOIN {PEOPLE} AS people ON rows.account_id = people.real_id""",
     )
-    for table, order in (("landed_events", "ORDER BY event_date"), ("subscription_rows", "")):
+    for table, order in (("landed_events", f"ORDER BY {EVENT_ORDER}"), ("subscription_rows", "")):
         forgetting.find_people([f"SELECT entity_id FROM {table}"])
         # Addresses are not replaced here, because loads replace all addresses in metadata.
         forgetting.find_texts([f"SELECT metadata FROM {table}"], by_email=False)

@@ -41,6 +41,9 @@ EVENT_COLUMNS = (
     *("event_id", "entity_id", "entity_type", "event_type", "timestamp", "location", "session_id"),
     *("product_id", "is_qualifying_event", "is_activation_event", "metadata", "received_at"),
 )
+EVENT_ORDER = "event_date, timestamp, event_id"
+"""The order of landed_events, so that each day's rows are contiguous, and sorted in the day's file."""
+
 _INPUTS = {
     "users": "SELECT * FROM user_versions ORDER BY user_id, valid_from",
     "accounts": "SELECT * FROM account_versions ORDER BY account_id, valid_from",
@@ -158,7 +161,7 @@ def _move(source: Path) -> None:
 
 
 def materialize(connection: duckdb.DuckDBPyConnection) -> None:
-    """Compute the rows to write, sorted by day, so that each day's rows are contiguous, and within it.
+    """Compute the rows to write.
 
     `landed_events` is not temporary, because several cursors write its days.
     """
@@ -166,7 +169,7 @@ def materialize(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE OR REPLACE TABLE landed_events AS
         SELECT {columns}, event_date FROM landing WHERE NOT is_deletion
-        ORDER BY event_date, timestamp, event_id""")
+        ORDER BY {EVENT_ORDER}""")
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE subscription_rows AS
         SELECT {columns} FROM landing WHERE is_deletion

@@ -446,3 +446,26 @@ def test_erased_people_do_not_land(tmp_path: Path) -> None:
     ]
     # A second import finds the same rows.
     assert run_import(settings).written == ()
+
+
+def test_rows_of_a_day_are_sorted_after_an_erasure(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.parquet"
+    duckdb.execute(f"""
+        COPY (SELECT 'Board Created' AS name, md5(i::VARCHAR) AS id, 'u_' || i % 5 AS uid,
+            TIMESTAMP '2025-06-02' + to_seconds((hash(i) % 345600)::BIGINT) AS ts
+            FROM range(400_000) AS r(i)) TO '{raw}'""")
+    database = tmp_path / "warehouse.duckdb"
+    key = make_key(key_path(database))
+    with duckdb.connect(database) as connection:
+        hashed = key.keyed_hash("user_id", "u_1")
+        record(connection, [("user_id", hashed, "forgotten_1"), (KEY, key.check, "")])
+    events = {"from": str(raw), "event": "name", "timestamp": "ts", "user_id": "uid"}
+    table = {"kind": "tables", "events": {**events, "event_id": "id"}}
+    settings = settings_of(tmp_path / "source", table, database=database)
+    run_import(settings)
+    erased = 0
+    for path in settings.source.glob("events/*/*.parquet"):
+        rows = duckdb.execute(f"SELECT timestamp, event_id, entity_id FROM '{path}'").fetchall()
+        erased += sum(row[2] == "forgotten_1" for row in rows)
+        assert rows == sorted(rows)
+    assert erased == 80_000
