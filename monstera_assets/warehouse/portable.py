@@ -7,6 +7,7 @@ read a query's parameters by name. An engine's own SQL is in a compiler of its o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -132,14 +133,24 @@ class SharedOperations:
         return self.functions[name](self, op, *arguments)
 
 
-def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> Query:
+def compile_staged(
+    expression: ir.Table, compiler: SQLGlotCompiler, most_repeated: int | None = None
+) -> Query:
     """Compile an Ibis expression over unbound tables for an engine other than DuckDB.
+
+    Args:
+        expression: the expression.
+        compiler: the engine's compiler.
+        most_repeated: the number of operations that the engine may plan more than once because
+            their rows are read several times, or None for any number. Larger parts become stages.
 
     Raises:
         ibis.common.exceptions.IbisError: If the engine lacks an operation of the expression.
     """
     with gc_disabled():
-        stages, last = in_portable_stages(expression, lambda node: _compile(node, compiler))
+        stages, last = in_portable_stages(
+            expression, lambda node: _compile(node, compiler), most_repeated
+        )
         parameters = {node.name for node in expression.op().find(Parameter)}
         return Query(
             _compile(last, compiler),
@@ -150,12 +161,49 @@ def compile_staged(expression: ir.Table, compiler: SQLGlotCompiler) -> Query:
 
 
 def in_portable_stages(
-    expression: ir.Table, compile_it: Callable[[ops.Node], str]
+    expression: ir.Table, compile_it: Callable[[ops.Node], str], most_repeated: int | None = None
 ) -> tuple[dict[str, str], ops.Node]:
     """Compile the stages of an expression, without what only DuckDB has (see `in_stages`)."""
     root = expression.op()
     root = root.replace(_portable if root.find(ops.Limit) else _unsorted)
+    if most_repeated is not None:
+        root = _marked(root, most_repeated)
     return in_stages(root, root.find(MARKS), compile_it)
+
+
+def _marked(root: ops.Node, most_repeated: int) -> ops.Node:
+    """Mark what would be planned again with more than this number of operations."""
+    readers = Counter(read for node in root.find(ops.Relation) for read in _relations_read(node))
+    sizes: dict[ops.Node, int] = {}
+
+    def mark(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
+        rewritten = node.__recreate__(below) if below else node
+        if not isinstance(node, ops.Relation):
+            return rewritten
+        size = sizes[node] = 1 + sum(sizes[read] for read in _relations_read(node))
+        if isinstance(node, MARKS):
+            sizes[node] = 1
+        elif size * (readers[node] - 1) > most_repeated and not isinstance(node, ops.JoinReference):
+            sizes[node] = 1
+            return ops.SelfReference(rewritten, identifier=0)
+        return rewritten
+
+    return root.replace(mark)
+
+
+def _relations_read(node: ops.Node) -> set[ops.Node]:
+    """Return the relations that an operation itself reads, also in the values that it computes."""
+    found: set[ops.Node] = set()
+    seen: set[ops.Node] = set()
+    pending = [*node.__children__]
+    while pending:
+        child = pending.pop()
+        if isinstance(child, ops.Relation):
+            found.add(child)
+        elif child not in seen:
+            seen.add(child)
+            pending += child.__children__
+    return found
 
 
 def _unsorted(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:

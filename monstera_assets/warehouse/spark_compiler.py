@@ -28,6 +28,10 @@ from monstera_assets.warehouse.portable import Function, SharedOperations, compi
 
 _NUMBERINGS = 256
 """The number of groups whose rows are numbered independently. A group is sorted by one task."""
+_MOST_REPEATED = 50
+"""Spark plans rows as often as they are read, also those of a common table expression. Planning the
+check that computes all states of accounts again, in which 251 operations become 1,181, took over a
+minute."""
 
 
 @replace(KeyNumber)  # type: ignore[untyped-decorator]  # Ibis has no stubs
@@ -396,4 +400,4 @@ def compile_spark(expression: ir.Table) -> Query:
     Raises:
         ibis.common.exceptions.IbisError: If Spark lacks an operation of the expression.
     """
-    return compile_staged(expression, _COMPILER)
+    return compile_staged(expression, _COMPILER, _MOST_REPEATED)

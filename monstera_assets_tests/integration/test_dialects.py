@@ -86,3 +86,17 @@ def test_the_page_is_up_to_date() -> None:
     page = render_dialects(table_assets(), tables())["dialects.md"]
     is_current = PAGE.read_text(encoding="utf-8") == page
     assert is_current, "docs/generated/dialects.md is out of date. Run `make docs`."
+
+
+@pytest.mark.parametrize(("most_repeated", "number"), [(None, 0), (2, 0), (1, 1)])
+def test_what_would_be_planned_again_is_a_stage(most_repeated: int | None, number: int) -> None:
+    counted = DAYS.group_by("key").aggregate(days=DAYS.count())  # two operations, read twice
+    both = counted.union(counted.mutate(days=counted.days + 1))
+    stages, last = in_portable_stages(
+        both, lambda node: compile_duckdb(node.to_expr()), most_repeated
+    )
+    assert len(stages) == number
+    sql = compile_duckdb(last.to_expr())
+    for name, select in stages.items():
+        sql = sql.replace(f'"{name}"', f"({select})")
+    assert rows(sql) == [("a", 3), ("a", 4), ("b", 1), ("b", 2)]
