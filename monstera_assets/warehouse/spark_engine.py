@@ -169,7 +169,7 @@ class SparkEngine:
                 files = self._written(stored, self._rows(rows, parameters or {}))
             except PySparkException as error:
                 raise WarehouseError(
-                    f"{table.qualified_name} was not written and is unchanged: {error}"
+                    f"{table.qualified_name} was not written and is unchanged: {_reason(error)}"
                 ) from error
         windows = None if window is None else [window]
         written = replace_rows(stored, files, windows).rows
@@ -319,6 +319,17 @@ class SparkEngine:
             by_day = typed.withColumn(_DAY, f.col(table.partition_column)).repartition(_DAY)
             by_day.write.partitionBy(_DAY).parquet(folder)
         return stored.files_in(folder)
+
+
+def _reason(error: PySparkException) -> str:
+    """Return the error without the stack traces of Java, and what to do if a disk is full."""
+    reason = str(error).partition("\n\tat ")[0].strip()
+    if "No space left on device" not in reason:
+        return reason
+    return (
+        f"{reason}. The disk with the temporary files of a worker (spark.local.dir), or the disk with"
+        " the warehouse, is full. Make room and run the same command again."
+    )
 
 
 def _evaluation(rows: DataFrame) -> Evaluation:

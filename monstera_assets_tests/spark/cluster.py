@@ -66,20 +66,30 @@ def _children(process: int) -> list[int]:
 
 
 @contextmanager
-def standalone_cluster(folder: Path, **settings: str) -> Iterator[Cluster]:
-    """Start a cluster with two workers of one core, and stop it on exit."""
+def standalone_cluster(
+    folder: Path, *, worker_disk: Path | None = None, **settings: str
+) -> Iterator[Cluster]:
+    """Start a cluster with two workers of one core, and stop it on exit.
+
+    Args:
+        folder: an empty folder for logs and temporary files.
+        worker_disk: the folder for the temporary files of both workers, by default one below `folder`.
+        settings: settings of Spark.
+    """
     ports = _free_ports(5)
     master = f"spark://{_HOST}:{ports[0]}"
     deploy = "org.apache.spark.deploy"
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str, *command: str, memory: str = "200m") -> subprocess.Popen[bytes]:
+    def start(
+        name: str, *command: str, memory: str = "200m", disk: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         (folder / name).mkdir()
         with (folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 command,
                 cwd=folder / name,
-                env={**_environment(folder / name), "SPARK_DAEMON_MEMORY": memory},
+                env={**_environment(disk or folder / name), "SPARK_DAEMON_MEMORY": memory},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -101,6 +111,7 @@ def standalone_cluster(folder: Path, **settings: str) -> Iterator[Cluster]:
                 *(spark_class, f"{deploy}.worker.Worker", "--host", _HOST),
                 *("--cores", "1", "--memory", "1g", "--webui-port", str(ports[1 + number])),
                 *("--work-dir", str(folder / f"worker_{number}" / "work"), master),
+                disk=worker_disk,
             )
             for number in (1, 2)
         ]
