@@ -11,9 +11,11 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check --no-compile
 STAMP := $(VENV)/.installed
 SPARK_VENV := .venv-spark
 SPARK_STAMP := $(SPARK_VENV)/.installed
+SAIL_VENV := .venv-sail
+SAIL_STAMP := $(SAIL_VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-spark test-deploy test-package bench ui lint docs pictures docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-mornings test-faults test-spark test-sail test-deploy test-package bench ui lint docs pictures docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -65,6 +67,15 @@ $(SPARK_STAMP): requirements-spark.lock pyproject.toml
 	$(SPARK_VENV)/bin/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
+test-sail: $(SAIL_STAMP)  ## Compare the tables that Sail computes with those of DuckDB
+	$(SAIL_VENV)/bin/pytest -m sail monstera_assets_tests/spark/test_sail.py
+
+$(SAIL_STAMP): requirements-sail.lock pyproject.toml
+	$(PYTHON) -m venv $(SAIL_VENV)
+	$(SAIL_VENV)/bin/$(PIP_INSTALL) --requirement requirements-sail.lock
+	$(SAIL_VENV)/bin/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
 test-deploy: setup  ## Run the services of deploy/ with PostgreSQL, and in a container if an engine is available
 	$(BIN)/pytest -m deploy
 
@@ -99,6 +110,7 @@ docs-serve: setup  ## Serve the documentation on localhost and reload it on chan
 lock: setup  ## Resolve the dependencies and update the lock files
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --extra test-spark --constraint requirements.lock --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements-spark.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --extra test-sail --constraint requirements.lock --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements-sail.lock pyproject.toml
 
 clean:  ## Delete the environment and everything that runs have written
-	rm -rf $(VENV) $(SPARK_VENV) data .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SPARK_VENV) $(SAIL_VENV) data .mypy_cache .pytest_cache .ruff_cache .hypothesis
