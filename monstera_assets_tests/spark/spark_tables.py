@@ -131,7 +131,7 @@ class SparkTables:
 
     def _store(self, name: str, rows: DataFrame) -> str:
         path = self.folder / f"{name}.parquet"
-        rows.write.parquet(str(path))
+        rows.write.mode("overwrite").parquet(str(path))
         if not any(path.glob("*.parquet")):  # Sail writes no file if there are no rows
             columns = ", ".join(f'NULL AS "{name}"' for name in rows.columns)
             return f"(SELECT {columns} WHERE false)"
