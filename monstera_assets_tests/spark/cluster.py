@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ def _children(process: int) -> list[int]:
 
 @contextmanager
 def standalone_cluster(
-    folder: Path, *, worker_disk: Path | None = None, **settings: str
+    folder: Path, *, worker_disk: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[Cluster]:
     """Start a cluster with two workers of one core, and stop it on exit.
 
@@ -115,7 +115,11 @@ def standalone_cluster(
             )
             for number in (1, 2)
         ]
-        connect = {**_SETTINGS, "spark.connect.grpc.binding.port": str(ports[4]), **settings}
+        connect = {
+            **_SETTINGS,
+            "spark.connect.grpc.binding.port": str(ports[4]),
+            **(settings or {}),
+        }
         start(
             "connect",
             *(str(_HOME / "bin" / "spark-submit"), "--master", master),

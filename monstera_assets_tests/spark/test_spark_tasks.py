@@ -54,7 +54,7 @@ def test_the_tasks_of_a_cluster_are_read(tmp_path: Path) -> None:
         "spark.eventLog.compress": "false",
         "spark.eventLog.rolling.enabled": "false",
     }
-    with standalone_cluster(tmp_path, **settings) as cluster:
+    with standalone_cluster(tmp_path, settings=settings) as cluster:
         spark = connect_spark(cluster.remote)
         spark.sql(
             "SELECT max(of_key) FROM (SELECT max(id) OVER (PARTITION BY greatest(id, 1999979))"
