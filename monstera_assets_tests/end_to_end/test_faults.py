@@ -57,7 +57,7 @@ LOADS = (*ENTITIES, *EVENTS, "silver_events_enriched", "silver_daily_user_activi
 
 OF_NO_COMPANY = {
     *("bronze.bronze_product_catalog", "bronze.bronze_workflows", "gold.gold_metric_catalog"),
-    "gold.gold_churn_model_evaluation",
+    *("gold.gold_churn_model_evaluation", "bronze.bronze_source_faults"),
 }
 """Tables that are equal for all companies; such small ones cannot be evaluated."""
 
