@@ -29,13 +29,8 @@ CONTENT_COLUMNS = ("event_id", "location", "session_id", "props", "product_id", 
 _IDENTIFYING = ("user_id", "map_id", "anon_id", "alias_of")
 """Columns of raw events that are read only to identify users."""
 
-
 _FLAGS = (
-    "is_bookkeeping",
-    "is_excluded",
-    "is_part",
-    "is_deletion",
-    "is_provisional",
+    *("is_bookkeeping", "is_excluded", "is_part", "is_deletion", "is_provisional"),
     "is_malformed",
 )
 """Columns of raw events that are false where a tool says nothing."""
