@@ -14,8 +14,10 @@ from monstera_assets_tests.helpers.postgres import new_database, postgres_server
 if TYPE_CHECKING:
     from monstera_assets_tests.spark.cluster import Cluster
 
-# Only `test_sail.py` needs no Iceberg tables.
-collect_ignore_glob = [] if find_spec("pyiceberg") else ["test_[!s]*.py", "test_spark*.py"]
+collect_ignore_glob = [
+    *([] if find_spec("pyiceberg") else ["test_[!s]*.py", "test_spark*.py"]),
+    *([] if find_spec("pysail") else ["test_sail.py"]),
+]
 
 
 @pytest.fixture(scope="session")

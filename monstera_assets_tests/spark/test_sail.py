@@ -9,20 +9,16 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
+from pysail.spark import SparkConnectServer
+from pyspark.sql import SparkSession
 
 from monstera_assets.definitions import table_assets, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.spark_compiler import compile_spark
+from monstera_assets.warehouse.spark_session import prepare_session
 from monstera_assets.warehouse.tables import register
 from monstera_assets_tests.conftest import SEEDS_DAYS
 from monstera_assets_tests.integration.example_runs import SeedsRun
-
-pytest.importorskip("pysail", reason="needs Sail, which make test-sail installs")
-
-from pysail.spark import SparkConnectServer
-from pyspark.sql import SparkSession
-
-from monstera_assets.warehouse.spark_session import prepare_session
 from monstera_assets_tests.spark.spark_tables import SparkTables, parameters_of_first_run
 
 pytestmark = pytest.mark.sail
